@@ -1,0 +1,3 @@
+//! Benchmarks of the Pollux packet path.
+
+fn main() {}

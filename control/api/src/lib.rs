@@ -1,0 +1,1 @@
+//! The types on both Pollux sockets: commands, answers, configuration.

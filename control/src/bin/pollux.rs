@@ -1,0 +1,3 @@
+//! The `pollux` binary.
+
+fn main() {}

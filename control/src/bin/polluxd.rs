@@ -1,0 +1,3 @@
+//! The `polluxd` binary.
+
+fn main() {}

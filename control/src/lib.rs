@@ -1,0 +1,1 @@
+//! polluxd, the control daemon, and pollux, its command line.

@@ -1,0 +1,1 @@
+//! What happens to a packet: tables, packets and time in, packets out.

@@ -1,0 +1,3 @@
+//! The Pollux data plane: ports, workers, kernel mirror.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Safe types over DPDK: Eal, Mempool, Mbuf, Port, RxQueue, TxQueue.
