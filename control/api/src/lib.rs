@@ -1,1 +1,25 @@
-//! The types on both Pollux sockets: commands, answers, configuration.
+//! The types on both sockets of Pollux and in its state files: configuration, changes, commands, answers, statistics.
+//!
+//! ```text
+//! pollux ──► control.sock ──► polluxd ──► dataplane.sock ──► pollux-dataplane
+//!        Request<Command>            Request<Query>
+//!        ◄── Response<Answer>        ◄── Response<Report>
+//! ```
+//!
+//! Wire format: one JSON object a line, see [`line`]. Everything here is plain data in host byte order; times are
+//! seconds or milliseconds as the field's name says. Nothing here does I/O. What a configuration must satisfy is
+//! checked in one place, [`Configuration::apply`], and both daemons call it.
+
+pub mod configuration;
+pub mod control;
+pub mod dataplane;
+pub mod identity;
+pub mod line;
+pub mod settings;
+pub mod statistics;
+
+pub use configuration::{
+    Change, ChangeError, Configuration, Destination, ServiceEntry, Transaction, VirtualService,
+};
+pub use identity::{DestinationId, ForwardingMethod, Protocol, SchedulerName, ServiceId, Weight};
+pub use settings::DataplaneSettings;

@@ -1,0 +1,425 @@
+//! The configuration that runs, the changes to it, and the one place that says which changes are valid.
+//!
+//! Order matters as in Linux: a new destination goes to the *front* of its service's list, and schedulers walk the
+//! list from there (`ip_vs_ctl.c`, `__ip_vs_add_dest`).
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::identity::{DestinationId, ForwardingMethod, SchedulerName, ServiceId, Weight};
+use crate::line::{Failure, FailureCode};
+
+/// A virtual service without its destinations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VirtualService {
+    /// Protocol, address, port.
+    pub id: ServiceId,
+    /// Who gets the next connection.
+    #[serde(default)]
+    pub scheduler: SchedulerName,
+}
+
+/// A real server of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Destination {
+    /// Address and port.
+    pub id: DestinationId,
+    /// How packets reach it.
+    #[serde(default)]
+    pub method: ForwardingMethod,
+    /// Its share of new connections; 0 drains it.
+    #[serde(default)]
+    pub weight: Weight,
+    /// No new connections at this many (active and inactive); 0: no limit. Exact, not per worker.
+    #[serde(default)]
+    pub upper_threshold: u32,
+    /// New connections again below this many; 0: three quarters of the upper one.
+    #[serde(default)]
+    pub lower_threshold: u32,
+}
+
+/// A service with its destinations, the last added first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceEntry {
+    /// The service.
+    pub service: VirtualService,
+    /// Its destinations, the last added first.
+    #[serde(default)]
+    pub destinations: Vec<Destination>,
+}
+
+/// All services. The empty one is valid.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Configuration {
+    /// The services, in the order they were added.
+    #[serde(default)]
+    pub services: Vec<ServiceEntry>,
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "change", deny_unknown_fields)]
+pub enum Change {
+    /// A new service without destinations.
+    AddService {
+        /// The service.
+        service: VirtualService,
+    },
+    /// Replaces the settings of a service; its destinations and connections stay.
+    EditService {
+        /// The service with its new settings.
+        service: VirtualService,
+    },
+    /// Removes a service with its destinations.
+    RemoveService {
+        /// Which.
+        id: ServiceId,
+    },
+    /// A new destination, at the front of the list.
+    AddDestination {
+        /// Of which service.
+        service: ServiceId,
+        /// The destination.
+        destination: Destination,
+    },
+    /// Replaces the settings of a destination; its place in the list and its connections stay.
+    EditDestination {
+        /// Of which service.
+        service: ServiceId,
+        /// The destination with its new settings.
+        destination: Destination,
+    },
+    /// Removes a destination.
+    RemoveDestination {
+        /// Of which service.
+        service: ServiceId,
+        /// Which.
+        id: DestinationId,
+    },
+    /// Removes every service.
+    Flush,
+}
+
+/// Changes that are done together or not at all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transaction {
+    /// The generation the changes were made against; another one running is a conflict. None: whichever runs.
+    pub base_generation: Option<u64>,
+    /// In order.
+    pub changes: Vec<Change>,
+}
+
+/// Why a change is not valid. The configuration it was tried on is untouched.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ChangeError {
+    /// Add of a service that is there.
+    #[error("service {0} already exists: change it with `pollux service edit`")]
+    ServiceExists(ServiceId),
+    /// Edit, removal or use of a service that is not there.
+    #[error("no such service: {0}; `pollux show services` lists those that run")]
+    NoService(ServiceId),
+    /// Add of a destination that is there.
+    #[error("server {1} of service {0} already exists: change it with `pollux server edit`")]
+    DestinationExists(ServiceId, DestinationId),
+    /// Edit or removal of a destination that is not there.
+    #[error("no such server: service {0} has no server {1}; `pollux show services` lists them")]
+    NoDestination(ServiceId, DestinationId),
+    /// A destination of the other address family with a method that cannot carry it.
+    #[error(
+        "server {1} is not of the address family of service {0}: only method tunnel (-i) can join IPv4 and IPv6, \
+         {2} needs a server of the service's own family"
+    )]
+    WrongFamily(ServiceId, DestinationId, ForwardingMethod),
+    /// Tunnel and direct cannot translate the port.
+    #[error(
+        "server {1} of service {0}: method {2} leaves packets as they are, so the server's port must be the service's, {port}; \
+         only nat (-m) translates ports",
+        port = .0.endpoint.port()
+    )]
+    PortDiffers(ServiceId, DestinationId, ForwardingMethod),
+    /// Lower above upper.
+    #[error(
+        "server {1} of service {0}: lower threshold {2} is above upper threshold {3}: write -y at most as large as -x"
+    )]
+    Thresholds(ServiceId, DestinationId, u32, u32),
+}
+
+impl From<ChangeError> for Failure {
+    fn from(error: ChangeError) -> Self {
+        let code = match error {
+            ChangeError::ServiceExists(_) | ChangeError::DestinationExists(..) => {
+                FailureCode::AlreadyExists
+            }
+            ChangeError::NoService(_) | ChangeError::NoDestination(..) => FailureCode::NotFound,
+            ChangeError::WrongFamily(..)
+            | ChangeError::PortDiffers(..)
+            | ChangeError::Thresholds(..) => FailureCode::Invalid,
+        };
+        Self::new(code, error)
+    }
+}
+
+impl Configuration {
+    /// The configuration after the changes; `self` is untouched, so a failed change leaves nothing half-applied.
+    ///
+    /// # Errors
+    /// The first change that is not valid.
+    pub fn apply(&self, changes: &[Change]) -> Result<Self, ChangeError> {
+        let mut next = self.clone();
+        for change in changes {
+            next.apply_one(change)?;
+        }
+        Ok(next)
+    }
+
+    /// The service's entry.
+    pub fn service(&self, id: ServiceId) -> Option<&ServiceEntry> {
+        self.services.iter().find(|entry| entry.service.id == id)
+    }
+
+    fn service_mut(&mut self, id: ServiceId) -> Result<&mut ServiceEntry, ChangeError> {
+        self.services
+            .iter_mut()
+            .find(|entry| entry.service.id == id)
+            .ok_or(ChangeError::NoService(id))
+    }
+
+    fn apply_one(&mut self, change: &Change) -> Result<(), ChangeError> {
+        match change {
+            Change::AddService { service } => {
+                if self.service(service.id).is_some() {
+                    return Err(ChangeError::ServiceExists(service.id));
+                }
+                self.services.push(ServiceEntry {
+                    service: service.clone(),
+                    destinations: Vec::new(),
+                });
+            }
+            Change::EditService { service } => {
+                self.service_mut(service.id)?.service = service.clone()
+            }
+            Change::RemoveService { id } => {
+                self.service_mut(*id)?;
+                self.services.retain(|entry| entry.service.id != *id);
+            }
+            Change::AddDestination {
+                service,
+                destination,
+            } => {
+                let entry = self.service_mut(*service)?;
+                destination.check(*service)?;
+                if entry
+                    .destinations
+                    .iter()
+                    .any(|known| known.id == destination.id)
+                {
+                    return Err(ChangeError::DestinationExists(*service, destination.id));
+                }
+                entry.destinations.insert(0, destination.clone());
+            }
+            Change::EditDestination {
+                service,
+                destination,
+            } => {
+                let known = self
+                    .service_mut(*service)?
+                    .destination_mut(destination.id)?;
+                destination.check(*service)?;
+                *known = destination.clone();
+            }
+            Change::RemoveDestination { service, id } => {
+                let entry = self.service_mut(*service)?;
+                entry.destination_mut(*id)?;
+                entry.destinations.retain(|known| known.id != *id);
+            }
+            Change::Flush => self.services.clear(),
+        }
+        Ok(())
+    }
+}
+
+impl ServiceEntry {
+    fn destination_mut(&mut self, id: DestinationId) -> Result<&mut Destination, ChangeError> {
+        let service = self.service.id;
+        self.destinations
+            .iter_mut()
+            .find(|known| known.id == id)
+            .ok_or(ChangeError::NoDestination(service, id))
+    }
+}
+
+impl Destination {
+    /// What `ip_vs_add_dest` and `ipvsadm` refuse.
+    fn check(&self, service: ServiceId) -> Result<(), ChangeError> {
+        let same_family = self.id.address().is_ipv4() == service.endpoint.address().is_ipv4();
+        if !same_family && self.method != ForwardingMethod::Tunnel {
+            return Err(ChangeError::WrongFamily(service, self.id, self.method));
+        }
+        if self.method != ForwardingMethod::Nat && self.id.port() != service.endpoint.port() {
+            return Err(ChangeError::PortDiffers(service, self.id, self.method));
+        }
+        if self.upper_threshold != 0 && self.lower_threshold > self.upper_threshold {
+            let Self {
+                lower_threshold,
+                upper_threshold,
+                ..
+            } = *self;
+            return Err(ChangeError::Thresholds(
+                service,
+                self.id,
+                lower_threshold,
+                upper_threshold,
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Protocol;
+
+    fn id(text: &str) -> ServiceId {
+        ServiceId {
+            protocol: Protocol::Tcp,
+            endpoint: text.parse().unwrap(),
+        }
+    }
+
+    fn add_service(text: &str) -> Change {
+        Change::AddService {
+            service: VirtualService {
+                id: id(text),
+                scheduler: SchedulerName::default(),
+            },
+        }
+    }
+
+    fn destination(text: &str, method: ForwardingMethod) -> Destination {
+        Destination {
+            id: text.parse().unwrap(),
+            method,
+            weight: Weight::default(),
+            upper_threshold: 0,
+            lower_threshold: 0,
+        }
+    }
+
+    fn add(service: &str, server: &str, method: ForwardingMethod) -> Change {
+        Change::AddDestination {
+            service: id(service),
+            destination: destination(server, method),
+        }
+    }
+
+    const VIP: &str = "198.51.100.1:80";
+
+    #[test]
+    fn a_new_destination_goes_to_the_front() {
+        let changes = [
+            add_service(VIP),
+            add(VIP, "203.0.113.11:80", ForwardingMethod::Direct),
+            add(VIP, "203.0.113.12:80", ForwardingMethod::Direct),
+        ];
+        let configuration = Configuration::default().apply(&changes).unwrap();
+        let order: Vec<String> = configuration.services[0]
+            .destinations
+            .iter()
+            .map(|known| known.id.to_string())
+            .collect();
+        assert_eq!(order, ["203.0.113.12:80", "203.0.113.11:80"]);
+    }
+
+    #[test]
+    fn a_bad_change_leaves_nothing_behind() {
+        let before = Configuration::default().apply(&[add_service(VIP)]).unwrap();
+        let untouched = before.clone();
+        let error = before.apply(&[
+            Change::Flush,
+            add(VIP, "203.0.113.11:80", ForwardingMethod::Nat),
+        ]);
+        assert_eq!(error, Err(ChangeError::NoService(id(VIP))));
+        assert_eq!(before, untouched);
+    }
+
+    #[test]
+    fn every_error_says_how_to_mend_it() {
+        let base = Configuration::default()
+            .apply(&[
+                add_service(VIP),
+                add(VIP, "203.0.113.11:80", ForwardingMethod::Nat),
+            ])
+            .unwrap();
+        let mut inverted = destination("203.0.113.12:80", ForwardingMethod::Nat);
+        (inverted.lower_threshold, inverted.upper_threshold) = (5, 4);
+        let cases = [
+            (add_service(VIP), "pollux service edit"),
+            (
+                add(VIP, "203.0.113.11:80", ForwardingMethod::Nat),
+                "pollux server edit",
+            ),
+            (
+                add("198.51.100.9:80", "203.0.113.11:80", ForwardingMethod::Nat),
+                "no such service: TCP 198.51.100.9:80",
+            ),
+            (
+                add(VIP, "[2001:db8::1]:80", ForwardingMethod::Nat),
+                "only method tunnel",
+            ),
+            (
+                add(VIP, "203.0.113.12:81", ForwardingMethod::Direct),
+                "must be the service's, 80",
+            ),
+            (
+                Change::AddDestination {
+                    service: id(VIP),
+                    destination: inverted,
+                },
+                "lower threshold 5 is above upper threshold 4",
+            ),
+            (
+                Change::RemoveDestination {
+                    service: id(VIP),
+                    id: "203.0.113.19:80".parse().unwrap(),
+                },
+                "has no server 203.0.113.19:80",
+            ),
+        ];
+        for (change, text) in cases {
+            let error = base
+                .apply(std::slice::from_ref(&change))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(text), "{change:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_a_tunnel_joins_families() {
+        let changes = [
+            add_service(VIP),
+            add(VIP, "[2001:db8:2::11]:80", ForwardingMethod::Tunnel),
+        ];
+        assert!(Configuration::default().apply(&changes).is_ok());
+    }
+
+    #[test]
+    fn configuration_survives_json() {
+        let changes = [
+            add_service(VIP),
+            add(VIP, "203.0.113.11:8080", ForwardingMethod::Nat),
+        ];
+        let configuration = Configuration::default().apply(&changes).unwrap();
+        let text = serde_json::to_string(&configuration).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Configuration>(&text).unwrap(),
+            configuration
+        );
+    }
+}

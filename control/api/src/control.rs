@@ -1,0 +1,63 @@
+//! `<run-dir>/control.sock`: what the CLI and scripts may ask of `polluxd`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::configuration::{Change, Configuration};
+use crate::dataplane::{ConnectionPage, ConnectionQuery, PortStatus, WorkerStatus};
+use crate::identity::ServiceId;
+use crate::statistics::{DropReport, RateReport, ServiceStatistics};
+
+/// A request to `polluxd`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "command", deny_unknown_fields)]
+pub enum Command {
+    /// Changes, all or none; acknowledged when every worker runs with them. Answered by [`Answer::Done`].
+    Change {
+        /// The changes in order.
+        changes: Vec<Change>,
+    },
+    /// Sets counters to zero, of one service or of all. Answered by [`Answer::Done`].
+    Zero {
+        /// Which service; none: all.
+        service: Option<ServiceId>,
+    },
+    /// Answered by [`Answer::Configuration`].
+    ShowConfiguration,
+    /// Services with their destinations, connection counts and totals. Answered by [`Answer::Services`].
+    ShowServices,
+    /// Decayed rates. Answered by [`Answer::Rates`].
+    ShowRates,
+    /// A page of the connection table. Answered by [`Answer::Connections`].
+    ShowConnections(ConnectionQuery),
+    /// Answered by [`Answer::Ports`].
+    ShowPorts,
+    /// Answered by [`Answer::Workers`].
+    ShowWorkers,
+    /// Answered by [`Answer::Drops`].
+    ShowDrops,
+}
+
+/// An answer of `polluxd`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "answer", content = "value")]
+pub enum Answer {
+    /// Done; the generation that runs now.
+    Done {
+        /// The generation every worker runs with.
+        generation: u64,
+    },
+    /// The configuration that runs.
+    Configuration(Configuration),
+    /// All services, in configuration order.
+    Services(Vec<ServiceStatistics>),
+    /// Rates of all services.
+    Rates(Vec<RateReport>),
+    /// A page of connections.
+    Connections(ConnectionPage),
+    /// All ports.
+    Ports(Vec<PortStatus>),
+    /// All workers.
+    Workers(Vec<WorkerStatus>),
+    /// Fates of all packets by port.
+    Drops(Vec<DropReport>),
+}

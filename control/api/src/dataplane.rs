@@ -1,0 +1,174 @@
+//! `<run-dir>/dataplane.sock`: what `polluxd` may ask of `pollux-dataplane`. Private: no other program speaks it.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::configuration::{Configuration, Transaction};
+use crate::identity::{ForwardingMethod, Protocol, ServiceId};
+use crate::statistics::{DropReport, ServiceStatistics};
+
+/// A request to the data plane.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "query")]
+pub enum Query {
+    /// Validate, compile, swap, wait for every worker, store, answer [`Report::Applied`].
+    Transact(Transaction),
+    /// Counters to zero. Answered by [`Report::Applied`].
+    Zero {
+        /// Which service; none: all.
+        service: Option<ServiceId>,
+    },
+    /// Answered by [`Report::Configuration`].
+    Configuration,
+    /// Answered by [`Report::Services`].
+    Services,
+    /// Answered by [`Report::Connections`].
+    Connections(ConnectionQuery),
+    /// Answered by [`Report::Ports`].
+    Ports,
+    /// Answered by [`Report::Workers`].
+    Workers,
+    /// Answered by [`Report::Drops`].
+    Drops,
+}
+
+/// An answer of the data plane.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "report", content = "value")]
+pub enum Report {
+    /// The generation every worker runs with now.
+    Applied {
+        /// Counts up with every transaction, from 0 for the empty configuration; survives a restart.
+        generation: u64,
+    },
+    /// What runs.
+    Configuration {
+        /// Its generation.
+        generation: u64,
+        /// The configuration.
+        configuration: Configuration,
+    },
+    /// All services with counters.
+    Services(Vec<ServiceStatistics>),
+    /// A page of connections.
+    Connections(ConnectionPage),
+    /// All ports.
+    Ports(Vec<PortStatus>),
+    /// All workers.
+    Workers(Vec<WorkerStatus>),
+    /// Fates by port.
+    Drops(Vec<DropReport>),
+}
+
+/// Which connections to list. The table is walked in pages, so that a big one never blocks anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionQuery {
+    /// Entry number to start at: 0, then [`ConnectionPage::next`].
+    pub start: u32,
+    /// At most this many are listed.
+    pub limit: u32,
+}
+
+/// Some connections.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionPage {
+    /// The connections, in table order.
+    pub connections: Vec<ConnectionReport>,
+    /// Where the next page starts; none at the end of the table.
+    pub next: Option<u32>,
+}
+
+/// One connection, as `ipvsadm -Lc` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionReport {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Seconds until it expires without traffic.
+    pub expires_s: u32,
+    /// IPVS's state name: `ESTABLISHED`, `SYN_RECV`, `UDP`, ...
+    pub state: String,
+    /// The client.
+    pub client: SocketAddr,
+    /// The virtual service's address.
+    pub virtual_address: SocketAddr,
+    /// The real server.
+    pub destination: SocketAddr,
+    /// How packets reach it.
+    pub method: ForwardingMethod,
+}
+
+/// A port as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortStatus {
+    /// Its name, also that of its TAP.
+    pub name: String,
+    /// The PCI address or vdev string it was made from.
+    pub device: String,
+    /// DPDK's driver: `net_af_xdp`, `net_ixgbe`, ...
+    pub driver: String,
+    /// MAC address, `02:00:00:00:00:01`.
+    pub mac: String,
+    /// Maximum transmission unit in bytes.
+    pub mtu: u16,
+    /// Whether the link is up.
+    pub link_up: bool,
+    /// Link speed in Mbit/s; none when the driver does not know.
+    pub speed_mbps: Option<u32>,
+    /// Receive queues.
+    pub receive_queues: u16,
+    /// Transmit queues.
+    pub transmit_queues: u16,
+    /// Packets and bytes the NIC says it received, sent, missed and failed.
+    pub nic: NicCounters,
+    /// Frames the kernel sent through the TAP, forwarded to the wire.
+    pub kernel_transmitted: u64,
+    /// The driver's extended statistics, by name.
+    pub extended: Vec<(String, u64)>,
+}
+
+/// The NIC's own counters (`rte_eth_stats`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NicCounters {
+    /// Packets received.
+    pub received_packets: u64,
+    /// Packets sent.
+    pub sent_packets: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// Packets the NIC dropped because no descriptor was free.
+    pub missed_packets: u64,
+    /// Packets received with errors.
+    pub receive_errors: u64,
+    /// Packets that failed to be sent.
+    pub send_errors: u64,
+    /// Receive buffer allocations that failed.
+    pub no_buffer: u64,
+}
+
+/// A worker as it is now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Its number, from 0.
+    pub worker: u16,
+    /// The core it is pinned to.
+    pub core: u16,
+    /// Loops since start.
+    pub loops: u64,
+    /// Loops that found at least one packet.
+    pub busy_loops: u64,
+    /// Packets received from the ports.
+    pub received: u64,
+    /// Connections it created.
+    pub connections_created: u64,
+    /// Connections it reaped.
+    pub connections_expired: u64,
+    /// Entries of its shard in use.
+    pub connections: u64,
+    /// The generation it runs with.
+    pub generation: u64,
+    /// Share of the last second it spent with packets, 0 to 1.
+    pub busy_share: f64,
+}

@@ -1,0 +1,94 @@
+//! What a data plane process needs to know at its start: the `[dataplane]` table of the configuration file, as JSON.
+//!
+//! The data plane reads this form and no TOML; `pollux settings FILE` prints it. Every field has a default that is
+//! right for a first run.
+
+use serde::{Deserialize, Serialize};
+
+/// Settings of one `pollux-dataplane` process; they change only with its restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataplaneSettings {
+    /// The cores of the workers, one worker a core; none: all but the first CPU of the machine.
+    pub cores: Option<Vec<u16>>,
+    /// Entries in the connection table, fixed for the life of the process.
+    pub connections: u32,
+    /// How workers wait; none: adaptive when any port is a virtual device, busy otherwise.
+    pub poll: Option<PollMode>,
+    /// Whether memory comes from huge pages.
+    pub huge_pages: HugePages,
+    /// Memory for packet buffers in MiB; none: computed from ports, queues and descriptors.
+    pub memory_mib: Option<u32>,
+    /// DPDK's file prefix; two data planes on one machine need different ones.
+    pub file_prefix: String,
+    /// The ports; none: every NIC bound to a DPDK driver.
+    #[serde(rename = "port")]
+    pub ports: Vec<PortSettings>,
+}
+
+/// One port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortSettings {
+    /// The port's name and that of its TAP: at most 15 characters, as Linux allows.
+    pub name: String,
+    /// A PCI address (`0000:01:00.0`) or a DPDK virtual device with its arguments (`net_af_xdp0,iface=eth1`).
+    pub device: String,
+    /// Maximum transmission unit in bytes, without Ethernet header; none: the device's own.
+    #[serde(default)]
+    pub mtu: Option<u16>,
+}
+
+/// How a worker waits for packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PollMode {
+    /// Spins: lowest latency, one core always at 100 %.
+    Busy,
+    /// Sleeps for some microseconds when there is nothing to do.
+    Adaptive,
+}
+
+/// Where packet buffers and the connection table live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HugePages {
+    /// Huge pages when the machine has them free, normal pages otherwise; the start says which.
+    #[default]
+    Auto,
+    /// Huge pages or no start.
+    Always,
+    /// Normal pages.
+    Never,
+}
+
+impl Default for DataplaneSettings {
+    fn default() -> Self {
+        Self {
+            cores: None,
+            connections: 1_000_000,
+            poll: None,
+            huge_pages: HugePages::Auto,
+            memory_mib: None,
+            file_prefix: "pollux".to_owned(),
+            ports: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_a_valid_setting() {
+        let settings: DataplaneSettings = serde_json::from_str("{}").unwrap();
+        assert_eq!(settings, DataplaneSettings::default());
+    }
+
+    #[test]
+    fn a_misspelt_key_is_refused_by_name() {
+        let error = serde_json::from_str::<DataplaneSettings>(r#"{"conections":1}"#).unwrap_err();
+        assert!(error.to_string().contains("conections"), "{error}");
+    }
+}
