@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::identity::{DestinationId, ForwardingMethod, SchedulerName, ServiceId, Weight};
 use crate::line::{Failure, FailureCode};
+use crate::patch::{DestinationPatch, ServicePatch};
 
 /// A virtual service without its destinations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +93,22 @@ pub enum Change {
         service: ServiceId,
         /// The destination with its new settings.
         destination: Destination,
+    },
+    /// Changes some settings of a service; all else stays.
+    PatchService {
+        /// Which.
+        id: ServiceId,
+        /// What changes.
+        patch: ServicePatch,
+    },
+    /// Changes some settings of a destination; all else stays.
+    PatchDestination {
+        /// Of which service.
+        service: ServiceId,
+        /// Which.
+        id: DestinationId,
+        /// What changes.
+        patch: DestinationPatch,
     },
     /// Removes a destination.
     RemoveDestination {
@@ -232,6 +249,16 @@ impl Configuration {
                 destination.check(*service)?;
                 *known = destination.clone();
             }
+            Change::PatchService { id, patch } => {
+                let known = &mut self.service_mut(*id)?.service;
+                *known = patch.applied_to(known);
+            }
+            Change::PatchDestination { service, id, patch } => {
+                let known = self.service_mut(*service)?.destination_mut(*id)?;
+                let patched = patch.applied_to(known);
+                patched.check(*service)?;
+                *known = patched;
+            }
             Change::RemoveDestination { service, id } => {
                 let entry = self.service_mut(*service)?;
                 entry.destination_mut(*id)?;
@@ -263,17 +290,13 @@ impl Destination {
         if self.method != ForwardingMethod::Nat && self.id.port() != service.endpoint.port() {
             return Err(ChangeError::PortDiffers(service, self.id, self.method));
         }
-        if self.upper_threshold != 0 && self.lower_threshold > self.upper_threshold {
-            let Self {
-                lower_threshold,
-                upper_threshold,
-                ..
-            } = *self;
+        // Also with no upper threshold (0), as the kernel has it: a lower one alone would mean nothing.
+        if self.lower_threshold > self.upper_threshold {
             return Err(ChangeError::Thresholds(
                 service,
                 self.id,
-                lower_threshold,
-                upper_threshold,
+                self.lower_threshold,
+                self.upper_threshold,
             ));
         }
         Ok(())
@@ -398,6 +421,37 @@ mod tests {
                 .to_string();
             assert!(error.contains(text), "{change:?}: {error}");
         }
+    }
+
+    #[test]
+    fn a_patch_changes_what_it_names_and_nothing_else() {
+        let before = Configuration::default()
+            .apply(&[
+                add_service(VIP),
+                add(VIP, "203.0.113.11:80", ForwardingMethod::Nat),
+            ])
+            .unwrap();
+        let patch = |patch| Change::PatchDestination {
+            service: id(VIP),
+            id: "203.0.113.11:80".parse().unwrap(),
+            patch,
+        };
+        let drained = before
+            .apply(&[patch(DestinationPatch {
+                weight: Some(Weight::try_from(0).unwrap()),
+                ..DestinationPatch::default()
+            })])
+            .unwrap();
+        let mut expected = before.clone();
+        expected.services[0].destinations[0].weight = Weight::try_from(0).unwrap();
+        assert_eq!(drained, expected);
+
+        let only_lower = patch(DestinationPatch {
+            lower_threshold: Some(1),
+            ..DestinationPatch::default()
+        });
+        let error = before.apply(&[only_lower]).unwrap_err();
+        assert!(matches!(error, ChangeError::Thresholds(..)), "{error}");
     }
 
     #[test]

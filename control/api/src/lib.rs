@@ -15,6 +15,7 @@ pub mod control;
 pub mod dataplane;
 pub mod identity;
 pub mod line;
+pub mod patch;
 pub mod settings;
 pub mod statistics;
 
@@ -22,4 +23,5 @@ pub use configuration::{
     Change, ChangeError, Configuration, Destination, ServiceEntry, Transaction, VirtualService,
 };
 pub use identity::{DestinationId, ForwardingMethod, Protocol, SchedulerName, ServiceId, Weight};
+pub use patch::{DestinationPatch, ServicePatch};
 pub use settings::DataplaneSettings;

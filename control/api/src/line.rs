@@ -60,6 +60,8 @@ pub enum FailureCode {
     Conflict,
     /// The data plane is not running or does not answer.
     DataplaneDown,
+    /// A limit of the daemon is reached: too many clients, too much in flight. Later it may be possible.
+    Busy,
     /// The daemon itself failed: disk full, out of memory.
     Internal,
 }

@@ -1,0 +1,71 @@
+//! Changes to some settings of a service or destination: what a patch does not mention stays as it is.
+//!
+//! A patch is not an edit. An edit replaces everything, as `ipvsadm -E` and `-e` do: there, `-w 0` without `-m` also
+//! turns a NAT server into a direct one. `pollux service edit` and `pollux server edit` send patches, so that draining a
+//! server drains it and does nothing else; and because the patch is applied where the configuration is, two people who
+//! change different settings at once both get what they asked for.
+
+use serde::{Deserialize, Serialize};
+
+use crate::configuration::{Destination, VirtualService};
+use crate::identity::{ForwardingMethod, SchedulerName, Weight};
+
+/// New settings of a service; none: unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServicePatch {
+    /// See [`VirtualService::scheduler`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<SchedulerName>,
+}
+
+/// New settings of a destination; none: unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DestinationPatch {
+    /// See [`Destination::method`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<ForwardingMethod>,
+    /// See [`Destination::weight`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<Weight>,
+    /// See [`Destination::upper_threshold`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upper_threshold: Option<u32>,
+    /// See [`Destination::lower_threshold`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lower_threshold: Option<u32>,
+}
+
+impl ServicePatch {
+    /// Whether it changes nothing, whatever it is applied to.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The service with the patch applied.
+    pub fn applied_to(&self, service: &VirtualService) -> VirtualService {
+        VirtualService {
+            id: service.id,
+            scheduler: self.scheduler.unwrap_or(service.scheduler),
+        }
+    }
+}
+
+impl DestinationPatch {
+    /// Whether it changes nothing, whatever it is applied to.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The destination with the patch applied; not checked yet.
+    pub fn applied_to(&self, destination: &Destination) -> Destination {
+        Destination {
+            id: destination.id,
+            method: self.method.unwrap_or(destination.method),
+            weight: self.weight.unwrap_or(destination.weight),
+            upper_threshold: self.upper_threshold.unwrap_or(destination.upper_threshold),
+            lower_threshold: self.lower_threshold.unwrap_or(destination.lower_threshold),
+        }
+    }
+}
