@@ -1,0 +1,134 @@
+# shellcheck shell=bash
+# The two daemons of Pollux, in pollux-director. Sourced by scripts/lab.
+
+director_ports=(client0 server0)
+
+start_daemons() {
+    local workers=0 pmd=any huge=any keep_state=no
+    while (($# > 0)); do
+        case $1 in
+        --workers) workers=${2:?a number must follow --workers} && shift ;;
+        --pmd) pmd=${2:?af_xdp or af_packet must follow --pmd} && shift ;;
+        --no-huge) huge=no ;;
+        --keep-state) keep_state=yes ;;
+        *) fail "start-daemons does not know '$1'" ;;
+        esac
+        shift
+    done
+    [[ $pmd == any || $pmd == af_xdp || $pmd == af_packet ]] || fail "--pmd is af_xdp or af_packet, not '$pmd'"
+    topology_is_up || fail "the lab is down; bring it up with: scripts/lab up"
+    ! process_is_alive pollux-dataplane || fail "the daemons run already; end them with: scripts/lab stop-daemons"
+    programs_are_built pollux-dataplane polluxd pollux
+
+    # Every CPU of a small machine, but no more than there are queues.
+    ((workers > 0)) || workers=$(($(nproc) < wire_queues ? $(nproc) : wire_queues))
+    ((workers <= wire_queues)) || fail "the lab's links have $wire_queues queues, too few for $workers workers"
+    if [[ $huge == any ]]; then
+        huge_pages_take && huge=yes || huge=no
+    fi
+    [[ $keep_state == yes ]] || rm -rf "$state_dir"
+    mkdir -p "$run_dir" "$state_dir"
+
+    if [[ $pmd == any ]]; then
+        start_dataplane af_xdp "$workers" "$huge" || {
+            echo "net_af_xdp does not work on this kernel; taking net_af_packet instead"
+            pmd=af_packet
+        }
+    fi
+    [[ $pmd == any ]] || start_dataplane "$pmd" "$workers" "$huge" || dataplane_failed
+    put_addresses
+    start_polluxd
+}
+
+programs_are_built() {
+    local program
+    for program in "$@"; do
+        [[ -x $bin_dir/$program ]] ||
+            fail "$bin_dir/$program is not there; build it with: cargo build --release"
+    done
+}
+
+# Prints what DPDK calls the link of a port: device PMD PORT WORKERS.
+device() {
+    local number=0
+    [[ $2 == client0 ]] || number=1
+    case $1 in
+    af_xdp) echo "net_af_xdp$number,iface=$2-wire,start_queue=0,queue_count=$3" ;;
+    af_packet) echo "net_af_packet$number,iface=$2-wire,qpairs=$3" ;;
+    esac
+}
+
+write_settings() {
+    local pmd=$1 workers=$2 huge=$3 port
+    echo "# Written by scripts/lab."
+    echo "[dataplane]"
+    echo "cores = [$(seq -s ', ' 0 $((workers - 1)))]"
+    echo "connections = 100000"
+    echo 'poll = "adaptive"'
+    echo "huge_pages = $([[ $huge == yes ]] && echo true || echo false)"
+    echo 'file_prefix = "pollux-lab"'
+    for port in "${director_ports[@]}"; do
+        echo
+        echo "[[dataplane.port]]"
+        echo "name = \"$port\""
+        echo "device = \"$(device "$pmd" "$port" "$workers")\""
+    done
+}
+
+start_dataplane() {
+    write_settings "$@" >"$lab_dir/pollux.toml"
+    "$bin_dir/pollux" settings "$lab_dir/pollux.toml" >"$lab_dir/dataplane.json"
+    rm -f "$run_dir/dataplane.sock"
+    start_process pollux-dataplane "$bin_dir/pollux-dataplane" --settings "$lab_dir/dataplane.json" \
+        --run-dir "$run_dir" --state-dir "$state_dir"
+    await 10 dataplane_has_settled
+    process_is_alive pollux-dataplane
+}
+
+# Up and answering, or dead.
+dataplane_has_settled() {
+    process_is_alive pollux-dataplane || return 0
+    [[ -S $run_dir/dataplane.sock ]] || return 1
+    local port
+    for port in "${director_ports[@]}"; do
+        ip -n pollux-director link show "$port" >/dev/null 2>&1 || return 1
+    done
+}
+
+dataplane_failed() {
+    tail -n 20 "$lab_dir/pollux-dataplane.log" >&2
+    fail "pollux-dataplane does not start; the end of $lab_dir/pollux-dataplane.log is above"
+}
+
+start_polluxd() {
+    start_process polluxd "$bin_dir/polluxd" --config "$lab_dir/pollux.toml" \
+        --run-dir "$run_dir" --state-dir "$state_dir"
+    await 5 polluxd_answers && return 0
+    tail -n 20 "$lab_dir/polluxd.log" >&2
+    fail "polluxd does not answer; the end of $lab_dir/polluxd.log is above"
+}
+
+polluxd_answers() {
+    "$bin_dir/pollux" --run-dir "$run_dir" show ports >/dev/null 2>&1
+}
+
+# The director's own addresses are the kernel's, on the TAPs that exist while the data plane runs.
+put_addresses() {
+    ip -n pollux-director -batch - <<BATCH
+link set client0 up
+link set server0 up
+addr replace 192.0.2.1/24 dev client0
+addr replace 203.0.113.1/24 dev server0
+addr replace 2001:db8:1::1/64 dev client0 nodad
+addr replace 2001:db8:2::1/64 dev server0 nodad
+route replace default via 192.0.2.254
+route replace default via 2001:db8:1::fe
+BATCH
+}
+
+stop_daemons() {
+    local daemon
+    for daemon in polluxd pollux-dataplane; do
+        stop_process "$daemon"
+    done
+}

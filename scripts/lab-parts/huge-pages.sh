@@ -1,0 +1,35 @@
+# shellcheck shell=bash
+# Huge pages for the data plane. Sourced by scripts/lab.
+
+huge_pages=256 # of 2 MB
+huge_pages_file=/proc/sys/vm/nr_hugepages
+huge_pages_mount=$lab_dir/huge-pages
+
+# Takes huge pages from the machine, and notes how many it got so that `down` gives exactly these back.
+huge_pages_take() {
+    local before after
+    [[ ! -e $lab_dir/huge-pages-taken ]] || return 0
+    [[ $(awk '/^Hugepagesize/ {print $2}' /proc/meminfo) == 2048 ]] || return 1
+    before=$(<$huge_pages_file)
+    echo 0 >"$lab_dir/huge-pages-taken"
+    echo $((before + huge_pages)) >$huge_pages_file
+    after=$(<$huge_pages_file)
+    echo $((after - before)) >"$lab_dir/huge-pages-taken"
+    if ((after - before < huge_pages)); then
+        huge_pages_return
+        return 1
+    fi
+    mkdir -p "$huge_pages_mount"
+    mount -t hugetlbfs -o pagesize=2M pollux-lab "$huge_pages_mount"
+}
+
+huge_pages_return() {
+    local taken
+    if mountpoint -q "$huge_pages_mount"; then
+        umount "$huge_pages_mount"
+    fi
+    [[ -e $lab_dir/huge-pages-taken ]] || return 0
+    taken=$(<"$lab_dir/huge-pages-taken")
+    echo $(($(<$huge_pages_file) - taken)) >$huge_pages_file
+    rm "$lab_dir/huge-pages-taken"
+}
