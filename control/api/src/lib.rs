@@ -6,7 +6,7 @@
 //!        ◄── Response<Answer>        ◄── Response<Report>
 //! ```
 //!
-//! Wire format: one JSON object a line, see [`line`]. Everything here is plain data in host byte order; times are
+//! Wire format: one JSON object a line, see [`mod@line`]. Everything here is plain data in host byte order; times are
 //! seconds or milliseconds as the field's name says. Nothing here does I/O. What a configuration must satisfy is
 //! checked in one place, [`Configuration::apply`], and both daemons call it.
 
