@@ -1,0 +1,71 @@
+#include "shim.h"
+
+#include <assert.h>
+#include <stddef.h>
+
+#define SAME_FIELD(field)                                                                          \
+	static_assert(offsetof(struct shim_mbuf, field) == offsetof(struct rte_mbuf, field) &&         \
+			      sizeof(((struct shim_mbuf *)0)->field) ==                                \
+				      sizeof(((struct rte_mbuf *)0)->field),                           \
+		      "this DPDK lays out struct rte_mbuf differently: " #field)
+
+SAME_FIELD(buf_addr);
+SAME_FIELD(data_off);
+SAME_FIELD(refcnt);
+SAME_FIELD(nb_segs);
+SAME_FIELD(port);
+SAME_FIELD(ol_flags);
+SAME_FIELD(packet_type);
+SAME_FIELD(pkt_len);
+SAME_FIELD(data_len);
+SAME_FIELD(vlan_tci);
+SAME_FIELD(hash);
+SAME_FIELD(vlan_tci_outer);
+SAME_FIELD(buf_len);
+SAME_FIELD(pool);
+
+int shim_errno(void)
+{
+	return rte_errno;
+}
+
+bool shim_has_lcore(void)
+{
+	return rte_lcore_id() != LCORE_ID_ANY;
+}
+
+struct rte_mbuf *shim_mbuf_allocate(struct rte_mempool *pool)
+{
+	return rte_pktmbuf_alloc(pool);
+}
+
+void shim_mbuf_free(struct rte_mbuf *mbuf)
+{
+	rte_pktmbuf_free(mbuf);
+}
+
+int shim_mbuf_linearize(struct rte_mbuf *mbuf)
+{
+	return rte_pktmbuf_linearize(mbuf);
+}
+
+uint16_t shim_receive(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
+{
+	return rte_eth_rx_burst(port, queue, mbufs, count);
+}
+
+uint16_t shim_send(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
+{
+	return rte_eth_tx_burst(port, queue, mbufs, count);
+}
+
+int shim_link_nowait(uint16_t port, struct shim_link *link)
+{
+	struct rte_eth_link now = {0};
+	int result = rte_eth_link_get_nowait(port, &now);
+
+	link->speed_mbps = now.link_speed;
+	link->up = now.link_status;
+	link->full_duplex = now.link_duplex;
+	return result;
+}

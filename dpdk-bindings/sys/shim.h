@@ -1,0 +1,84 @@
+/*
+ * What Rust cannot take from DPDK's headers by itself: functions that are inline in C, macros that are
+ * expressions, and structures whose C shape differs between the DPDK releases Pollux builds against
+ * (22.11, 23.11, 24.11). Nothing else belongs here.
+ */
+#ifndef POLLUX_SHIM_H
+#define POLLUX_SHIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <rte_dev.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_lcore.h>
+#include <rte_log.h>
+#include <rte_mbuf.h>
+#include <rte_mempool.h>
+#include <rte_version.h>
+
+/*
+ * The first cache line of struct rte_mbuf, which DPDK keeps as it is for the sake of its vector drivers
+ * while the C declaration around it changes. shim.c asserts each offset against the installed DPDK.
+ */
+struct shim_mbuf {
+	void *buf_addr;
+	uint64_t iova_or_next;
+	uint16_t data_off;
+	uint16_t refcnt;
+	uint16_t nb_segs;
+	uint16_t port;
+	uint64_t ol_flags;
+	uint32_t packet_type;
+	uint32_t pkt_len;
+	uint16_t data_len;
+	uint16_t vlan_tci;
+	uint32_t hash[2];
+	uint16_t vlan_tci_outer;
+	uint16_t buf_len;
+	struct rte_mempool *pool;
+};
+
+/* struct rte_eth_link became a union in 24.11. */
+struct shim_link {
+	uint32_t speed_mbps;
+	uint8_t up;
+	uint8_t full_duplex;
+};
+
+/* Macros that bindgen cannot evaluate. */
+static const uint64_t SHIM_RSS_TYPES =
+	RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_SCTP;
+static const uint32_t SHIM_RX_MODE_NONE = RTE_ETH_MQ_RX_NONE;
+static const uint32_t SHIM_RX_MODE_RSS = RTE_ETH_MQ_RX_RSS;
+static const uint64_t SHIM_RX_IPV4_CHECKSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
+static const uint64_t SHIM_RX_TCP_CHECKSUM = RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
+static const uint64_t SHIM_RX_UDP_CHECKSUM = RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
+static const uint64_t SHIM_TX_IPV4_CHECKSUM = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
+static const uint64_t SHIM_TX_TCP_CHECKSUM = RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
+static const uint64_t SHIM_TX_UDP_CHECKSUM = RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
+static const uint32_t SHIM_SPEED_UNKNOWN = RTE_ETH_SPEED_NUM_UNKNOWN;
+static const uint16_t SHIM_MBUF_PORT_INVALID = RTE_MBUF_PORT_INVALID;
+static const uint32_t SHIM_LOG_ERR = RTE_LOG_ERR;
+static const uint32_t SHIM_LOG_WARNING = RTE_LOG_WARNING;
+static const uint32_t SHIM_LOG_INFO = RTE_LOG_INFO;
+
+/* rte_errno of the calling thread. */
+int shim_errno(void);
+
+/* Whether the calling thread has a core number of EAL. */
+bool shim_has_lcore(void);
+
+struct rte_mbuf *shim_mbuf_allocate(struct rte_mempool *pool);
+void shim_mbuf_free(struct rte_mbuf *mbuf);
+int shim_mbuf_linearize(struct rte_mbuf *mbuf);
+
+uint16_t shim_receive(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
+uint16_t shim_send(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
+
+int shim_link_nowait(uint16_t port, struct shim_link *link);
+
+#endif
