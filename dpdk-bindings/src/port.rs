@@ -1,0 +1,177 @@
+//! A port: one Ethernet device of DPDK, a NIC or a virtual device.
+//!
+//! [`Port`] is its control side. [`Port::start`] gives out the queues, which is all that a worker needs; the
+//! port runs as long as one of them is there, and control and queues may be used at the same time. To change
+//! what a device changes only while it stands still, drop the queues and start it again.
+
+mod attach;
+mod info;
+mod start;
+mod statistics;
+
+use std::ffi::c_int;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use attach::AttachError;
+pub(crate) use attach::unowned_ports;
+pub use info::{LinkState, OffloadCapabilities, PortInfo};
+pub(crate) use start::Running;
+pub use start::{Distribution, PortSettings, Queues};
+pub use statistics::{ExtendedStatistic, PortStatistics};
+
+use crate::error::{DpdkError, check};
+
+/// DPDK's number of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortId(pub(crate) u16);
+
+impl PortId {
+    /// The number, to index a table by port: less than 32 in most builds of DPDK.
+    #[inline]
+    #[must_use]
+    pub fn number(self) -> u16 {
+        self.0
+    }
+}
+
+/// What a port refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PortError {
+    /// The queues of the last start are still there.
+    #[error("port {0} is running; stop its workers first")]
+    Running(String),
+    /// A port needs a queue each way, or more.
+    #[error("port {0} cannot be started with no queue")]
+    NoQueues(String),
+    /// A frame of that MTU does not fit an mbuf.
+    #[error(
+        "an MTU of {mtu} on port {port} needs mbufs for {needed} bytes, and the pool's hold {frame_length_max}"
+    )]
+    FrameTooLong {
+        /// The port.
+        port: String,
+        /// The MTU.
+        mtu: u16,
+        /// The longest frame of that MTU, with two VLAN tags.
+        needed: u32,
+        /// What the mbufs hold.
+        frame_length_max: u16,
+    },
+    /// The device cannot have that MTU.
+    #[error("an MTU of {mtu} is out of range for port {port}: {min} to {max}")]
+    MtuOutOfRange {
+        /// The port.
+        port: String,
+        /// The MTU.
+        mtu: u16,
+        /// The least it can have.
+        min: u16,
+        /// The most it can have.
+        max: u16,
+    },
+    /// DPDK or the driver refused.
+    #[error(transparent)]
+    Dpdk(#[from] DpdkError),
+}
+
+/// A port, for control. Not `Clone`: there is one of each device.
+#[derive(Debug)]
+pub struct Port {
+    device: Arc<Device>,
+}
+
+/// An ethdev that is ours; closed on drop.
+#[derive(Debug)]
+pub(crate) struct Device {
+    id: PortId,
+    name: String,
+    is_virtual: bool,
+    state: Mutex<State>,
+}
+
+/// What the device does. The lock also keeps control operations on one device from each other, as ethdev asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Stopped,
+    Started {
+        /// What the mbufs of its receive queues hold.
+        frame_length_max: u16,
+    },
+}
+
+impl Device {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is one word, written at once: a panic elsewhere cannot have left it half-changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self, code: c_int, attempted: &str) -> Result<c_int, DpdkError> {
+        check(code, || format!("{attempted} {}", self.name))
+    }
+}
+
+impl Port {
+    /// DPDK's number of the port, which [`Mbuf::port`](crate::Mbuf::port) tells.
+    #[must_use]
+    pub fn id(&self) -> PortId {
+        self.device.id
+    }
+
+    /// The name of the device: its PCI address, or the virtual device's as `net_tap0`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.device.name
+    }
+
+    /// Sets the port's own MAC address.
+    ///
+    /// # Errors
+    /// [`PortError::Dpdk`] if the driver cannot, or not with this address.
+    pub fn set_mac(&self, mac: [u8; 6]) -> Result<(), PortError> {
+        let _exclusive = self.device.lock();
+        let mut address = dpdk_sys::rte_ether_addr { addr_bytes: mac };
+        // SAFETY: the id is of a device that is ours until it is closed; `address` lives through the call.
+        let code = unsafe {
+            dpdk_sys::rte_eth_dev_default_mac_addr_set(self.device.id.0, &raw mut address)
+        };
+        self.device.check(code, "set the MAC address of port")?;
+        Ok(())
+    }
+
+    /// Receives frames for every MAC address, or only for the port's own again.
+    ///
+    /// # Errors
+    /// [`PortError::Dpdk`] if the driver cannot.
+    pub fn set_promiscuous(&self, on: bool) -> Result<(), PortError> {
+        let _exclusive = self.device.lock();
+        let id = self.device.id.0;
+        let code = if on {
+            // SAFETY: the id is of a device that is ours until it is closed.
+            unsafe { dpdk_sys::rte_eth_promiscuous_enable(id) }
+        } else {
+            // SAFETY: as above.
+            unsafe { dpdk_sys::rte_eth_promiscuous_disable(id) }
+        };
+        self.device
+            .check(code, "set the promiscuous mode of port")?;
+        Ok(())
+    }
+
+    /// Receives frames for every multicast address, or only for those joined again.
+    ///
+    /// # Errors
+    /// [`PortError::Dpdk`] if the driver cannot.
+    pub fn set_all_multicast(&self, on: bool) -> Result<(), PortError> {
+        let _exclusive = self.device.lock();
+        let id = self.device.id.0;
+        let code = if on {
+            // SAFETY: the id is of a device that is ours until it is closed.
+            unsafe { dpdk_sys::rte_eth_allmulticast_enable(id) }
+        } else {
+            // SAFETY: as above.
+            unsafe { dpdk_sys::rte_eth_allmulticast_disable(id) }
+        };
+        self.device.check(code, "set the multicast mode of port")?;
+        Ok(())
+    }
+}
