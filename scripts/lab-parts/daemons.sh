@@ -20,9 +20,13 @@ start_daemons() {
     ! process_is_alive pollux-dataplane || fail "the daemons run already; end them with: scripts/lab stop-daemons"
     programs_are_built pollux-dataplane polluxd pollux
 
-    # Every CPU of a small machine, but no more than there are queues.
-    ((workers > 0)) || workers=$(($(nproc) < wire_queues ? $(nproc) : wire_queues))
-    ((workers <= wire_queues)) || fail "the lab's links have $wire_queues queues, too few for $workers workers"
+    # net_af_xdp finds only one queue on a veth, which has no "combined" channels to be counted. net_af_packet spreads
+    # flows over any number of packet sockets, so it is the one for several workers.
+    ((workers > 0)) || workers=$(($(nproc) > 1 ? 2 : 1))
+    if ((workers > 1)); then
+        [[ $pmd != af_xdp ]] || fail "net_af_xdp has one queue on a veth: say --workers 1, or --pmd af_packet"
+        pmd=af_packet
+    fi
     if [[ $huge == any ]]; then
         huge_pages_take && huge=yes || huge=no
     fi
@@ -75,14 +79,17 @@ write_settings() {
     done
 }
 
+# Succeeds when the data plane is up. Called as a condition, so `set -e` does not hold in here.
 start_dataplane() {
     write_settings "$@" >"$lab_dir/pollux.toml"
-    "$bin_dir/pollux" settings "$lab_dir/pollux.toml" >"$lab_dir/dataplane.json"
+    "$bin_dir/pollux" settings "$lab_dir/pollux.toml" >"$lab_dir/dataplane.json" ||
+        fail "pollux does not take $lab_dir/pollux.toml"
     rm -f "$run_dir/dataplane.sock"
     start_process pollux-dataplane "$bin_dir/pollux-dataplane" --settings "$lab_dir/dataplane.json" \
         --run-dir "$run_dir" --state-dir "$state_dir"
-    await 10 dataplane_has_settled
-    process_is_alive pollux-dataplane
+    await 10 dataplane_has_settled && process_is_alive pollux-dataplane && return 0
+    stop_process pollux-dataplane
+    return 1
 }
 
 # Up and answering, or dead.

@@ -1,9 +1,6 @@
 # shellcheck shell=bash
 # Namespaces, links, addresses and routes of the lab. Sourced by scripts/lab.
 
-# Receive and send queues of the links Pollux drives: one per worker that can be asked for.
-wire_queues=2
-
 topology_is_up() {
     local namespace
     for namespace in "${namespaces[@]}"; do
@@ -68,14 +65,9 @@ BATCH
 }
 
 # Makes a link from an interface of a namespace to a port of a bridge in pollux-router.
-#
-# Frames keep the queue number from one end of a veth to the other. A sender with one queue leaves no queue number on
-# a frame, so the port of the bridge chooses among its own queues by the hash of the flow; with two it would find the
-# sender's choice, off by one, and put everything in queue 0. Hence two queues for the wires of the director only.
 link_up() {
-    local namespace=$1 interface=$2 mac=$3 port=$4 bridge=$5 queues=$6
-    ip -n "$namespace" link add "$interface" address "$mac" numtxqueues "$queues" numrxqueues "$queues" type veth \
-        peer name "$port" netns pollux-router numtxqueues "$queues" numrxqueues "$queues"
+    local namespace=$1 interface=$2 mac=$3 port=$4 bridge=$5
+    ip -n "$namespace" link add "$interface" address "$mac" type veth peer name "$port" netns pollux-router
     offloads_off "$namespace" "$interface"
     offloads_off pollux-router "$port"
     ip -n pollux-router link set "$port" master "$bridge" up
@@ -93,7 +85,7 @@ offloads_off() {
 # before nftables' ingress hook does, so dropping there keeps the kernel from answering beside Pollux.
 wire_up() {
     local wire=$1 port=$2 bridge=$3 mac=$4
-    link_up pollux-director "$wire" "$mac" "$port" "$bridge" "$wire_queues"
+    link_up pollux-director "$wire" "$mac" "$port" "$bridge"
     in_namespace pollux-director sysctl -qw "net.ipv6.conf.$wire.disable_ipv6=1"
     in_namespace pollux-director nft -f - <<RULES
 table netdev pollux {
@@ -103,7 +95,7 @@ RULES
 }
 
 client_up() {
-    link_up pollux-client lan0 02:00:00:00:01:10 client br-client 1
+    link_up pollux-client lan0 02:00:00:00:01:10 client br-client
     ip -n pollux-client -batch - <<BATCH
 addr add 192.0.2.10/24 dev lan0
 addr add 2001:db8:1::10/64 dev lan0 nodad
@@ -118,7 +110,7 @@ BATCH
 server_link_up() {
     local server=$1
     local number=1${server#rs}
-    link_up "pollux-$server" lan0 "02:00:00:00:02:$number" "$server" br-server 1
+    link_up "pollux-$server" lan0 "02:00:00:00:02:$number" "$server" br-server
     ip -n "pollux-$server" -batch - <<BATCH
 addr add 203.0.113.$number/24 dev lan0
 addr add 2001:db8:2::$number/64 dev lan0 nodad
