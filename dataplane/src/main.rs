@@ -1,3 +1,3 @@
-//! The Pollux data plane: ports, workers, kernel mirror.
+//! The Pollux data plane process; all of it is in the library beside this file.
 
 fn main() {}

@@ -1,0 +1,13 @@
+//! The Pollux data plane: ports, workers, kernel mirror, private socket, state files.
+//!
+//! ```text
+//! pollux-dataplane (one process)
+//!   main thread, tokio current-thread        worker threads, one a core
+//!     kernel/   rtnetlink ─► KernelView ─┐     poll ports, run the engine
+//!     private_socket  ◄── polluxd        ├─►  Arc<Snapshot>
+//!     state_files  configuration.json  ◄─┘
+//! ```
+//!
+//! What happens to a packet is decided in `pollux-engine`; this crate gives it ports, memory, time and tables.
+
+pub mod kernel;
