@@ -1,0 +1,55 @@
+//! Time as the engine sees it: a coarse tick that the caller passes in. The engine reads no clock.
+
+/// Ticks in a second. Linux' timers run at 100 Hz on the kernels Pollux is compared with.
+pub const TICKS_PER_SECOND: u32 = 100;
+
+/// A moment, in hundredths of a second since some start; wraps after 497 days, compared across the wrap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct Tick(pub u32);
+
+impl Tick {
+    /// The tick of a monotonic clock's reading.
+    pub fn from_duration(since_start: std::time::Duration) -> Self {
+        let ticks = since_start.as_millis() / u128::from(1000 / TICKS_PER_SECOND);
+        #[allow(clippy::cast_possible_truncation)] // wrapping is the type's arithmetic
+        Self(ticks as u32)
+    }
+
+    /// The moment `ticks` later.
+    #[inline]
+    #[must_use]
+    pub fn after(self, ticks: u32) -> Self {
+        Self(self.0.wrapping_add(ticks))
+    }
+
+    /// Ticks from `self` to `later`; negative when `later` is before.
+    #[inline]
+    pub fn until(self, later: Self) -> i32 {
+        later.0.wrapping_sub(self.0).cast_signed()
+    }
+
+    /// Whether this moment is at or before `now`.
+    #[inline]
+    pub fn has_passed(self, now: Self) -> bool {
+        self.until(now) >= 0
+    }
+}
+
+/// Seconds as ticks.
+pub const fn seconds(seconds: u32) -> u32 {
+    seconds * TICKS_PER_SECOND
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_holds_across_the_wrap() {
+        let before = Tick(u32::MAX - 5);
+        let after = before.after(10);
+        assert!(before.has_passed(after) && !after.has_passed(before));
+        assert_eq!(before.until(after), 10);
+        assert_eq!(after.until(before), -10);
+    }
+}

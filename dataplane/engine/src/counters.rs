@@ -1,0 +1,132 @@
+//! Counters that one worker writes and anyone reads.
+//!
+//! Single writer, so an addition is a load and a store: no locked instruction, and each worker's counters lie on cache
+//! lines of their own. Readers sum over the workers; a sum read while packets flow may be a few packets old, never torn.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam::utils::CachePadded;
+
+use crate::fate::Fate;
+
+/// A 64-bit counter with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; only the owning worker may call it.
+    #[inline]
+    pub fn add(&self, amount: u64) {
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(amount),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// The value.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one worker saw on one port.
+#[derive(Debug)]
+pub struct PortCounters {
+    /// Packets received.
+    pub received: Counter,
+    /// Packets that wait for a neighbour's MAC now (goes up and down).
+    pub held: Counter,
+    /// Frames of the kernel's sent out of the port.
+    pub kernel_transmitted: Counter,
+    /// Frames of the kernel's that the port refused.
+    pub kernel_transmit_refused: Counter,
+    fates: [Counter; Fate::COUNT],
+}
+
+impl Default for PortCounters {
+    fn default() -> Self {
+        Self {
+            received: Counter::default(),
+            held: Counter::default(),
+            kernel_transmitted: Counter::default(),
+            kernel_transmit_refused: Counter::default(),
+            fates: std::array::from_fn(|_| Counter::default()),
+        }
+    }
+}
+
+impl PortCounters {
+    /// Counts a packet's fate.
+    #[inline]
+    pub fn count(&self, fate: Fate) {
+        self.count_many(fate, 1);
+    }
+
+    /// Counts the same fate of several packets.
+    #[inline]
+    pub fn count_many(&self, fate: Fate, packets: u64) {
+        if let Some(counter) = self.fates.get(fate as usize) {
+            counter.add(packets);
+        }
+    }
+
+    /// Packets that met this fate.
+    pub fn fate(&self, fate: Fate) -> u64 {
+        self.fates.get(fate as usize).map_or(0, Counter::get)
+    }
+}
+
+/// One worker's counters.
+#[derive(Debug)]
+pub struct WorkerCounters {
+    ports: Box<[CachePadded<PortCounters>]>,
+    /// Loops run.
+    pub loops: CachePadded<Counter>,
+    /// Loops that found a packet.
+    pub busy_loops: Counter,
+    /// Connections created.
+    pub connections_created: Counter,
+    /// Connections reaped after their time.
+    pub connections_expired: Counter,
+    /// Unestablished connections removed early to make room.
+    pub connections_evicted: Counter,
+    /// ICMP errors made.
+    pub icmp_errors_sent: Counter,
+}
+
+impl WorkerCounters {
+    /// All zero, for so many ports.
+    pub fn new(ports: usize) -> Self {
+        Self {
+            ports: (0..ports).map(|_| CachePadded::default()).collect(),
+            loops: CachePadded::default(),
+            busy_loops: Counter::default(),
+            connections_created: Counter::default(),
+            connections_expired: Counter::default(),
+            connections_evicted: Counter::default(),
+            icmp_errors_sent: Counter::default(),
+        }
+    }
+
+    /// The counters of a port; none when there is no such port.
+    #[inline]
+    pub fn port(&self, port: usize) -> Option<&PortCounters> {
+        self.ports.get(port).map(|counters| &**counters)
+    }
+}
+
+/// Traffic of one destination as one worker saw it: IPVS's five totals.
+#[derive(Debug, Default)]
+pub struct TrafficCounters {
+    /// Connections scheduled.
+    pub connections: Counter,
+    /// Packets from clients.
+    pub inbound_packets: Counter,
+    /// IP bytes from clients.
+    pub inbound_bytes: Counter,
+    /// Packets from the server.
+    pub outbound_packets: Counter,
+    /// IP bytes from the server.
+    pub outbound_bytes: Counter,
+}

@@ -1,0 +1,90 @@
+//! What the engine needs of a packet buffer: its bytes, and room to grow and shrink at both ends.
+//!
+//! A DPDK mbuf and the [`HeapFrame`] of tests implement it; the pipeline is monomorphised over it.
+
+/// A frame in one contiguous piece of memory, Ethernet header first.
+pub trait Frame {
+    /// The bytes from the Ethernet header to the end.
+    fn bytes(&self) -> &[u8];
+
+    /// The same, writable.
+    fn bytes_mut(&mut self) -> &mut [u8];
+
+    /// Grows the frame by `bytes` at the front; the new bytes hold anything. False, and nothing done, without headroom.
+    #[must_use]
+    fn prepend(&mut self, bytes: usize) -> bool;
+
+    /// Drops `bytes` from the front; more than there are leaves an empty frame.
+    fn trim_front(&mut self, bytes: usize);
+
+    /// Keeps the first `length` bytes; a longer `length` changes nothing.
+    fn truncate(&mut self, length: usize);
+}
+
+/// A frame on the heap, with the headroom of a DPDK mbuf: for tests, the replayer and the fuzzer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeapFrame {
+    buffer: Vec<u8>,
+    start: usize,
+}
+
+impl HeapFrame {
+    /// Headroom of a new frame, bytes: DPDK's `RTE_PKTMBUF_HEADROOM`.
+    pub const HEADROOM: usize = 128;
+
+    /// A frame with these bytes.
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut buffer = vec![0xa5; Self::HEADROOM];
+        buffer.extend_from_slice(bytes);
+        Self {
+            buffer,
+            start: Self::HEADROOM,
+        }
+    }
+}
+
+impl Frame for HeapFrame {
+    fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.start..).unwrap_or_default()
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.buffer.get_mut(self.start..).unwrap_or_default()
+    }
+
+    fn prepend(&mut self, bytes: usize) -> bool {
+        match self.start.checked_sub(bytes) {
+            Some(start) => {
+                self.start = start;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn trim_front(&mut self, bytes: usize) {
+        self.start = (self.start + bytes).min(self.buffer.len());
+    }
+
+    fn truncate(&mut self, length: usize) {
+        self.buffer.truncate(self.start + length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grows_and_shrinks_at_both_ends() {
+        let mut frame = HeapFrame::new(&[1, 2, 3, 4]);
+        assert!(frame.prepend(2));
+        assert_eq!(frame.bytes(), [0xa5, 0xa5, 1, 2, 3, 4]);
+        frame.trim_front(3);
+        frame.truncate(2);
+        assert_eq!(frame.bytes(), [2, 3]);
+        assert!(!frame.prepend(HeapFrame::HEADROOM + 2));
+        frame.trim_front(99);
+        assert!(frame.bytes().is_empty());
+    }
+}

@@ -1,0 +1,172 @@
+//! The one place that sees raw memory: a mapping as a slice of cache lines made of atomics, and prefetch.
+//!
+//! A [`Line`] is eight `AtomicU64`: any bit pattern is a valid one, zeroed memory is a valid empty table, and sharing
+//! lines between threads (or, for a file, processes) needs no further unsafe code anywhere in the engine.
+
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicU64;
+
+use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+
+/// One cache line of eight atomic words.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Line(pub [AtomicU64; 8]);
+
+/// Bytes of a [`Line`].
+pub const LINE_BYTES: usize = 64;
+
+const _: () = assert!(size_of::<Line>() == LINE_BYTES && align_of::<Line>() == LINE_BYTES);
+
+/// A mapping of cache lines, zero where never written, unmapped on drop.
+#[derive(Debug)]
+pub struct Memory {
+    base: NonNull<Line>,
+    lines: usize,
+    bytes: usize,
+}
+
+// SAFETY: the mapping belongs to this value until drop and is only reached through `&[Line]`, whose every field is an
+// atomic; nothing about it is bound to the thread that made it.
+unsafe impl Send for Memory {}
+// SAFETY: as above; a shared reference gives only shared references to atomics.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// Private zeroed memory for `lines` lines in normal pages, or in huge pages of 2 MiB.
+    ///
+    /// # Errors
+    /// The system's, when there is not that much memory (or there are not that many huge pages).
+    pub fn anonymous(lines: usize, huge_pages: bool) -> io::Result<Self> {
+        let bytes = mapping_bytes(lines, huge_pages)?;
+        let flags = MapFlags::PRIVATE
+            | if huge_pages {
+                MapFlags::HUGETLB
+            } else {
+                MapFlags::NORESERVE
+            };
+        // SAFETY: a null hint lets the kernel choose a free range, so no existing mapping is replaced.
+        let base = unsafe {
+            mmap_anonymous(
+                ptr::null_mut(),
+                bytes,
+                ProtFlags::READ | ProtFlags::WRITE,
+                flags,
+            )
+        }?;
+        Self::from_base(base, lines, bytes)
+    }
+
+    /// The first `lines` lines of a file on tmpfs or hugetlbfs, shared with whoever maps it next. The file must be at
+    /// least that long and must not be cut shorter while mapped (it lies in the daemon's locked state directory).
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn file(file: &File, lines: usize, huge_pages: bool) -> io::Result<Self> {
+        let bytes = mapping_bytes(lines, huge_pages)?;
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a null hint lets the kernel choose a free range, so no existing mapping is replaced.
+        let base = unsafe {
+            mmap(
+                ptr::null_mut(),
+                bytes,
+                protection,
+                MapFlags::SHARED,
+                file,
+                0,
+            )
+        }?;
+        Self::from_base(base, lines, bytes)
+    }
+
+    fn from_base(base: *mut core::ffi::c_void, lines: usize, bytes: usize) -> io::Result<Self> {
+        let base = NonNull::new(base.cast::<Line>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { base, lines, bytes })
+    }
+
+    /// All lines.
+    #[inline]
+    pub fn lines(&self) -> &[Line] {
+        // SAFETY: `base` is page-aligned (so aligned for Line), and `lines * 64 <= bytes` bytes from it are mapped
+        // readable and writable for as long as `self` lives; any content is a valid Line; nobody makes a `&mut` to it.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.lines) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: `base..base + bytes` is exactly what mmap returned, and `&mut self` proves that no slice of it is alive.
+        // A failure leaks the mapping, which is sound.
+        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.bytes) };
+    }
+}
+
+/// The length of the mapping: whole pages.
+fn mapping_bytes(lines: usize, huge_pages: bool) -> io::Result<usize> {
+    let page: usize = if huge_pages { 2 << 20 } else { 4 << 10 };
+    lines
+        .checked_mul(LINE_BYTES)
+        .and_then(|bytes| bytes.max(1).checked_next_multiple_of(page))
+        .ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+/// Asks for the cache line of `target` ahead of its use.
+#[inline(always)]
+pub fn prefetch<T: ?Sized>(target: &T) {
+    let address = ptr::from_ref(target).cast::<i8>();
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint: it reads and writes nothing and cannot fault, whatever the address.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(address);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    #[test]
+    fn fresh_memory_is_zero_and_writable() {
+        let memory = Memory::anonymous(1000, false).unwrap();
+        assert!(
+            memory
+                .lines()
+                .iter()
+                .all(|line| line.0.iter().all(|word| word.load(Relaxed) == 0))
+        );
+        memory.lines()[999].0[7].store(7, Relaxed);
+        assert_eq!(memory.lines()[999].0[7].load(Relaxed), 7);
+        prefetch(&memory.lines()[0]);
+    }
+
+    #[test]
+    fn a_file_keeps_what_was_written() {
+        let path = std::env::temp_dir().join(format!("pollux-memory-{}", std::process::id()));
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)
+            .unwrap();
+        file.set_len(4096).unwrap();
+        Memory::file(&file, 64, false).unwrap().lines()[3].0[1].store(42, Relaxed);
+        assert_eq!(
+            Memory::file(&file, 64, false).unwrap().lines()[3].0[1].load(Relaxed),
+            42
+        );
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn absurd_sizes_are_errors() {
+        assert!(Memory::anonymous(usize::MAX, false).is_err());
+    }
+}

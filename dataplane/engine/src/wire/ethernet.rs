@@ -1,0 +1,48 @@
+//! Ethernet II and 802.1Q.
+
+use zerocopy::byteorder::network_endian::U16;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// A MAC address in wire order.
+pub type MacAddress = [u8; 6];
+
+/// EtherType values.
+pub mod ethertype {
+    /// IPv4.
+    pub const IPV4: u16 = 0x0800;
+    /// IPv6.
+    pub const IPV6: u16 = 0x86dd;
+    /// A customer VLAN tag follows, 802.1Q.
+    pub const VLAN: u16 = 0x8100;
+    /// A service VLAN tag follows, 802.1ad.
+    pub const SERVICE_VLAN: u16 = 0x88a8;
+}
+
+/// Ethernet II header, 14 bytes.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct EthernetHeader {
+    /// Who is to receive it.
+    pub destination: MacAddress,
+    /// Who sent it.
+    pub source: MacAddress,
+    /// What follows.
+    pub ethertype: U16,
+}
+
+/// The four bytes of an 802.1Q tag after the outer EtherType.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct VlanTag {
+    /// Priority (3 bits), drop eligible (1), VLAN id (12).
+    pub control: U16,
+    /// What follows.
+    pub ethertype: U16,
+}
+
+/// Bytes of an Ethernet header without tags.
+pub const ETHERNET_BYTES: usize = size_of::<EthernetHeader>();
+/// Bytes of one 802.1Q tag.
+pub const VLAN_TAG_BYTES: usize = size_of::<VlanTag>();
+
+const _: () = assert!(ETHERNET_BYTES == 14 && VLAN_TAG_BYTES == 4);

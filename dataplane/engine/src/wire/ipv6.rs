@@ -1,0 +1,164 @@
+//! IPv6 and its extension headers, RFC 8200.
+
+use zerocopy::byteorder::network_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::protocol;
+
+/// IPv6 header, 40 bytes.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Ipv6Header {
+    /// Version (4 bits), traffic class (8), flow label (20).
+    pub version_class_label: U32,
+    /// Bytes after this header.
+    pub payload_length: U16,
+    /// Protocol or extension header that follows.
+    pub next_header: u8,
+    /// Hops left.
+    pub hop_limit: u8,
+    /// Source address.
+    pub source: [u8; 16],
+    /// Destination address.
+    pub destination: [u8; 16],
+}
+
+/// Bytes of the fixed header.
+pub const IPV6_BYTES: usize = size_of::<Ipv6Header>();
+/// The smallest MTU of an IPv6 link, bytes.
+pub const IPV6_MTU_MIN: u16 = 1280;
+
+const _: () = assert!(IPV6_BYTES == 40);
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+/// A longer chain than any sane sender makes; the bound of the walk.
+const EXTENSION_HEADERS_MAX: usize = 8;
+
+impl Ipv6Header {
+    /// Traffic class.
+    #[inline]
+    pub fn traffic_class(&self) -> u8 {
+        let [high, low, ..] = self.version_class_label.get().to_be_bytes();
+        (high << 4) | (low >> 4)
+    }
+}
+
+/// Where the chain of extension headers ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpperLayer {
+    /// Protocol number of the upper layer.
+    pub protocol: u8,
+    /// Its offset from the start of the fixed header, bytes.
+    pub offset: usize,
+    /// Whether the packet is a fragment (an atomic fragment, RFC 6946, is not).
+    pub is_fragment: bool,
+}
+
+/// Walks the extension headers of `packet`, which starts with the fixed header. `None` when they run past its end
+/// or there are more than a sane sender makes.
+#[inline]
+pub fn upper_layer(packet: &[u8], next_header: u8) -> Option<UpperLayer> {
+    let mut found = UpperLayer {
+        protocol: next_header,
+        offset: IPV6_BYTES,
+        is_fragment: false,
+    };
+    // By far the most packets have no extension header.
+    if matches!(
+        next_header,
+        protocol::TCP | protocol::UDP | protocol::ICMPV6
+    ) {
+        return Some(found);
+    }
+    for _ in 0..EXTENSION_HEADERS_MAX {
+        let bytes = match found.protocol {
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | FRAGMENT | AUTHENTICATION => {
+                *packet.get(found.offset..)?.first_chunk::<8>()?
+            }
+            _ => return Some(found),
+        };
+        let [next, length, offset_high, offset_low, ..] = bytes;
+        found.offset += match found.protocol {
+            FRAGMENT => {
+                found.is_fragment |= u16::from_be_bytes([offset_high, offset_low]) & 0xfff9 != 0;
+                8
+            }
+            AUTHENTICATION => (usize::from(length) + 2) << 2,
+            _ => (usize::from(length) + 1) << 3,
+        };
+        found.protocol = next;
+        if found.offset > packet.len() {
+            return None;
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(chain: &[&[u8]]) -> Vec<u8> {
+        let mut packet = vec![0; IPV6_BYTES];
+        chain
+            .iter()
+            .for_each(|header| packet.extend_from_slice(header));
+        packet
+    }
+
+    #[test]
+    fn walks_options_routing_and_fragment() {
+        let packet = packet(&[
+            &[ROUTING, 0, 0, 0, 0, 0, 0, 0],
+            &[FRAGMENT, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[protocol::TCP, 0, 0, 1, 0, 0, 0, 7],
+            &[0; 20],
+        ]);
+        let found = upper_layer(&packet, HOP_BY_HOP).unwrap();
+        assert_eq!(
+            found,
+            UpperLayer {
+                protocol: protocol::TCP,
+                offset: 72,
+                is_fragment: true
+            }
+        );
+    }
+
+    #[test]
+    fn an_atomic_fragment_is_whole() {
+        let packet = packet(&[&[protocol::UDP, 0, 0, 0, 0, 0, 0, 7], &[0; 8]]);
+        assert!(!upper_layer(&packet, FRAGMENT).unwrap().is_fragment);
+    }
+
+    #[test]
+    fn a_chain_past_the_end_or_without_end_is_refused() {
+        assert_eq!(
+            upper_layer(
+                &packet(&[&[protocol::TCP, 9, 0, 0, 0, 0, 0, 0]]),
+                HOP_BY_HOP
+            ),
+            None
+        );
+        assert_eq!(
+            upper_layer(
+                &packet(&[&[HOP_BY_HOP, 0, 0, 0, 0, 0, 0, 0][..]; 20]),
+                HOP_BY_HOP
+            ),
+            None
+        );
+        assert_eq!(upper_layer(&packet(&[&[1, 2, 3]]), ROUTING), None);
+    }
+
+    #[test]
+    fn class_is_read_across_the_nibbles() {
+        use zerocopy::FromZeros;
+        let mut header = Ipv6Header::new_zeroed();
+        header.version_class_label = U32::new(0x6ab1_2345);
+        assert_eq!(header.traffic_class(), 0xab);
+    }
+}

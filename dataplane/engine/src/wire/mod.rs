@@ -1,0 +1,29 @@
+//! Typed views over the bytes of a frame, one header a file.
+//!
+//! Every struct here is the header as it stands on the wire: big-endian fields, alignment 1, read and written through
+//! `zerocopy` without copying. Reading one from a prefix of a slice is the length check. Big-endian stays in this
+//! module: the rest of the engine sees host integers.
+
+pub mod checksum;
+pub mod ethernet;
+pub mod icmp;
+pub mod ipv4;
+pub mod ipv6;
+pub mod tcp;
+pub mod udp;
+
+/// IP protocol numbers (IANA) the engine knows.
+pub mod protocol {
+    /// ICMP, RFC 792.
+    pub const ICMP: u8 = 1;
+    /// IPv4 in IP, RFC 2003.
+    pub const IPIP: u8 = 4;
+    /// TCP, RFC 9293.
+    pub const TCP: u8 = 6;
+    /// UDP, RFC 768.
+    pub const UDP: u8 = 17;
+    /// IPv6 in IP, RFC 2473.
+    pub const IPV6: u8 = 41;
+    /// ICMPv6, RFC 4443.
+    pub const ICMPV6: u8 = 58;
+}
