@@ -12,6 +12,7 @@
 //! benchmarks call the same code. Nothing on the path allocates, locks, logs or panics. `unsafe` lives in [`memory`].
 
 pub mod clock;
+pub mod connection;
 pub mod counters;
 pub mod fate;
 pub mod frame;

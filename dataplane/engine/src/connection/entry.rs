@@ -1,0 +1,414 @@
+//! One connection in the table: a hot line, and for IPv6 a wide line, made of atomics.
+//!
+//! ```text
+//! hot line   0 life      expires (tick) | state | flags              changes; compare-and-swap only
+//!            1 client    client | virtual address      (IPv4)        fixed from publication to reclamation
+//!            2 server    destination | client address  (IPv4)        fixed
+//!            3 ports     client | virtual | destination | client     fixed
+//!            4 identity  destination number | protocol | family | method
+//!            5 service   service number                              fixed
+//!            6 route     forwarding table generation | adjacency     a cache: any worker may overwrite it
+//!            7 link      next entry of a free list                   only while free
+//! wide line  0..4 client and virtual address, 4..8 destination and client address (IPv6)
+//! ```
+//!
+//! The inbound key is words 1 (or wide 0..4) and the high half of 3; the outbound key, by which answers under NAT are
+//! found, is words 2 (or wide 4..8) and the low half of 3. What the server sees as its peer is stored, not derived, so
+//! that full NAT needs no other layout.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use super::{Family, FlowKey, State, Timeouts};
+use crate::clock::{TICKS_PER_SECOND, Tick};
+use crate::memory::Line;
+
+/// How packets of a connection reach its destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum ForwardingMethod {
+    /// Network address translation, both directions through the director.
+    Masquerade,
+    /// IP in IP to the server, which answers the client itself.
+    Tunnel,
+    /// To the server's MAC unchanged; the server answers the client itself.
+    DirectRoute,
+}
+
+impl ForwardingMethod {
+    fn from_number(number: u64) -> Self {
+        match number & 0xff {
+            0 => Self::Masquerade,
+            1 => Self::Tunnel,
+            _ => Self::DirectRoute,
+        }
+    }
+}
+
+/// Which way a packet of a connection goes: client to director to server is inbound, the way back outbound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From the client.
+    Inbound,
+    /// From the server.
+    Outbound,
+}
+
+/// What a new connection is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct NewConnection {
+    /// Client to virtual address.
+    pub inbound: FlowKey,
+    /// Destination to client, as answers come; none when the destination is of the other family.
+    pub outbound: Option<FlowKey>,
+    /// Number of the destination.
+    pub destination: u32,
+    /// Number of the service.
+    pub service: u32,
+    /// How packets reach it.
+    pub method: ForwardingMethod,
+    /// First state.
+    pub state: State,
+}
+
+/// How long an entry may stay unwritten while packets flow, in ticks: it lives up to that much longer than its timeout.
+/// The kernel's timers are later than that (an eighth of the timeout).
+const REFRESH_TICKS: u32 = TICKS_PER_SECOND / 2;
+
+const STATE_SHIFT: u32 = 32;
+/// Being inserted: found and used, but not to be removed yet.
+const RESERVED: u64 = 1 << 40;
+/// Inserted under all its keys.
+const LIVE: u64 = 1 << 41;
+/// No answer seen: tunnel and direct.
+const NO_OUTPUT: u64 = 1 << 42;
+
+/// The changing word of an entry, read once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life(u64);
+
+impl Life {
+    fn new(state: State, expires: Tick, flags: u64) -> Self {
+        Self(u64::from(expires.0) | (state as u64) << STATE_SHIFT | flags)
+    }
+
+    /// Whether the entry is in use.
+    #[inline]
+    pub fn is_used(self) -> bool {
+        self.0 & (RESERVED | LIVE) != 0
+    }
+
+    /// Whether the entry is in use and fully inserted.
+    #[inline]
+    pub fn is_live(self) -> bool {
+        self.0 & LIVE != 0
+    }
+
+    /// The state.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // eight bits are meant
+    pub fn state(self) -> State {
+        State::from_number((self.0 >> STATE_SHIFT) as u8)
+    }
+
+    /// When it ends without traffic.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // the low half is meant
+    pub fn expires(self) -> Tick {
+        Tick(self.0 as u32)
+    }
+
+    /// Whether no answer was seen yet.
+    #[inline]
+    pub fn no_output(self) -> bool {
+        self.0 & NO_OUTPUT != 0
+    }
+
+    /// Whether it is in use and its time has not come.
+    #[inline]
+    pub fn is_alive(self, now: Tick) -> bool {
+        self.is_used() && !self.expires().has_passed(now)
+    }
+}
+
+/// A state change that this caller, and no other, made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transition {
+    /// Before.
+    pub before: State,
+    /// After; equal to `before` when nothing changed.
+    pub after: State,
+}
+
+/// An entry of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Connection<'t> {
+    hot: &'t Line,
+    wide: Option<&'t Line>,
+}
+
+impl<'t> Connection<'t> {
+    pub(super) fn new(hot: &'t Line, wide: Option<&'t Line>) -> Self {
+        Self { hot, wide }
+    }
+
+    fn life_word(&self) -> &AtomicU64 {
+        &self.hot.0[0]
+    }
+
+    /// The changing word.
+    #[inline]
+    pub fn life(&self) -> Life {
+        Life(self.life_word().load(Acquire))
+    }
+
+    /// Writes a free entry; used (not yet live) from the last store on. False when the entry has no room for IPv6.
+    pub(super) fn write(&self, new: &NewConnection, expires: Tick) -> bool {
+        let outbound = new.outbound.unwrap_or(FlowKey {
+            family: new.inbound.family,
+            ..FlowKey::NONE
+        });
+        match (new.inbound.family, self.wide) {
+            (Family::V4, _) => {
+                self.hot.0[1].store(new.inbound.addresses[0], Relaxed);
+                self.hot.0[2].store(outbound.addresses[0], Relaxed);
+            }
+            (Family::V6, None) => return false,
+            (Family::V6, Some(wide)) => {
+                let words = new.inbound.addresses.iter().chain(&outbound.addresses);
+                wide.0
+                    .iter()
+                    .zip(words)
+                    .for_each(|(to, from)| to.store(*from, Relaxed));
+            }
+        }
+        self.hot.0[3].store(
+            u64::from(new.inbound.ports) << 32 | u64::from(outbound.ports),
+            Relaxed,
+        );
+        let identity = u64::from(new.destination)
+            | u64::from(new.inbound.protocol) << 32
+            | (new.inbound.family as u64) << 40
+            | (new.method as u64) << 48;
+        self.hot.0[4].store(identity, Relaxed);
+        self.hot.0[5].store(u64::from(new.service), Relaxed);
+        self.hot.0[6].store(0, Relaxed);
+        let no_output = if new.method == ForwardingMethod::Masquerade {
+            0
+        } else {
+            NO_OUTPUT
+        };
+        self.life_word().store(
+            Life::new(new.state, expires, RESERVED | no_output).0,
+            Release,
+        );
+        true
+    }
+
+    /// The entry is under all its keys: from now on it may be removed.
+    pub(super) fn set_live(&self) {
+        self.life_word().fetch_or(LIVE, AcqRel);
+    }
+
+    /// Takes a live entry out of use if `condition` still holds; the one caller that gets its last life must unlink it.
+    pub(super) fn kill_if(&self, condition: impl Fn(Life) -> bool) -> Option<Life> {
+        self.life_word()
+            .fetch_update(AcqRel, Acquire, |word| {
+                (Life(word).is_live() && condition(Life(word))).then_some(0)
+            })
+            .ok()
+            .map(Life)
+    }
+
+    /// Frees an entry that was written but never came under its keys.
+    pub(super) fn abandon(&self) {
+        self.life_word().store(0, Release);
+    }
+
+    /// Whether the entry is the connection this packet belongs to, in this direction.
+    #[inline]
+    pub fn matches(&self, key: &FlowKey, direction: Direction) -> bool {
+        let identity = self.hot.0[4].load(Relaxed);
+        let ports = self.hot.0[3].load(Relaxed);
+        #[allow(clippy::cast_possible_truncation)] // the halves are meant
+        let (word, ports) = match direction {
+            Direction::Inbound => (&self.hot.0[1], (ports >> 32) as u32),
+            Direction::Outbound => (&self.hot.0[2], ports as u32),
+        };
+        let kind = u64::from(key.protocol) | (key.family as u64) << 8;
+        if (identity >> 32) & 0xffff != kind || ports != key.ports {
+            return false;
+        }
+        match (key.family, self.wide) {
+            (Family::V4, _) => word.load(Relaxed) == key.addresses[0],
+            (Family::V6, None) => false,
+            (Family::V6, Some(wide)) => {
+                let [a, b, c, d, e, f, g, h] = &wide.0;
+                let words = if direction == Direction::Inbound {
+                    [a, b, c, d]
+                } else {
+                    [e, f, g, h]
+                };
+                words
+                    .iter()
+                    .zip(&key.addresses)
+                    .all(|(word, wanted)| word.load(Relaxed) == *wanted)
+            }
+        }
+    }
+
+    /// The key in one direction. An outbound key of a mixed-family connection has no addresses.
+    #[allow(clippy::cast_possible_truncation)] // fields of packed words are meant
+    pub fn key(&self, direction: Direction) -> FlowKey {
+        let identity = self.hot.0[4].load(Relaxed);
+        let ports = self.hot.0[3].load(Relaxed);
+        let family = if (identity >> 40) & 0xff == Family::V6 as u64 {
+            Family::V6
+        } else {
+            Family::V4
+        };
+        let mut addresses = [0; 4];
+        match (family, self.wide) {
+            (Family::V6, Some(wide)) => {
+                let skip = if direction == Direction::Inbound {
+                    0
+                } else {
+                    4
+                };
+                let words = wide.0.iter().skip(skip);
+                addresses
+                    .iter_mut()
+                    .zip(words)
+                    .for_each(|(to, from)| *to = from.load(Relaxed));
+            }
+            _ => {
+                let word = if direction == Direction::Inbound {
+                    1
+                } else {
+                    2
+                };
+                addresses[0] = self.hot.0.get(word).map_or(0, |word| word.load(Relaxed));
+            }
+        }
+        let ports = if direction == Direction::Inbound {
+            (ports >> 32) as u32
+        } else {
+            ports as u32
+        };
+        FlowKey {
+            addresses,
+            ports,
+            protocol: (identity >> 32) as u8,
+            family,
+        }
+    }
+
+    /// Where an inbound IPv4 packet goes on to (the server), or what an outbound one comes from (the virtual service).
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // fields of packed words are meant
+    pub fn translation_v4(&self, direction: Direction) -> (u32, u16) {
+        let ports = self.hot.0[3].load(Relaxed);
+        match direction {
+            Direction::Inbound => (
+                (self.hot.0[2].load(Relaxed) >> 32) as u32,
+                (ports >> 16) as u16,
+            ),
+            Direction::Outbound => (self.hot.0[1].load(Relaxed) as u32, (ports >> 32) as u16),
+        }
+    }
+
+    /// The same for IPv6, the address in two halves.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // fields of packed words are meant
+    pub fn translation_v6(&self, direction: Direction) -> ([u64; 2], u16) {
+        let ports = self.hot.0[3].load(Relaxed);
+        let Some(wide) = self.wide else {
+            return ([0; 2], 0);
+        };
+        let [_, _, c, d, e, f, ..] = &wide.0;
+        match direction {
+            Direction::Inbound => ([e.load(Relaxed), f.load(Relaxed)], (ports >> 16) as u16),
+            Direction::Outbound => ([c.load(Relaxed), d.load(Relaxed)], (ports >> 32) as u16),
+        }
+    }
+
+    /// Number of its destination.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // the low half is meant
+    pub fn destination(&self) -> u32 {
+        self.hot.0[4].load(Relaxed) as u32
+    }
+
+    /// How packets reach the destination.
+    #[inline]
+    pub fn method(&self) -> ForwardingMethod {
+        ForwardingMethod::from_number(self.hot.0[4].load(Relaxed) >> 48)
+    }
+
+    /// Number of its service.
+    #[allow(clippy::cast_possible_truncation)] // the low half is meant
+    pub fn service(&self) -> u32 {
+        self.hot.0[5].load(Relaxed) as u32
+    }
+
+    /// Whether answers are looked up by a key of their own.
+    #[inline]
+    pub fn has_outbound_key(&self) -> bool {
+        self.method() == ForwardingMethod::Masquerade
+    }
+
+    /// The adjacency of the way back to the client, if it was found under this generation of the forwarding table.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // the low half is meant
+    pub fn cached_route(&self, generation: u32) -> Option<u32> {
+        let word = self.hot.0[6].load(Relaxed);
+        ((word >> 32) as u32 == generation).then_some(word as u32)
+    }
+
+    /// Remembers the adjacency of the way back.
+    #[inline]
+    pub fn cache_route(&self, generation: u32, adjacency: u32) {
+        self.hot.0[6].store(u64::from(generation) << 32 | u64::from(adjacency), Relaxed);
+    }
+
+    /// A packet has passed: steps the state and puts off the end. Writes only when something changed or half a second
+    /// has gone by since the last write, so that packets of one connection on two cores do not fight over the line.
+    #[inline]
+    pub fn advance(
+        &self,
+        now: Tick,
+        timeouts: &Timeouts,
+        step: impl Fn(State, bool) -> (State, bool),
+    ) -> Transition {
+        let mut word = self.life_word().load(Relaxed);
+        loop {
+            let life = Life(word);
+            let before = life.state();
+            let (after, no_output) = step(before, life.no_output());
+            let expires = now.after(timeouts.of(after) + REFRESH_TICKS);
+            let unchanged = after == before && no_output == life.no_output();
+            if !life.is_used()
+                || (unchanged && life.expires().until(expires).unsigned_abs() < REFRESH_TICKS)
+            {
+                return Transition {
+                    before,
+                    after: before,
+                };
+            }
+            let flags = word & (RESERVED | LIVE) | if no_output { NO_OUTPUT } else { 0 };
+            let next = Life::new(after, expires, flags).0;
+            match self
+                .life_word()
+                .compare_exchange_weak(word, next, AcqRel, Relaxed)
+            {
+                Ok(_) => return Transition { before, after },
+                Err(current) => word = current,
+            }
+        }
+    }
+
+    /// Next entry of a free list, as number + 1; 0 at its end.
+    pub(super) fn link(&self) -> &AtomicU64 {
+        &self.hot.0[7]
+    }
+}

@@ -1,0 +1,379 @@
+//! The index of the connection table: cache-line buckets of tags and entry numbers, lock-free.
+//!
+//! ```text
+//! bucket   word 0    control: winner's number (32) | its slot (6) | farthest displacement (3) | version (23)
+//!          words 1-7 slots:   number (32) | tag (16) | displacement (3) | direction (1) | state (2)
+//! ```
+//!
+//! A key's *home* bucket comes from its hash. When the home has no empty slot the key goes to one of the next
+//! [`REACH`]` - 1` buckets; the home's control word says how far its keys may lie, so a lookup reads one line unless
+//! the home has overflowed, and writes nothing.
+//!
+//! **Insert if absent.** All inserts of keys with one home are put in order by compare-and-swap on the home's control
+//! word, and nothing ever waits:
+//! 1. read control; *help*: if the slot it names is still tentative, commit it;
+//! 2. look for the key among the committed slots; found: give back an own tentative slot, answer with the entry found;
+//! 3. claim any empty slot within reach, tentative (once);
+//! 4. swap control from what step 1 read to (own number, own slot, version + 1). Done: nobody else won since step 1,
+//!    so the key was absent; commit the slot. Failed: somebody else won; start over.
+//!
+//! Step 1 makes every winner visible before the next one can win, so two workers never both insert one key. The word
+//! named by control cannot be mistaken for a later one (ABA): a number is reused only after every worker has passed a
+//! loop boundary (see [`super::quiescence`]), and nobody holds a control word across one.
+//!
+//! **Remove.** Only the worker that took an entry out of use removes its slots, by a store of 0.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use super::Direction;
+use crate::memory::Line;
+
+/// Slots of a bucket.
+pub(super) const SLOTS: usize = 7;
+/// Buckets a key may lie in: its home and the next ones.
+pub(super) const REACH: usize = 8;
+
+const TENTATIVE: u64 = 1 << 52;
+const COMMITTED: u64 = 2 << 52;
+const STATE_MASK: u64 = 3 << 52;
+const OUTBOUND: u64 = 1 << 51;
+const DISPLACEMENT_SHIFT: u32 = 48;
+const TAG_SHIFT: u32 = 32;
+const NUMBER_MASK: u64 = 0xffff_ffff;
+/// What must be equal for a slot to be looked at: state, displacement, tag.
+const MATCH_MASK: u64 = STATE_MASK | 7 << DISPLACEMENT_SHIFT | 0xffff << TAG_SHIFT;
+
+/// A slot whose tag fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// The entry's number.
+    pub number: u32,
+    /// Which of its keys the slot stands for.
+    pub direction: Direction,
+}
+
+/// What came of an insert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inserted {
+    /// The key was absent and leads to the entry now.
+    New,
+    /// The key leads to this entry already.
+    Exists(Candidate),
+    /// No empty slot within reach.
+    Full,
+}
+
+/// The buckets, as lines of the table's memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Index<'t> {
+    buckets: &'t [Line],
+}
+
+#[derive(Clone, Copy)]
+struct Control(u64);
+
+impl Control {
+    #[allow(clippy::cast_possible_truncation)] // the low half is meant
+    fn number(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Displacement and slot of the last winner.
+    fn winner(self) -> (usize, usize) {
+        let place = ((self.0 >> 32) & 0x3f) as usize;
+        (place / SLOTS, place % SLOTS)
+    }
+
+    fn farthest(self) -> usize {
+        ((self.0 >> 38) & 7) as usize
+    }
+
+    fn won_by(self, number: u32, displacement: usize, slot: usize) -> Self {
+        let place = (displacement * SLOTS + slot) as u64;
+        let farthest = self.farthest().max(displacement) as u64;
+        let version = (self.0 >> 41).wrapping_add(1);
+        Self(version << 41 | farthest << 38 | place << 32 | u64::from(number))
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)] // the low half is meant
+fn candidate(slot: u64) -> Candidate {
+    let direction = if slot & OUTBOUND == 0 {
+        Direction::Inbound
+    } else {
+        Direction::Outbound
+    };
+    Candidate {
+        number: slot as u32,
+        direction,
+    }
+}
+
+/// What a committed slot of this hash looks like at a displacement, without number and direction.
+#[inline]
+fn pattern(hash: u64, displacement: usize) -> u64 {
+    COMMITTED | (displacement as u64) << DISPLACEMENT_SHIFT | (hash & 0xffff) << TAG_SHIFT
+}
+
+impl<'t> Index<'t> {
+    #[inline]
+    pub fn new(buckets: &'t [Line]) -> Self {
+        Self { buckets }
+    }
+
+    /// Number of the home bucket: the high half of the hash, scaled.
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        ((u128::from(hash) * self.buckets.len() as u128) >> 64) as usize
+    }
+
+    #[inline]
+    fn bucket(&self, home: usize, displacement: usize) -> Option<&'t Line> {
+        let at = home + displacement;
+        let at = if at < self.buckets.len() {
+            at
+        } else {
+            at - self.buckets.len()
+        };
+        self.buckets.get(at)
+    }
+
+    #[inline]
+    fn control(&self, home: usize) -> Option<&'t AtomicU64> {
+        self.buckets.get(home).map(|bucket| &bucket.0[0])
+    }
+
+    #[inline]
+    fn slots(&self, home: usize, displacement: usize) -> &'t [AtomicU64] {
+        self.bucket(home, displacement)
+            .and_then(|bucket| bucket.0.split_first())
+            .map_or(&[], |(_, slots)| slots)
+    }
+
+    /// The line a lookup of this hash reads first.
+    #[inline]
+    pub fn home_line(&self, hash: u64) -> Option<&'t Line> {
+        self.buckets.get(self.home(hash))
+    }
+
+    /// The first slot whose tag fits. Its entry must be compared; if it differs, [`Index::find`] looks at the others.
+    #[inline]
+    pub fn first(&self, hash: u64) -> Option<Candidate> {
+        let home = self.home(hash);
+        let bucket = self.buckets.get(home)?;
+        let wanted = pattern(hash, 0);
+        for slot in &bucket.0[1..] {
+            let slot = slot.load(Acquire);
+            if slot & MATCH_MASK == wanted {
+                return Some(candidate(slot));
+            }
+        }
+        if Control(bucket.0[0].load(Acquire)).farthest() == 0 {
+            return None;
+        }
+        self.find(hash, |_| true)
+    }
+
+    /// The committed slot of this hash that `is_it` accepts.
+    pub fn find(&self, hash: u64, is_it: impl Fn(Candidate) -> bool) -> Option<Candidate> {
+        let home = self.home(hash);
+        let farthest = Control(self.control(home)?.load(Acquire)).farthest();
+        (0..=farthest).find_map(|displacement| {
+            let wanted = pattern(hash, displacement);
+            let fits = |slot: &AtomicU64| {
+                let slot = slot.load(Acquire);
+                (slot & MATCH_MASK == wanted)
+                    .then(|| candidate(slot))
+                    .filter(|found| is_it(*found))
+            };
+            self.slots(home, displacement).iter().find_map(fits)
+        })
+    }
+
+    /// Inserts a key's slot unless `is_same` accepts one that is there.
+    pub fn insert(
+        &self,
+        hash: u64,
+        number: u32,
+        direction: Direction,
+        is_same: impl Fn(Candidate) -> bool,
+    ) -> Inserted {
+        let home = self.home(hash);
+        let Some(control_word) = self.control(home) else {
+            return Inserted::Full;
+        };
+        let mut claimed: Option<(usize, usize, &AtomicU64, u64)> = None;
+        loop {
+            let control = Control(control_word.load(Acquire));
+            self.help(home, control);
+            if let Some(found) = self.find(hash, &is_same) {
+                if let Some((.., slot, _)) = claimed {
+                    slot.store(0, Release);
+                }
+                return Inserted::Exists(found);
+            }
+            if claimed.is_none() {
+                claimed = self.claim(home, hash, number, direction);
+            }
+            let Some((displacement, place, slot, tentative)) = claimed else {
+                return Inserted::Full;
+            };
+            let won = control.won_by(number, displacement, place);
+            if control_word
+                .compare_exchange(control.0, won.0, AcqRel, Relaxed)
+                .is_ok()
+            {
+                // A helper may have been faster; then this fails and the slot is as it should be.
+                let _ = slot.compare_exchange(tentative, commit(tentative), AcqRel, Relaxed);
+                return Inserted::New;
+            }
+        }
+    }
+
+    /// Commits the slot of the last winner if its owner has not come to it.
+    fn help(&self, home: usize, control: Control) {
+        if control.0 == 0 {
+            return;
+        }
+        let (displacement, place) = control.winner();
+        if let Some(slot) = self.slots(home, displacement).get(place) {
+            let word = slot.load(Acquire);
+            let own = TENTATIVE | (displacement as u64) << DISPLACEMENT_SHIFT;
+            let same_number = word & NUMBER_MASK == u64::from(control.number());
+            if same_number && word & (STATE_MASK | 7 << DISPLACEMENT_SHIFT) == own {
+                let _ = slot.compare_exchange(word, commit(word), AcqRel, Relaxed);
+            }
+        }
+    }
+
+    /// Takes the nearest empty slot, tentatively.
+    fn claim(
+        &self,
+        home: usize,
+        hash: u64,
+        number: u32,
+        direction: Direction,
+    ) -> Option<(usize, usize, &'t AtomicU64, u64)> {
+        let side = if direction == Direction::Outbound {
+            OUTBOUND
+        } else {
+            0
+        };
+        (0..REACH.min(self.buckets.len())).find_map(|displacement| {
+            let tentative =
+                pattern(hash, displacement) ^ COMMITTED | TENTATIVE | side | u64::from(number);
+            self.slots(home, displacement)
+                .iter()
+                .enumerate()
+                .find_map(|(place, slot)| {
+                    let free = slot.load(Relaxed) == 0;
+                    (free && slot.compare_exchange(0, tentative, AcqRel, Relaxed).is_ok())
+                        .then_some((displacement, place, slot, tentative))
+                })
+        })
+    }
+
+    /// Removes the slot of a key that leads to this entry. True when there was one.
+    pub fn remove(&self, hash: u64, number: u32, direction: Direction) -> bool {
+        let home = self.home(hash);
+        let side = if direction == Direction::Outbound {
+            OUTBOUND
+        } else {
+            0
+        };
+        (0..REACH.min(self.buckets.len())).any(|displacement| {
+            let whole = pattern(hash, displacement) | side | u64::from(number);
+            let slot = self
+                .slots(home, displacement)
+                .iter()
+                .find(|slot| slot.load(Acquire) == whole);
+            slot.inspect(|slot| slot.store(0, Release)).is_some()
+        })
+    }
+}
+
+fn commit(tentative: u64) -> u64 {
+    tentative ^ TENTATIVE | COMMITTED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Memory;
+
+    const ANY: fn(Candidate) -> bool = |_| true;
+    const NONE: fn(Candidate) -> bool = |_| false;
+
+    fn hash(home: u64, tag: u64) -> u64 {
+        // Four buckets: the top two bits are the home.
+        home << 62 | tag
+    }
+
+    #[test]
+    fn finds_what_was_inserted_and_not_what_was_removed() {
+        let memory = Memory::anonymous(4, false).unwrap();
+        let index = Index::new(memory.lines());
+        assert_eq!(index.first(hash(1, 7)), None);
+        assert_eq!(
+            index.insert(hash(1, 7), 42, Direction::Outbound, ANY),
+            Inserted::New
+        );
+        let found = Candidate {
+            number: 42,
+            direction: Direction::Outbound,
+        };
+        assert_eq!(index.first(hash(1, 7)), Some(found));
+        assert_eq!(index.first(hash(1, 8)), None);
+        assert_eq!(index.first(hash(2, 7)), None);
+        assert_eq!(
+            index.insert(hash(1, 7), 43, Direction::Inbound, ANY),
+            Inserted::Exists(found)
+        );
+        assert!(!index.remove(hash(1, 7), 42, Direction::Inbound));
+        assert!(index.remove(hash(1, 7), 42, Direction::Outbound));
+        assert_eq!(index.first(hash(1, 7)), None);
+        assert!(
+            memory
+                .lines()
+                .iter()
+                .flat_map(|line| &line.0[1..])
+                .all(|slot| slot.load(Relaxed) == 0)
+        );
+    }
+
+    #[test]
+    fn overflows_into_the_next_buckets_round_the_end() {
+        let memory = Memory::anonymous(4, false).unwrap();
+        let index = Index::new(memory.lines());
+        let total = u32::try_from(4 * SLOTS).unwrap();
+        for number in 0..total {
+            assert_eq!(
+                index.insert(hash(3, 5), number, Direction::Inbound, NONE),
+                Inserted::New
+            );
+        }
+        assert_eq!(
+            index.insert(hash(3, 5), 99, Direction::Inbound, NONE),
+            Inserted::Full
+        );
+        assert_eq!(
+            index.insert(hash(0, 5), 99, Direction::Inbound, NONE),
+            Inserted::Full
+        );
+        for number in 0..total {
+            let found = index.find(hash(3, 5), |found| found.number == number);
+            assert_eq!(found.map(|found| found.number), Some(number));
+            assert!(
+                index
+                    .find(hash(0, 5), |found| found.number == number)
+                    .is_none(),
+                "another home"
+            );
+        }
+        for number in 0..total {
+            assert!(index.remove(hash(3, 5), number, Direction::Inbound));
+        }
+        assert_eq!(index.first(hash(3, 5)), None);
+    }
+}

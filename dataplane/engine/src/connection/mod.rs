@@ -1,0 +1,24 @@
+//! Connections: their keys, states and timeouts, and the one table all workers share.
+//!
+//! ```text
+//! FlowKey ──hash──► Index (buckets of tags and entry numbers) ──number──► Entry (addresses, ports, life)
+//!                                                                             │ destination number
+//!                                                        Snapshot.destinations ◄┘
+//! ```
+
+pub mod entry;
+pub mod flow_key;
+mod index;
+pub mod quiescence;
+mod shard;
+pub mod state;
+pub mod table;
+pub mod tcp_state;
+
+pub use entry::{Connection, Direction, ForwardingMethod, NewConnection};
+pub use flow_key::{Family, FlowKey};
+pub use index::Candidate;
+pub use quiescence::Quiescence;
+pub use shard::{Ended, Shard};
+pub use state::{State, Timeouts};
+pub use table::{ConnectionTable, Hit, InsertError, TableError, TableSize};

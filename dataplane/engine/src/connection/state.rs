@@ -1,0 +1,151 @@
+//! Connection states with IPVS's names and timeouts (`ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`).
+
+use crate::clock::seconds;
+
+/// State of a connection, TCP and UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum State {
+    /// Nothing seen yet.
+    None,
+    /// Both sides have spoken.
+    Established,
+    /// The server opened it.
+    SynSent,
+    /// The client opened it.
+    SynRecv,
+    /// One side has finished.
+    FinWait,
+    /// Both sides have finished.
+    TimeWait,
+    /// Reset or over.
+    Close,
+    /// The client has finished.
+    CloseWait,
+    /// Waiting for the last acknowledgement.
+    LastAck,
+    /// Never entered but by an odd packet.
+    Listen,
+    /// SYN answered, in the secure table.
+    SynAck,
+    /// A UDP flow.
+    Udp,
+}
+
+impl State {
+    /// Every state, by number.
+    pub const ALL: [Self; 12] = [
+        Self::None,
+        Self::Established,
+        Self::SynSent,
+        Self::SynRecv,
+        Self::FinWait,
+        Self::TimeWait,
+        Self::Close,
+        Self::CloseWait,
+        Self::LastAck,
+        Self::Listen,
+        Self::SynAck,
+        Self::Udp,
+    ];
+
+    /// The state of a number; an unknown one is [`State::None`].
+    #[inline]
+    pub fn from_number(number: u8) -> Self {
+        Self::ALL
+            .get(usize::from(number))
+            .copied()
+            .unwrap_or(Self::None)
+    }
+
+    /// The name `ipvsadm -Lc` prints.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "NONE",
+            Self::Established => "ESTABLISHED",
+            Self::SynSent => "SYN_SENT",
+            Self::SynRecv => "SYN_RECV",
+            Self::FinWait => "FIN_WAIT",
+            Self::TimeWait => "TIME_WAIT",
+            Self::Close => "CLOSE",
+            Self::CloseWait => "CLOSE_WAIT",
+            Self::LastAck => "LAST_ACK",
+            Self::Listen => "LISTEN",
+            Self::SynAck => "SYNACK",
+            Self::Udp => "UDP",
+        }
+    }
+
+    /// Whether a connection in this state counts as active (`tcp_state_active_table`); UDP never does.
+    #[inline]
+    pub fn is_active(self) -> bool {
+        matches!(
+            self,
+            Self::Established | Self::SynSent | Self::SynRecv | Self::SynAck
+        )
+    }
+
+    /// Whether traffic has shown the connection to be real: such entries are never evicted for new ones.
+    #[inline]
+    pub fn is_established(self) -> bool {
+        matches!(self, Self::Established | Self::FinWait | Self::CloseWait)
+    }
+}
+
+/// Lifetimes without traffic, in ticks, by state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts([u32; State::ALL.len()]);
+
+impl Timeouts {
+    /// Ticks a connection in this state lives without traffic.
+    #[inline]
+    pub fn of(&self, state: State) -> u32 {
+        self.0.get(state as usize).copied().unwrap_or(0)
+    }
+
+    /// Sets one, in ticks.
+    pub fn set(&mut self, state: State, ticks: u32) {
+        if let Some(timeout) = self.0.get_mut(state as usize) {
+            *timeout = ticks;
+        }
+    }
+}
+
+impl Default for Timeouts {
+    /// The kernel's.
+    fn default() -> Self {
+        let mut timeouts = Self([0; State::ALL.len()]);
+        for (state, value) in [
+            (State::None, 2),
+            (State::Established, 900),
+            (State::SynSent, 120),
+            (State::SynRecv, 60),
+            (State::FinWait, 120),
+            (State::TimeWait, 120),
+            (State::Close, 10),
+            (State::CloseWait, 60),
+            (State::LastAck, 30),
+            (State::Listen, 120),
+            (State::SynAck, 120),
+            (State::Udp, 300),
+        ] {
+            timeouts.set(state, seconds(value));
+        }
+        timeouts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_agree() {
+        for (number, state) in State::ALL.into_iter().enumerate() {
+            assert_eq!(state as usize, number);
+            assert_eq!(State::from_number(u8::try_from(number).unwrap()), state);
+            assert!(Timeouts::default().of(state) > 0);
+        }
+        assert_eq!(State::from_number(200), State::None);
+    }
+}

@@ -1,0 +1,521 @@
+//! The connection table: one mapping of cache lines, shared by all workers, lock-free, of fixed size.
+//!
+//! ```text
+//! line 0            header: magic, layout version, sizes, hash key, chunks handed out
+//! lines 1..         buckets ([`super::index`])
+//!        ..         hot lines, one an entry, by entry number
+//!        ..         wide lines, one an entry number below `wide`: what IPv6 needs besides
+//! ```
+//!
+//! Entries with a wide line serve both families, the others IPv4 only. Memory an entry: 64 bytes, its share of the
+//! index, and 64 more bytes for every number with a wide line. Entry numbers are handed to the workers in chunks; from
+//! then on each worker allocates from, and sweeps, its own ([`super::Shard`]).
+//!
+//! The mapping may be a file: whoever maps it next finds the connections of the process that died. Attaching rebuilds
+//! the index from the entries that were fully inserted, so nothing half-written survives.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use crossbeam::queue::ArrayQueue;
+use thiserror::Error;
+
+use super::entry::{Connection, Direction, NewConnection};
+use super::flow_key::HashKey;
+use super::index::{Candidate, Index, Inserted, SLOTS};
+use super::shard::FreeChain;
+use super::{Family, FlowKey, Quiescence};
+use crate::clock::Tick;
+use crate::memory::{LINE_BYTES, Line, Memory, prefetch};
+
+/// Entries a worker takes into its shard at a time.
+pub(super) const CHUNK: u32 = 256;
+/// Chains of free entries that wait for a worker that has none.
+const EXCHANGE_CHAINS: usize = 64;
+const MAGIC: u64 = u64::from_be_bytes(*b"POLLUXCT");
+const LAYOUT_VERSION: u64 = 1;
+/// Slots in use when every entry is a NAT connection (two keys), in hundredths of all slots.
+const FULL_LOAD_PERCENT: usize = 63;
+const HEADER_LINES: usize = 2;
+
+/// Why a table cannot be had.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum TableError {
+    /// Not a table.
+    #[error("not a connection table: remove the file and start again; live connections are lost")]
+    Magic,
+    /// Made by another release.
+    #[error(
+        "connection table of layout version {0}, this program uses {LAYOUT_VERSION}: remove the file and start again; live connections are lost"
+    )]
+    Version(u64),
+    /// Made with other settings.
+    #[error(
+        "connection table for {found} connections, the settings say {wanted}: set `connections` back, or remove the file; then live connections are lost"
+    )]
+    Size {
+        /// In the file.
+        found: u64,
+        /// In the settings.
+        wanted: u32,
+    },
+    /// The memory is smaller than the table.
+    #[error("the table needs {needed} bytes of memory and was given {given}")]
+    TooSmall {
+        /// Bytes.
+        needed: usize,
+        /// Bytes.
+        given: usize,
+    },
+}
+
+/// How large a table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableSize {
+    entries: u32,
+    wide: u32,
+    buckets: usize,
+}
+
+impl TableSize {
+    /// The smallest table.
+    pub const CONNECTIONS_MIN: u32 = CHUNK * 4;
+    /// The largest: the chunks' numbers and the index have room for more, but nobody has the memory.
+    pub const CONNECTIONS_MAX: u32 = 1 << 30;
+
+    /// For so many connections at a time, a quarter of which may be IPv6; rounded up to whole chunks.
+    pub fn for_connections(connections: u32) -> Self {
+        Self::with_ipv6(connections, connections / 4)
+    }
+
+    /// For so many connections at a time, `ipv6` of which may be IPv6; rounded up to whole chunks.
+    pub fn with_ipv6(connections: u32, ipv6: u32) -> Self {
+        let connections = connections.clamp(Self::CONNECTIONS_MIN, Self::CONNECTIONS_MAX);
+        let entries = connections.next_multiple_of(CHUNK);
+        let wide = ipv6.clamp(CHUNK, entries).next_multiple_of(CHUNK);
+        let buckets = (2 * entries as usize * 100).div_ceil(FULL_LOAD_PERCENT * SLOTS);
+        Self {
+            entries,
+            wide,
+            buckets,
+        }
+    }
+
+    /// Connections that fit, IPv6 included.
+    pub fn connections(self) -> u32 {
+        self.entries
+    }
+
+    /// IPv6 connections that fit.
+    pub fn ipv6_connections(self) -> u32 {
+        self.wide
+    }
+
+    /// Memory in cache lines.
+    pub fn lines(self) -> usize {
+        HEADER_LINES + self.buckets + self.entries as usize + self.wide as usize
+    }
+
+    /// Memory in bytes.
+    pub fn bytes(self) -> usize {
+        self.lines() * LINE_BYTES
+    }
+}
+
+/// A packet's connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Hit<'t> {
+    /// Its entry's number.
+    pub number: u32,
+    /// Which way the packet goes.
+    pub direction: Direction,
+    /// The entry.
+    pub connection: Connection<'t>,
+}
+
+/// Why a connection was not inserted.
+#[derive(Debug, Clone, Copy)]
+pub enum InsertError<'t> {
+    /// Another worker has inserted this very flow: use its entry.
+    Exists(Hit<'t>),
+    /// Another connection's answers come under the same key.
+    ReplyKeyTaken(Hit<'t>),
+    /// No free entry, or no free slot in the index.
+    Full,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct ConnectionTable {
+    memory: Memory,
+    size: TableSize,
+    hash_key: HashKey,
+    quiescence: Quiescence,
+    exchange: [ArrayQueue<FreeChain>; 2],
+}
+
+impl ConnectionTable {
+    /// A new table in zeroed memory, for so many workers. The seed makes the hash unpredictable to clients.
+    ///
+    /// # Errors
+    /// [`TableError::TooSmall`].
+    pub fn create(
+        memory: Memory,
+        size: TableSize,
+        workers: usize,
+        seed: [u64; 6],
+    ) -> Result<Self, TableError> {
+        let table = Self::over(memory, size, workers, HashKey(seed))?;
+        let fields = [
+            LAYOUT_VERSION,
+            size.entries.into(),
+            size.wide.into(),
+            size.buckets as u64,
+        ];
+        let [_, rest @ ..] = &table.header().0;
+        rest.iter()
+            .zip(fields)
+            .for_each(|(word, value)| word.store(value, Relaxed));
+        let secret = &table.second_header().0;
+        secret
+            .iter()
+            .zip(seed)
+            .for_each(|(word, value)| word.store(value, Relaxed));
+        // Last, so that a table whose making was interrupted is none.
+        table.header().0[0].store(MAGIC, Release);
+        Ok(table)
+    }
+
+    /// Takes up the table of a process that died: keeps what was fully inserted and has not expired, and makes the
+    /// index anew. No other process may use the memory.
+    ///
+    /// # Errors
+    /// [`TableError`] when the memory holds another table than `size` says.
+    pub fn attach(
+        memory: Memory,
+        size: TableSize,
+        workers: usize,
+        now: Tick,
+    ) -> Result<Self, TableError> {
+        let mut table = Self::over(memory, size, workers, HashKey([0; 6]))?;
+        let [magic, version, entries, wide, buckets, ..] = [0, 1, 2, 3, 4].map(|word: usize| {
+            table
+                .header()
+                .0
+                .get(word)
+                .map_or(0, |word| word.load(Acquire))
+        });
+        if magic != MAGIC {
+            return Err(TableError::Magic);
+        }
+        if version != LAYOUT_VERSION {
+            return Err(TableError::Version(version));
+        }
+        if (entries, wide, buckets) != (size.entries.into(), size.wide.into(), size.buckets as u64)
+        {
+            return Err(TableError::Size {
+                found: entries,
+                wanted: size.entries,
+            });
+        }
+        let mut secret = [0; 6];
+        secret
+            .iter_mut()
+            .zip(&table.second_header().0)
+            .for_each(|(to, word)| *to = word.load(Relaxed));
+        table.hash_key = HashKey(secret);
+        table.rebuild(now);
+        Ok(table)
+    }
+
+    fn over(
+        memory: Memory,
+        size: TableSize,
+        workers: usize,
+        hash_key: HashKey,
+    ) -> Result<Self, TableError> {
+        let given = memory.lines().len() * LINE_BYTES;
+        if given < size.bytes() {
+            return Err(TableError::TooSmall {
+                needed: size.bytes(),
+                given,
+            });
+        }
+        let exchange = [(); 2].map(|()| ArrayQueue::new(EXCHANGE_CHAINS));
+        Ok(Self {
+            memory,
+            size,
+            hash_key,
+            quiescence: Quiescence::new(workers),
+            exchange,
+        })
+    }
+
+    /// Its size.
+    pub fn size(&self) -> TableSize {
+        self.size
+    }
+
+    /// The workers' loop boundaries.
+    #[inline]
+    pub fn quiescence(&self) -> &Quiescence {
+        &self.quiescence
+    }
+
+    /// The hash of a key in this table.
+    #[inline]
+    pub fn hash(&self, key: &FlowKey) -> u64 {
+        key.hash(&self.hash_key)
+    }
+
+    /// Asks for the line that [`ConnectionTable::candidate`] will read.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        if let Some(line) = self.index().home_line(hash) {
+            prefetch(line);
+        }
+    }
+
+    /// First half of a lookup: the entry that probably is the flow's, its lines asked for.
+    #[inline]
+    pub fn candidate(&self, hash: u64, family: Family) -> Option<Candidate> {
+        let found = self.index().first(hash)?;
+        if let Some(hot) = self.hot().get(found.number as usize) {
+            prefetch(hot);
+        }
+        if family == Family::V6
+            && let Some(wide) = self.wide().get(found.number as usize)
+        {
+            prefetch(wide);
+        }
+        Some(found)
+    }
+
+    /// Second half: the flow's connection, if there is one. An expired one is none.
+    #[inline]
+    pub fn confirm(
+        &self,
+        candidate: Candidate,
+        key: &FlowKey,
+        hash: u64,
+        now: Tick,
+    ) -> Option<Hit<'_>> {
+        let hit = self
+            .hit(candidate)
+            .filter(|hit| hit.connection.matches(key, hit.direction));
+        hit.or_else(|| self.find_any(key, hash))
+            .filter(|hit| hit.connection.life().is_alive(now))
+    }
+
+    /// The flow's connection, if there is one. An expired one is none.
+    pub fn find(&self, key: &FlowKey, now: Tick) -> Option<Hit<'_>> {
+        self.find_any(key, self.hash(key))
+            .filter(|hit| hit.connection.life().is_alive(now))
+    }
+
+    fn find_any(&self, key: &FlowKey, hash: u64) -> Option<Hit<'_>> {
+        let found = self
+            .index()
+            .find(hash, |candidate| self.is_flow(candidate, key))?;
+        self.hit(found)
+    }
+
+    fn is_flow(&self, candidate: Candidate, key: &FlowKey) -> bool {
+        self.connection(candidate.number)
+            .is_some_and(|entry| entry.matches(key, candidate.direction))
+    }
+
+    fn hit(&self, candidate: Candidate) -> Option<Hit<'_>> {
+        let connection = self.connection(candidate.number)?;
+        Some(Hit {
+            number: candidate.number,
+            direction: candidate.direction,
+            connection,
+        })
+    }
+
+    /// An entry by its number, in use or not.
+    #[inline]
+    pub fn connection(&self, number: u32) -> Option<Connection<'_>> {
+        let hot = self.hot().get(number as usize)?;
+        Some(Connection::new(hot, self.wide().get(number as usize)))
+    }
+
+    /// Puts a written entry under its keys, the answers' first: when its own flow leads to it, answers do too.
+    pub(super) fn link(&self, number: u32, new: &NewConnection) -> Result<(), InsertError<'_>> {
+        let index = self.index();
+        let outbound = new
+            .outbound
+            .filter(|_| new.method == super::ForwardingMethod::Masquerade);
+        if let Some(key) = outbound {
+            let hash = self.hash(&key);
+            match index.insert(hash, number, Direction::Outbound, |found| {
+                self.is_flow(found, &key)
+            }) {
+                Inserted::New => {}
+                Inserted::Full => return Err(InsertError::Full),
+                Inserted::Exists(found) => {
+                    let hit = self.hit(found).ok_or(InsertError::Full)?;
+                    let same_flow = hit.connection.key(Direction::Inbound) == new.inbound;
+                    return Err(if same_flow {
+                        InsertError::Exists(hit)
+                    } else {
+                        InsertError::ReplyKeyTaken(hit)
+                    });
+                }
+            }
+        }
+        let key = new.inbound;
+        let inserted = index.insert(self.hash(&key), number, Direction::Inbound, |found| {
+            self.is_flow(found, &key)
+        });
+        let error = match inserted {
+            Inserted::New => return Ok(()),
+            Inserted::Exists(found) => self
+                .hit(found)
+                .map_or(InsertError::Full, InsertError::Exists),
+            Inserted::Full => InsertError::Full,
+        };
+        if let Some(key) = outbound {
+            index.remove(self.hash(&key), number, Direction::Outbound);
+        }
+        Err(error)
+    }
+
+    /// Removes a dead entry's slots. Only for the caller that took it out of use.
+    pub(super) fn unlink(&self, number: u32) {
+        if let Some(entry) = self.connection(number) {
+            for direction in [Direction::Inbound, Direction::Outbound] {
+                if direction == Direction::Inbound || entry.has_outbound_key() {
+                    self.index()
+                        .remove(self.hash(&entry.key(direction)), number, direction);
+                }
+            }
+        }
+    }
+
+    /// The next chunk of entries nobody has, of those with (`wide`) or without room for IPv6.
+    pub(super) fn take_chunk(&self, wide: bool) -> Option<u32> {
+        let (first, end) = self.chunk_range(wide);
+        let taken = self.chunks_taken(wide);
+        let handed = taken.fetch_update(AcqRel, Relaxed, |taken| {
+            (u64::from(first) + taken < u64::from(end)).then_some(taken + 1)
+        });
+        handed
+            .ok()
+            .and_then(|taken| u32::try_from(taken).ok())
+            .map(|taken| first + taken)
+    }
+
+    /// Chunks already handed out, as ranges of chunk numbers.
+    pub(super) fn chunks_handed_out(&self) -> impl Iterator<Item = u32> {
+        [true, false].into_iter().flat_map(|wide| {
+            let (first, end) = self.chunk_range(wide);
+            let taken = u32::try_from(self.chunks_taken(wide).load(Acquire)).unwrap_or(0);
+            first..(first + taken).min(end)
+        })
+    }
+
+    fn chunk_range(&self, wide: bool) -> (u32, u32) {
+        let boundary = self.size.wide / CHUNK;
+        if wide {
+            (0, boundary)
+        } else {
+            (boundary, self.size.entries / CHUNK)
+        }
+    }
+
+    fn chunks_taken(&self, wide: bool) -> &AtomicU64 {
+        if wide {
+            &self.header().0[5]
+        } else {
+            &self.header().0[6]
+        }
+    }
+
+    /// Whether an entry has room for IPv6.
+    pub(super) fn is_wide(&self, number: u32) -> bool {
+        number < self.size.wide
+    }
+
+    /// Where workers with many free entries leave some for those with none.
+    pub(super) fn exchange(&self, wide: bool) -> &ArrayQueue<FreeChain> {
+        let [narrow_chains, wide_chains] = &self.exchange;
+        if wide { wide_chains } else { narrow_chains }
+    }
+
+    fn rebuild(&self, now: Tick) {
+        for bucket in self.buckets() {
+            bucket.0.iter().for_each(|word| word.store(0, Relaxed));
+        }
+        for chunk in self.chunks_handed_out() {
+            for number in chunk * CHUNK..(chunk + 1) * CHUNK {
+                let Some(entry) = self.connection(number) else {
+                    continue;
+                };
+                let life = entry.life();
+                let kept = life.is_live() && life.is_alive(now) && self.relink(number, &entry);
+                if !kept {
+                    entry.abandon();
+                }
+            }
+        }
+    }
+
+    fn relink(&self, number: u32, entry: &Connection<'_>) -> bool {
+        let outbound = entry
+            .has_outbound_key()
+            .then(|| entry.key(Direction::Outbound));
+        let new = NewConnection {
+            inbound: entry.key(Direction::Inbound),
+            outbound,
+            destination: entry.destination(),
+            service: entry.service(),
+            method: entry.method(),
+            state: entry.life().state(),
+        };
+        self.link(number, &new).is_ok()
+    }
+
+    fn header(&self) -> &Line {
+        // The table is never made over fewer lines (`over` checks), so this is the first one.
+        self.memory.lines().first().unwrap_or(&EMPTY_LINE)
+    }
+
+    fn second_header(&self) -> &Line {
+        self.memory.lines().get(1).unwrap_or(&EMPTY_LINE)
+    }
+
+    #[inline]
+    fn buckets(&self) -> &[Line] {
+        self.memory
+            .lines()
+            .get(HEADER_LINES..HEADER_LINES + self.size.buckets)
+            .unwrap_or_default()
+    }
+
+    #[inline]
+    fn index(&self) -> Index<'_> {
+        Index::new(self.buckets())
+    }
+
+    #[inline]
+    fn hot(&self) -> &[Line] {
+        let first = HEADER_LINES + self.size.buckets;
+        self.memory
+            .lines()
+            .get(first..first + self.size.entries as usize)
+            .unwrap_or_default()
+    }
+
+    #[inline]
+    fn wide(&self) -> &[Line] {
+        let first = HEADER_LINES + self.size.buckets + self.size.entries as usize;
+        self.memory
+            .lines()
+            .get(first..first + self.size.wide as usize)
+            .unwrap_or_default()
+    }
+}
+
+static EMPTY_LINE: Line = Line([const { AtomicU64::new(0) }; 8]);
