@@ -15,10 +15,18 @@ pub mod clock;
 pub mod connection;
 pub mod counters;
 pub mod fate;
+pub mod forward;
+pub mod forwarding_table;
 pub mod frame;
 pub mod memory;
+pub mod pipeline;
+pub mod scheduler;
+pub mod service;
+pub mod snapshot;
 pub mod wire;
 
 pub use clock::Tick;
 pub use fate::Fate;
 pub use frame::{Frame, HeapFrame};
+pub use pipeline::{BURST, Context, Verdict, Worker};
+pub use snapshot::{Snapshot, SnapshotSpec};

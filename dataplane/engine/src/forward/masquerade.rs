@@ -1,0 +1,270 @@
+//! NAT (IPVS: masquerading): one address and one port of a packet are replaced, and every checksum that covers them is
+//! mended incrementally (RFC 1624), so a packet whose checksum was wrong stays wrong, as in Linux. A UDP packet over
+//! IPv4 that came without a checksum gets one, as in Linux.
+
+use zerocopy::FromBytes;
+use zerocopy::byteorder::network_endian::U32;
+
+use crate::wire::checksum::{Sum, update};
+use crate::wire::ipv4::Ipv4Header;
+use crate::wire::ipv6::Ipv6Header;
+use crate::wire::protocol;
+use crate::wire::tcp::TCP_CHECKSUM_OFFSET;
+use crate::wire::udp::UDP_CHECKSUM_OFFSET;
+
+/// Which end of a packet is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Where it comes from.
+    Source,
+    /// Where it goes.
+    Destination,
+}
+
+/// Translates an IPv4 packet and takes a hop off. `packet` starts with the IP header, `transport` is the offset of the
+/// TCP or UDP header in it. Nothing happens when the headers are not there, which parsing has excluded.
+#[inline]
+pub fn translate_v4(
+    packet: &mut [u8],
+    transport: usize,
+    protocol: u8,
+    end: End,
+    address: u32,
+    port: u16,
+) {
+    let Some((before, segment)) = packet.split_at_mut_checked(transport) else {
+        return;
+    };
+    let Ok((header, _)) = Ipv4Header::mut_from_prefix(before) else {
+        return;
+    };
+    let field = match end {
+        End::Source => &mut header.source,
+        End::Destination => &mut header.destination,
+    };
+    let old = Sum::default().add32(field.get());
+    let new = Sum::default().add32(address);
+    *field = U32::new(address);
+    // One hop less is 0x0100 less in the word that TTL is the high byte of.
+    header.ttl = header.ttl.wrapping_sub(1);
+    header
+        .checksum
+        .set(update(header.checksum.get(), old.add16(0x0100), new));
+    let pseudo_header = |length: usize| {
+        let length = u32::try_from(length).unwrap_or(0);
+        let addresses = Sum::default()
+            .add32(header.source.get())
+            .add32(header.destination.get());
+        addresses.add16(protocol.into()).add32(length)
+    };
+    translate_segment(segment, protocol, end, port, old, new, Some(&pseudo_header));
+}
+
+/// Translates an IPv6 packet and takes a hop off; as [`translate_v4`].
+#[inline]
+pub fn translate_v6(
+    packet: &mut [u8],
+    transport: usize,
+    protocol: u8,
+    end: End,
+    address: [u64; 2],
+    port: u16,
+) {
+    let Some((before, segment)) = packet.split_at_mut_checked(transport) else {
+        return;
+    };
+    let Ok((header, _)) = Ipv6Header::mut_from_prefix(before) else {
+        return;
+    };
+    let field = match end {
+        End::Source => &mut header.source,
+        End::Destination => &mut header.destination,
+    };
+    let (old, new) = replace_address(field, address);
+    header.hop_limit = header.hop_limit.wrapping_sub(1);
+    // A UDP checksum of 0 is not allowed over IPv6 (RFC 8200 8.1): such a packet stays as broken as it came.
+    translate_segment(segment, protocol, end, port, old, new, None);
+}
+
+/// Replaces an IPv6 address; the sums of what went and what came.
+#[inline]
+pub(crate) fn replace_address(field: &mut [u8; 16], [high, low]: [u64; 2]) -> (Sum, Sum) {
+    let old = Sum::of(field);
+    *field = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
+    (old, Sum::default().add64(high).add64(low))
+}
+
+#[inline]
+fn translate_segment(
+    segment: &mut [u8],
+    protocol: u8,
+    end: End,
+    port: u16,
+    old: Sum,
+    new: Sum,
+    pseudo_header: Option<&dyn Fn(usize) -> Sum>,
+) {
+    let Some(old_port) = replace_port(segment, end, port) else {
+        return;
+    };
+    let checksum_offset = if protocol == protocol::TCP {
+        TCP_CHECKSUM_OFFSET
+    } else {
+        UDP_CHECKSUM_OFFSET
+    };
+    let Some(field) = segment
+        .get_mut(checksum_offset..)
+        .and_then(|rest| rest.first_chunk_mut::<2>())
+    else {
+        return;
+    };
+    let before = u16::from_be_bytes(*field);
+    if protocol == protocol::UDP && before == 0 {
+        if let Some(pseudo_header) = pseudo_header {
+            let full = Sum::of(segment).plus(pseudo_header(segment.len())).finish();
+            write_udp_checksum(segment, full);
+        }
+        return;
+    }
+    let after = update(before, old.add16(old_port), new.add16(port));
+    // In UDP 0 means "none", so a sum of 0 is written as its other form (RFC 768).
+    *field = if protocol == protocol::UDP && after == 0 {
+        0xffff
+    } else {
+        after
+    }
+    .to_be_bytes();
+}
+
+fn write_udp_checksum(segment: &mut [u8], checksum: u16) {
+    let checksum = if checksum == 0 { 0xffff } else { checksum };
+    if let Some(field) = segment
+        .get_mut(UDP_CHECKSUM_OFFSET..)
+        .and_then(|rest| rest.first_chunk_mut::<2>())
+    {
+        *field = checksum.to_be_bytes();
+    }
+}
+
+/// Replaces a port of a TCP or UDP header; returns the old one.
+#[inline]
+pub(crate) fn replace_port(segment: &mut [u8], end: End, port: u16) -> Option<u16> {
+    let at = if end == End::Source { 0 } else { 2 };
+    let field = segment.get_mut(at..)?.first_chunk_mut::<2>()?;
+    let old = u16::from_be_bytes(*field);
+    *field = port.to_be_bytes();
+    Some(old)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use zerocopy::FromZeros;
+
+    fn v4_packet(protocol: u8, payload: &[u8]) -> Vec<u8> {
+        let mut header = Ipv4Header::new_zeroed();
+        header.version_ihl = 0x45;
+        header.ttl = 64;
+        header.protocol = protocol;
+        header.source = U32::new(0xc000_020a);
+        header.destination = U32::new(0xc633_6401);
+        header
+            .total_length
+            .set(u16::try_from(20 + payload.len()).unwrap());
+        header.fill_checksum();
+        let mut packet = header.as_bytes().to_vec();
+        packet.extend_from_slice(payload);
+        let offset = 20
+            + if protocol == protocol::TCP {
+                TCP_CHECKSUM_OFFSET
+            } else {
+                UDP_CHECKSUM_OFFSET
+            };
+        packet[offset..offset + 2].fill(0);
+        let sum = full_v4(&packet);
+        packet[offset..offset + 2].copy_from_slice(&sum.to_be_bytes());
+        packet
+    }
+
+    /// The checksum over pseudo header and segment; 0 for a packet whose checksum is right.
+    fn full_v4(packet: &[u8]) -> u16 {
+        let length = u16::try_from(packet.len() - 20).unwrap();
+        Sum::of(&packet[12..])
+            .add16(packet[9].into())
+            .add16(length)
+            .finish()
+    }
+
+    fn v6_packet(payload: &[u8]) -> Vec<u8> {
+        let mut packet = vec![
+            0x60,
+            0,
+            0,
+            0,
+            0,
+            u8::try_from(payload.len()).unwrap(),
+            protocol::TCP,
+            64,
+        ];
+        packet.extend_from_slice(&[
+            0x20, 0x01, 0x0d, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+        ]);
+        packet.extend_from_slice(&[0x20, 0x01, 0x0d, 0xb8, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        packet.extend_from_slice(payload);
+        packet[56..58].fill(0);
+        let sum = full_v6(&packet);
+        packet[56..58].copy_from_slice(&sum.to_be_bytes());
+        packet
+    }
+
+    fn full_v6(packet: &[u8]) -> u16 {
+        let length = u16::try_from(packet.len() - 40).unwrap();
+        Sum::of(&packet[8..])
+            .add16(protocol::TCP.into())
+            .add16(length)
+            .finish()
+    }
+
+    proptest! {
+        #[test]
+        fn checksums_stay_right(
+            payload in prop::collection::vec(any::<u8>(), 20..60),
+            address in any::<u32>(),
+            port in any::<u16>(),
+            source in any::<bool>(),
+            tcp in any::<bool>(),
+        ) {
+            let end = if source { End::Source } else { End::Destination };
+            let protocol = if tcp { protocol::TCP } else { protocol::UDP };
+            let mut packet = v4_packet(protocol, &payload);
+            prop_assume!(tcp || packet[26..28] != [0, 0]);
+            translate_v4(&mut packet, 20, protocol, end, address, port);
+            prop_assert_eq!(Sum::of(&packet[..20]).finish(), 0);
+            prop_assert_eq!(full_v4(&packet), 0);
+            prop_assert_eq!(packet[8], 63);
+
+            let mut packet = v6_packet(&payload);
+            let halves = [u64::from(address) << 32 | 0x0db8, u64::from(port)];
+            translate_v6(&mut packet, 40, protocol::TCP, end, halves, port);
+            prop_assert_eq!(full_v6(&packet), 0);
+            prop_assert_eq!(packet[7], 63);
+        }
+    }
+
+    #[test]
+    fn a_missing_udp_checksum_is_filled_in() {
+        let mut packet = v4_packet(protocol::UDP, &[0x12, 0x34, 0, 53, 0, 9, 0, 0, 7]);
+        packet[26..28].fill(0);
+        translate_v4(
+            &mut packet,
+            20,
+            protocol::UDP,
+            End::Destination,
+            0xcb00_710b,
+            5353,
+        );
+        assert_ne!(packet[26..28], [0, 0]);
+        assert_eq!(full_v4(&packet), 0);
+    }
+}

@@ -1,0 +1,458 @@
+//! Third stage: what becomes of a frame. Three tiers by cost: a connection is known (translate from its entry), none is
+//! known (find a service, schedule, insert), not ours (punt).
+
+use super::icmp_error::{self, Problem};
+use super::icmp_related::{self, Layout};
+use super::meta::{Kind, Meta};
+use super::worker::{Context, unbind};
+use super::{Verdict, Worker, deliver};
+use crate::connection::{Connection, Direction, Family, ForwardingMethod, Hit, State, tcp_state};
+use crate::fate::Fate;
+use crate::forward::masquerade::{End, translate_v4, translate_v6};
+use crate::forward::{direct_route, tunnel_ipip};
+use crate::forwarding_table::NextHop;
+use crate::frame::Frame;
+use crate::service::Destination;
+use crate::wire::tcp::flag;
+
+impl Worker {
+    #[inline]
+    pub(super) fn decide<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        ingress: u16,
+        frame: &mut F,
+        meta: &Meta,
+    ) -> Verdict {
+        let fate = match meta.kind {
+            Kind::Drop(fate) => return self.drop_as(ingress, fate),
+            Kind::Punt(fate) => return Verdict::Punt(fate),
+            // Without any service IPVS is off, as in Linux: even known connections are the kernel's.
+            _ if context.snapshot.services().is_empty() => return Verdict::Punt(Fate::Punted),
+            Kind::Related { .. } => return self.related(context, ingress, frame, meta),
+            Kind::Flow => self.flow(context, ingress, frame, meta),
+        };
+        fate.unwrap_or_else(|fate| self.drop_as(ingress, fate))
+    }
+
+    #[inline]
+    fn flow<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        ingress: u16,
+        frame: &mut F,
+        meta: &Meta,
+    ) -> Result<Verdict, Fate> {
+        let known = self
+            .known_connection(context, meta)
+            .filter(|hit| !self.is_over(context, hit, meta));
+        let hit = match known {
+            Some(hit) => hit,
+            None => match self.schedule(context, meta) {
+                Ok(Some(hit)) => hit,
+                Ok(None) => return Ok(Verdict::Punt(Fate::Punted)),
+                Err(Fate::NoDestination) => {
+                    return Ok(self.refuse(
+                        context,
+                        ingress,
+                        frame,
+                        meta,
+                        Problem::NoDestination,
+                        Fate::NoDestination,
+                    ));
+                }
+                Err(fate) => return Err(fate),
+            },
+        };
+        match hit.direction {
+            Direction::Inbound => self.inbound(context, ingress, frame, meta, &hit.connection),
+            Direction::Outbound => self.outbound(context, ingress, frame, meta, &hit.connection),
+        }
+    }
+
+    #[inline]
+    fn known_connection<'c>(&self, context: &Context<'c>, meta: &Meta) -> Option<Hit<'c>> {
+        context
+            .table
+            .confirm(meta.candidate?, &meta.key, meta.hash, context.now)
+    }
+
+    /// Whether this packet opens a new connection on the ports of one that is over (`conn_reuse_mode` 1): then the old
+    /// one ends.
+    #[inline]
+    fn is_over(&mut self, context: &Context<'_>, hit: &Hit<'_>, meta: &Meta) -> bool {
+        if meta.tcp_flags & flag::SYN == 0 || hit.direction == Direction::Outbound {
+            return false;
+        }
+        let over = |state| matches!(state, State::TimeWait | State::Close);
+        if !over(hit.connection.life().state()) {
+            return false;
+        }
+        match self
+            .shard
+            .end(context.table, hit.number, |life| over(life.state()))
+        {
+            Some(ended) => {
+                unbind(context.snapshot, ended);
+                true
+            }
+            None => false,
+        }
+    }
+
+    #[inline]
+    fn inbound<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        ingress: u16,
+        frame: &mut F,
+        meta: &Meta,
+        connection: &Connection<'_>,
+    ) -> Result<Verdict, Fate> {
+        let found = context.snapshot.destination(connection.destination());
+        let destination = found
+            .filter(|destination| destination.available)
+            .ok_or(Fate::DestinationRemoved)?;
+        let transition = connection.advance(
+            context.now,
+            context.snapshot.timeouts(),
+            |state, no_output| {
+                let side = if no_output {
+                    tcp_state::Side::InputOnly
+                } else {
+                    tcp_state::Side::Input
+                };
+                (next_state(state, side, meta), no_output)
+            },
+        );
+        destination
+            .shared
+            .moved(transition.before, transition.after);
+        self.count_inbound(destination, meta);
+        let packet = Outgoing {
+            meta,
+            next_hop: destination.next_hop,
+            mtu: destination.mtu,
+        };
+        if let Some(verdict) = self.check_way(context, ingress, frame, &packet) {
+            return Ok(verdict);
+        }
+        self.send_to_server(context, frame, meta, connection, destination)
+    }
+
+    /// Rewrites or encapsulates a packet from the client and sends it off.
+    #[inline]
+    fn send_to_server<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        frame: &mut F,
+        meta: &Meta,
+        connection: &Connection<'_>,
+        destination: &Destination,
+    ) -> Result<Verdict, Fate> {
+        let mut outer = meta.key.family;
+        match connection.method() {
+            ForwardingMethod::Masquerade => translate(frame, meta, connection, Direction::Inbound),
+            ForwardingMethod::DirectRoute => {
+                direct_route::decrement_ttl(ip_packet(frame, meta), meta.key.family)
+            }
+            ForwardingMethod::Tunnel => {
+                direct_route::decrement_ttl(ip_packet(frame, meta), meta.key.family);
+                let source = destination.tunnel_source.ok_or(Fate::NoRoute)?;
+                let identification = self.next_identification();
+                let to = destination.spec.address;
+                tunnel_ipip::encapsulate(
+                    frame,
+                    meta.ip.into(),
+                    meta.key.family,
+                    source,
+                    to,
+                    identification,
+                )?;
+                outer = if to.is_ipv4() { Family::V4 } else { Family::V6 };
+            }
+        }
+        deliver::deliver(
+            context.snapshot.forwarding(),
+            frame,
+            meta.ip.into(),
+            outer,
+            destination.next_hop,
+        )
+    }
+
+    #[inline]
+    fn outbound<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        ingress: u16,
+        frame: &mut F,
+        meta: &Meta,
+        connection: &Connection<'_>,
+    ) -> Result<Verdict, Fate> {
+        let transition =
+            connection.advance(context.now, context.snapshot.timeouts(), |state, _| {
+                (next_state(state, tcp_state::Side::Output, meta), false)
+            });
+        if let Some(destination) = context.snapshot.destination(connection.destination()) {
+            destination
+                .shared
+                .moved(transition.before, transition.after);
+            self.count_outbound(destination, meta);
+        }
+        let (next_hop, mtu) = way_back(context, connection);
+        let packet = Outgoing {
+            meta,
+            next_hop,
+            mtu,
+        };
+        if let Some(verdict) = self.check_way(context, ingress, frame, &packet) {
+            return Ok(verdict);
+        }
+        translate(frame, meta, connection, Direction::Outbound);
+        deliver::deliver(
+            context.snapshot.forwarding(),
+            frame,
+            meta.ip.into(),
+            meta.key.family,
+            next_hop,
+        )
+    }
+
+    /// Hops left, and small enough for the way? If not, the sender is told. To the director itself: the kernel's.
+    #[inline]
+    fn check_way<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        ingress: u16,
+        frame: &mut F,
+        packet: &Outgoing<'_>,
+    ) -> Option<Verdict> {
+        let Outgoing {
+            meta,
+            next_hop,
+            mtu,
+        } = *packet;
+        if next_hop == NextHop::Local {
+            return Some(Verdict::Punt(Fate::Punted));
+        }
+        if meta.ttl <= 1 {
+            return Some(self.refuse(
+                context,
+                ingress,
+                frame,
+                meta,
+                Problem::TimeExceeded,
+                Fate::TimeExceeded,
+            ));
+        }
+        if meta.ip_bytes <= mtu {
+            return None;
+        }
+        if meta.key.family == Family::V4 && !may_not_fragment(frame, meta) {
+            return Some(self.drop_as(ingress, Fate::NeedsFragmentation));
+        }
+        Some(self.refuse(
+            context,
+            ingress,
+            frame,
+            meta,
+            Problem::TooBig(mtu),
+            Fate::TooBig,
+        ))
+    }
+
+    /// An ICMP error about a known connection goes on to the other side; about anything else, to the kernel.
+    fn related<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        ingress: u16,
+        frame: &mut F,
+        meta: &Meta,
+    ) -> Verdict {
+        let Kind::Related {
+            inner,
+            inner_transport,
+        } = meta.kind
+        else {
+            return Verdict::Punt(Fate::Punted);
+        };
+        let Some(hit) = self.known_connection(context, meta) else {
+            return Verdict::Punt(Fate::Punted);
+        };
+        let connection = &hit.connection;
+        let destination = context.snapshot.destination(connection.destination());
+        let (next_hop, mtu) = match (hit.direction, destination) {
+            (Direction::Outbound, _) => way_back(context, connection),
+            (Direction::Inbound, Some(destination)) if destination.available => {
+                (destination.next_hop, destination.mtu)
+            }
+            (Direction::Inbound, _) => return self.drop_as(ingress, Fate::DestinationRemoved),
+        };
+        if meta.ttl <= 1 || next_hop == NextHop::Local {
+            return Verdict::Punt(Fate::Punted);
+        }
+        if meta.ip_bytes > mtu {
+            // No error about an error (RFC 1122 3.2.2).
+            return self.drop_as(ingress, Fate::TooBig);
+        }
+        match (hit.direction, destination) {
+            (Direction::Inbound, Some(destination)) => self.count_inbound(destination, meta),
+            (Direction::Outbound, Some(destination)) => self.count_outbound(destination, meta),
+            _ => {}
+        }
+        let sent = match (connection.method(), destination) {
+            (ForwardingMethod::Tunnel | ForwardingMethod::DirectRoute, Some(destination)) => {
+                self.send_to_server(context, frame, meta, connection, destination)
+            }
+            _ => {
+                let from_ip = |offset: u16| usize::from(offset.saturating_sub(meta.ip));
+                let at = Layout {
+                    icmp: from_ip(meta.transport),
+                    inner: from_ip(inner),
+                    inner_transport: from_ip(inner_transport),
+                };
+                icmp_related::translate(ip_packet(frame, meta), at, connection, hit.direction);
+                deliver::deliver(
+                    context.snapshot.forwarding(),
+                    frame,
+                    meta.ip.into(),
+                    meta.key.family,
+                    next_hop,
+                )
+            }
+        };
+        sent.unwrap_or_else(|fate| self.drop_as(ingress, fate))
+    }
+
+    /// The packet goes no further and its sender is told why, rate and route permitting.
+    #[cold]
+    fn refuse<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        ingress: u16,
+        frame: &mut F,
+        meta: &Meta,
+        problem: Problem,
+        fate: Fate,
+    ) -> Verdict {
+        self.count(ingress, fate);
+        let forwarding = context.snapshot.forwarding();
+        let next_hop = forwarding.route(meta.key.source().ip());
+        let identification = self.next_identification();
+        let (ip, family) = (usize::from(meta.ip), meta.key.family);
+        if !matches!(next_hop, NextHop::Adjacent(_))
+            || !self.error_budget.take(context.now)
+            || !icmp_error::answer(frame, ip, family, problem, identification)
+        {
+            return Verdict::Drop;
+        }
+        match deliver::deliver(forwarding, frame, ip, family, next_hop) {
+            Ok(Verdict::Forward { port }) => {
+                self.counters.icmp_errors_sent.add(1);
+                Verdict::Answer { port }
+            }
+            _ => Verdict::Drop,
+        }
+    }
+
+    #[inline]
+    fn count_inbound(&self, destination: &Destination, meta: &Meta) {
+        if let Some(traffic) = destination.shared.traffic(self.number) {
+            traffic.inbound_packets.add(1);
+            traffic.inbound_bytes.add(meta.ip_bytes.into());
+        }
+    }
+
+    #[inline]
+    fn count_outbound(&self, destination: &Destination, meta: &Meta) {
+        if let Some(traffic) = destination.shared.traffic(self.number) {
+            traffic.outbound_packets.add(1);
+            traffic.outbound_bytes.add(meta.ip_bytes.into());
+        }
+    }
+}
+
+/// A packet and its way.
+#[derive(Clone, Copy)]
+struct Outgoing<'m> {
+    meta: &'m Meta,
+    next_hop: NextHop,
+    mtu: u16,
+}
+
+#[inline]
+pub(super) fn next_state(state: State, side: tcp_state::Side, meta: &Meta) -> State {
+    if meta.key.is_tcp() {
+        tcp_state::next(state, side, meta.tcp_flags)
+    } else {
+        State::Udp
+    }
+}
+
+/// The way back to the client: from the connection's cache, or from the forwarding table into it.
+#[inline]
+fn way_back(context: &Context<'_>, connection: &Connection<'_>) -> (NextHop, u16) {
+    let forwarding = context.snapshot.forwarding();
+    let mtu = |number| {
+        forwarding
+            .adjacency(number)
+            .map_or(0, |adjacency| adjacency.mtu)
+    };
+    if let Some(number) = connection.cached_route(forwarding.generation()) {
+        return (NextHop::Adjacent(number), mtu(number));
+    }
+    let client = connection.key(Direction::Inbound).source().ip();
+    let next_hop = forwarding.route(client);
+    match next_hop {
+        NextHop::Adjacent(number) => {
+            connection.cache_route(forwarding.generation(), number);
+            (next_hop, mtu(number))
+        }
+        _ => (next_hop, forwarding.mtu_to(client)),
+    }
+}
+
+/// The frame from its IP header on.
+#[inline]
+fn ip_packet<'f, F: Frame>(frame: &'f mut F, meta: &Meta) -> &'f mut [u8] {
+    frame
+        .bytes_mut()
+        .get_mut(usize::from(meta.ip)..)
+        .unwrap_or_default()
+}
+
+#[inline]
+fn translate<F: Frame>(
+    frame: &mut F,
+    meta: &Meta,
+    connection: &Connection<'_>,
+    direction: Direction,
+) {
+    let end = if direction == Direction::Inbound {
+        End::Destination
+    } else {
+        End::Source
+    };
+    let transport = usize::from(meta.transport.saturating_sub(meta.ip));
+    let packet = ip_packet(frame, meta);
+    match meta.key.family {
+        Family::V4 => {
+            let (address, port) = connection.translation_v4(direction);
+            translate_v4(packet, transport, meta.key.protocol, end, address, port);
+        }
+        Family::V6 => {
+            let (address, port) = connection.translation_v6(direction);
+            translate_v6(packet, transport, meta.key.protocol, end, address, port);
+        }
+    }
+}
+
+/// Whether DF is set.
+fn may_not_fragment<F: Frame>(frame: &mut F, meta: &Meta) -> bool {
+    const FLAGS_OFFSET: usize = 6;
+    const DONT_FRAGMENT_BIT: u8 = 0x40;
+    ip_packet(frame, meta)
+        .get(FLAGS_OFFSET)
+        .is_some_and(|flags| flags & DONT_FRAGMENT_BIT != 0)
+}

@@ -1,0 +1,93 @@
+//! Last stage: the Ethernet header of the way out, and whom the frame goes to.
+
+use zerocopy::FromBytes;
+use zerocopy::byteorder::network_endian::U16;
+
+use super::Verdict;
+use crate::connection::Family;
+use crate::fate::Fate;
+use crate::forwarding_table::{ForwardingTable, Interface, NextHop};
+use crate::frame::Frame;
+use crate::wire::ethernet::{
+    ETHERNET_BYTES, EthernetHeader, MacAddress, VLAN_TAG_BYTES, VlanTag, ethertype,
+};
+
+/// Puts the link header of `next_hop` in front of the IP packet at offset `ip`, in place of what was there.
+///
+/// # Errors
+/// [`Fate::NoRoute`], [`Fate::NoHeadroom`].
+#[inline]
+pub(super) fn deliver<F: Frame>(
+    forwarding: &ForwardingTable,
+    frame: &mut F,
+    ip: usize,
+    family: Family,
+    next_hop: NextHop,
+) -> Result<Verdict, Fate> {
+    match next_hop {
+        NextHop::Adjacent(number) => {
+            let adjacency = forwarding.adjacency(number).ok_or(Fate::NoRoute)?;
+            write_link_header(
+                frame,
+                ip,
+                family,
+                adjacency.interface,
+                adjacency.source,
+                adjacency.destination,
+            )?;
+            Ok(Verdict::Forward {
+                port: adjacency.interface.port,
+            })
+        }
+        NextHop::Unresolved(interface, address) => {
+            let port = forwarding
+                .port(usize::from(interface.port))
+                .ok_or(Fate::NoRoute)?;
+            write_link_header(frame, ip, family, interface, port.mac, [0; 6])?;
+            Ok(Verdict::Hold { interface, address })
+        }
+        NextHop::Local | NextHop::Unreachable => Err(Fate::NoRoute),
+    }
+}
+
+#[inline]
+fn write_link_header<F: Frame>(
+    frame: &mut F,
+    ip: usize,
+    family: Family,
+    interface: Interface,
+    source: MacAddress,
+    destination: MacAddress,
+) -> Result<(), Fate> {
+    let needed = ETHERNET_BYTES
+        + if interface.vlan.is_some() {
+            VLAN_TAG_BYTES
+        } else {
+            0
+        };
+    if ip > needed {
+        frame.trim_front(ip - needed);
+    } else if ip < needed && !frame.prepend(needed - ip) {
+        return Err(Fate::NoHeadroom);
+    }
+    let network = U16::new(match family {
+        Family::V4 => ethertype::IPV4,
+        Family::V6 => ethertype::IPV6,
+    });
+    let (header, rest) =
+        EthernetHeader::mut_from_prefix(frame.bytes_mut()).map_err(|_| Fate::NoHeadroom)?;
+    *header = EthernetHeader {
+        destination,
+        source,
+        ethertype: network,
+    };
+    if let Some(id) = interface.vlan {
+        header.ethertype = U16::new(ethertype::VLAN);
+        let (tag, _) = VlanTag::mut_from_prefix(rest).map_err(|_| Fate::NoHeadroom)?;
+        *tag = VlanTag {
+            control: U16::new(id),
+            ethertype: network,
+        };
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! ICMP errors about a masqueraded connection: outer and embedded addresses and the embedded port are translated, so
+//! that each side hears about the addresses it knows (`ip_vs_nat_icmp`).
+//!
+//! Translated are the outer header's checksum, the embedded header's and the ICMP message's, all incrementally; not the
+//! embedded transport checksum, which few routers quote whole.
+
+use zerocopy::FromBytes;
+use zerocopy::byteorder::network_endian::U32;
+
+use crate::connection::{Connection, Direction, Family};
+use crate::forward::masquerade::{End, replace_address, replace_port};
+use crate::wire::checksum::{Sum, update};
+use crate::wire::icmp::IcmpHeader;
+use crate::wire::ipv4::Ipv4Header;
+use crate::wire::ipv6::Ipv6Header;
+
+/// Where the parts of the message lie, from the start of the outer IP header.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout {
+    pub icmp: usize,
+    pub inner: usize,
+    pub inner_transport: usize,
+}
+
+/// Translates the error in `packet`, which starts with the outer IP header, and takes a hop off.
+pub(super) fn translate(
+    packet: &mut [u8],
+    at: Layout,
+    connection: &Connection<'_>,
+    direction: Direction,
+) {
+    // Inbound: the client's side complains about an answer; the server is told, as the one that sent it. Outbound: the
+    // server's side complains about a request; the client is told, by the virtual service it sent it to.
+    let (outer_end, inner_end) = match direction {
+        Direction::Inbound => (End::Destination, End::Source),
+        Direction::Outbound => (End::Source, End::Destination),
+    };
+    match connection.key(Direction::Inbound).family {
+        Family::V4 => {
+            let (address, port) = connection.translation_v4(direction);
+            translate_v4(packet, at, outer_end, inner_end, address, port);
+        }
+        Family::V6 => {
+            let (address, port) = connection.translation_v6(direction);
+            translate_v6(packet, at, outer_end, inner_end, address, port);
+        }
+    }
+}
+
+fn translate_v4(
+    packet: &mut [u8],
+    at: Layout,
+    outer_end: End,
+    inner_end: End,
+    address: u32,
+    port: u16,
+) {
+    let Some((outer, message)) = packet.split_at_mut_checked(at.icmp) else {
+        return;
+    };
+    let Ok((header, _)) = Ipv4Header::mut_from_prefix(outer) else {
+        return;
+    };
+    header.decrement_ttl();
+    replace_v4(header, outer_end, address);
+    let embedded = |message: &mut [u8]| -> Option<(Sum, Sum)> {
+        let inner = message.get_mut(at.inner - at.icmp..)?;
+        let (header, _) = Ipv4Header::mut_from_prefix(inner).ok()?;
+        let old_checksum = header.checksum.get();
+        let (old, new) = replace_v4(header, inner_end, address);
+        let (old, new) = (old.add16(old_checksum), new.add16(header.checksum.get()));
+        let old_port = replace_port(
+            message.get_mut(at.inner_transport - at.icmp..)?,
+            inner_end,
+            port,
+        )?;
+        Some((old.add16(old_port), new.add16(port)))
+    };
+    if let Some((old, new)) = embedded(message) {
+        mend(message, old, new);
+    }
+}
+
+fn replace_v4(header: &mut Ipv4Header, end: End, address: u32) -> (Sum, Sum) {
+    let field = match end {
+        End::Source => &mut header.source,
+        End::Destination => &mut header.destination,
+    };
+    let (old, new) = (
+        Sum::default().add32(field.get()),
+        Sum::default().add32(address),
+    );
+    *field = U32::new(address);
+    header.checksum.set(update(header.checksum.get(), old, new));
+    (old, new)
+}
+
+fn translate_v6(
+    packet: &mut [u8],
+    at: Layout,
+    outer_end: End,
+    inner_end: End,
+    address: [u64; 2],
+    port: u16,
+) {
+    let Some((outer, message)) = packet.split_at_mut_checked(at.icmp) else {
+        return;
+    };
+    let Ok((header, _)) = Ipv6Header::mut_from_prefix(outer) else {
+        return;
+    };
+    header.hop_limit = header.hop_limit.wrapping_sub(1);
+    // ICMPv6's checksum covers the outer addresses too (RFC 4443 2.3).
+    let (outer_old, outer_new) = replace_v6(header, outer_end, address);
+    let embedded = |message: &mut [u8]| -> Option<(Sum, Sum)> {
+        let inner = message.get_mut(at.inner - at.icmp..)?;
+        let (header, _) = Ipv6Header::mut_from_prefix(inner).ok()?;
+        let (old, new) = replace_v6(header, inner_end, address);
+        let old_port = replace_port(
+            message.get_mut(at.inner_transport - at.icmp..)?,
+            inner_end,
+            port,
+        )?;
+        Some((old.add16(old_port), new.add16(port)))
+    };
+    if let Some((old, new)) = embedded(message) {
+        mend(message, old.plus(outer_old), new.plus(outer_new));
+    }
+}
+
+fn replace_v6(header: &mut Ipv6Header, end: End, address: [u64; 2]) -> (Sum, Sum) {
+    let field = match end {
+        End::Source => &mut header.source,
+        End::Destination => &mut header.destination,
+    };
+    replace_address(field, address)
+}
+
+fn mend(message: &mut [u8], old: Sum, new: Sum) {
+    if let Ok((header, _)) = IcmpHeader::mut_from_prefix(message) {
+        header.checksum.set(update(header.checksum.get(), old, new));
+    }
+}

@@ -1,0 +1,55 @@
+//! What the later stages know of a frame: offsets, the flow's key, its hash.
+
+use crate::connection::{Candidate, FlowKey};
+use crate::fate::Fate;
+
+/// What kind of packet it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// TCP or UDP: `key` is its flow.
+    Flow,
+    /// An ICMP error: `key` is the flow that the embedded packet's answers belong to.
+    Related {
+        /// Offset of the embedded IP header from the start of the frame.
+        inner: u16,
+        /// Offset of the embedded transport header from the start of the frame.
+        inner_transport: u16,
+    },
+    /// Not for the engine: the kernel's, counted as this.
+    Punt(Fate),
+    /// Broken: dropped and counted as this.
+    Drop(Fate),
+}
+
+/// One frame's notes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Meta {
+    pub kind: Kind,
+    pub key: FlowKey,
+    pub hash: u64,
+    pub candidate: Option<Candidate>,
+    /// Offset of the IP header: Ethernet and VLAN tags lie before it.
+    pub ip: u16,
+    /// Offset of the TCP, UDP or ICMP header.
+    pub transport: u16,
+    /// Header and payload of the IP packet, bytes.
+    pub ip_bytes: u16,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// TCP flags.
+    pub tcp_flags: u8,
+}
+
+impl Meta {
+    pub const EMPTY: Self = Self {
+        kind: Kind::Punt(Fate::Punted),
+        key: FlowKey::NONE,
+        hash: 0,
+        candidate: None,
+        ip: 0,
+        transport: 0,
+        ip_bytes: 0,
+        ttl: 0,
+        tcp_flags: 0,
+    };
+}

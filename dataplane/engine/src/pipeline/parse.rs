@@ -1,0 +1,220 @@
+//! First stage: bytes to [`Meta`]. Every length is checked here, once; later stages rely on the offsets.
+//!
+//! Checks come in the order of the RFCs: Ethernet, VLAN tags, IP version, header length, total length, header checksum
+//! (RFC 1812 5.2.2), fragments before ports, transport header. A frame to another MAC than the port's, and everything
+//! that is not TCP, UDP or an ICMP error, is the kernel's.
+
+use zerocopy::FromBytes;
+
+use super::meta::{Kind, Meta};
+use crate::connection::FlowKey;
+use crate::fate::Fate;
+use crate::frame::Frame;
+use crate::wire::checksum::Sum;
+use crate::wire::ethernet::{
+    ETHERNET_BYTES, EthernetHeader, MacAddress, VLAN_TAG_BYTES, VlanTag, ethertype,
+};
+use crate::wire::icmp::{self, ICMP_BYTES, IcmpHeader};
+use crate::wire::ipv4::{FRAGMENT_OFFSET_MASK, IPV4_BYTES, Ipv4Header};
+use crate::wire::ipv6::{IPV6_BYTES, Ipv6Header, upper_layer};
+use crate::wire::protocol;
+use crate::wire::tcp::TcpHeader;
+use crate::wire::udp::UDP_BYTES;
+
+/// More tags than any network stacks.
+const VLAN_TAGS_MAX: usize = 2;
+
+/// Reads a frame; cuts Ethernet padding off behind the IP packet.
+#[inline]
+pub(super) fn parse<F: Frame>(frame: &mut F, port_mac: MacAddress) -> Meta {
+    let mut meta = Meta::EMPTY;
+    meta.kind = match parse_ethernet(frame.bytes(), port_mac, &mut meta) {
+        Ok(kind) | Err(kind) => kind,
+    };
+    let end = usize::from(meta.ip) + usize::from(meta.ip_bytes);
+    if meta.ip_bytes != 0 && frame.bytes().len() > end {
+        frame.truncate(end);
+    }
+    meta
+}
+
+/// The error is a kind too: a packet that is not for the engine, or broken.
+type Parsed = Result<Kind, Kind>;
+
+const PUNT: Kind = Kind::Punt(Fate::Punted);
+
+#[inline]
+fn parse_ethernet(bytes: &[u8], port_mac: MacAddress, meta: &mut Meta) -> Parsed {
+    let (header, mut rest) =
+        EthernetHeader::ref_from_prefix(bytes).map_err(|_| Kind::Drop(Fate::EthernetTruncated))?;
+    if header.destination != port_mac {
+        return Err(PUNT);
+    }
+    let mut kind = header.ethertype.get();
+    let mut ip = ETHERNET_BYTES;
+    for _ in 0..VLAN_TAGS_MAX {
+        if !matches!(kind, ethertype::VLAN | ethertype::SERVICE_VLAN) {
+            break;
+        }
+        let (tag, after) =
+            VlanTag::ref_from_prefix(rest).map_err(|_| Kind::Drop(Fate::EthernetTruncated))?;
+        kind = tag.ethertype.get();
+        rest = after;
+        ip += VLAN_TAG_BYTES;
+    }
+    meta.ip = offset(ip);
+    match kind {
+        ethertype::IPV4 => parse_ipv4(rest, meta),
+        ethertype::IPV6 => parse_ipv6(rest, meta),
+        _ => Err(PUNT),
+    }
+}
+
+#[inline]
+fn parse_ipv4(bytes: &[u8], meta: &mut Meta) -> Parsed {
+    let (header, _) =
+        Ipv4Header::ref_from_prefix(bytes).map_err(|_| Kind::Drop(Fate::Ipv4Truncated))?;
+    let header_bytes = header.header_bytes();
+    let total = usize::from(header.total_length.get());
+    if header.version_ihl >> 4 != 4 || header_bytes < IPV4_BYTES || total < header_bytes {
+        return Err(Kind::Drop(Fate::Ipv4BadHeader));
+    }
+    let packet = bytes.get(..total).ok_or(Kind::Drop(Fate::Ipv4Truncated))?;
+    let (whole_header, payload) = packet
+        .split_at_checked(header_bytes)
+        .ok_or(Kind::Drop(Fate::Ipv4Truncated))?;
+    if Sum::of(whole_header).finish() != 0 {
+        return Err(Kind::Drop(Fate::Ipv4BadChecksum));
+    }
+    meta.ip_bytes = offset(total);
+    meta.ttl = header.ttl;
+    meta.transport = meta.ip.saturating_add(offset(header_bytes));
+    if !matches!(
+        header.protocol,
+        protocol::TCP | protocol::UDP | protocol::ICMP
+    ) {
+        return Err(PUNT);
+    }
+    if header.is_fragment() {
+        return Err(Kind::Punt(Fate::PuntedFragment));
+    }
+    if header.protocol == protocol::ICMP {
+        return parse_icmpv4(payload, meta);
+    }
+    let ports = parse_transport(header.protocol, payload, meta)?;
+    meta.key = FlowKey::v4(
+        header.protocol,
+        header.source.get(),
+        header.destination.get(),
+        ports,
+    );
+    Ok(Kind::Flow)
+}
+
+#[inline]
+fn parse_ipv6(bytes: &[u8], meta: &mut Meta) -> Parsed {
+    let (header, _) =
+        Ipv6Header::ref_from_prefix(bytes).map_err(|_| Kind::Drop(Fate::Ipv6Truncated))?;
+    if header.version_class_label.get() >> 28 != 6 {
+        return Err(Kind::Drop(Fate::Ipv6BadHeader));
+    }
+    let total = IPV6_BYTES + usize::from(header.payload_length.get());
+    let packet = bytes.get(..total).ok_or(Kind::Drop(Fate::Ipv6Truncated))?;
+    let upper = upper_layer(packet, header.next_header).ok_or(Kind::Drop(Fate::Ipv6BadHeader))?;
+    // A jumbogram's length does not fit, and no link here carries one.
+    meta.ip_bytes = u16::try_from(total).map_err(|_| Kind::Drop(Fate::Ipv6BadHeader))?;
+    meta.ttl = header.hop_limit;
+    meta.transport = meta.ip.saturating_add(offset(upper.offset));
+    if !matches!(
+        upper.protocol,
+        protocol::TCP | protocol::UDP | protocol::ICMPV6
+    ) {
+        return Err(PUNT);
+    }
+    if upper.is_fragment {
+        return Err(Kind::Punt(Fate::PuntedFragment));
+    }
+    let payload = packet
+        .get(upper.offset..)
+        .ok_or(Kind::Drop(Fate::Ipv6BadHeader))?;
+    if upper.protocol == protocol::ICMPV6 {
+        return parse_icmpv6(payload, meta);
+    }
+    let ports = parse_transport(upper.protocol, payload, meta)?;
+    meta.key = FlowKey::v6(upper.protocol, &header.source, &header.destination, ports);
+    Ok(Kind::Flow)
+}
+
+/// The ports, `source << 16 | destination`.
+#[inline]
+fn parse_transport(protocol: u8, payload: &[u8], meta: &mut Meta) -> Result<u32, Kind> {
+    const TRUNCATED: Kind = Kind::Drop(Fate::TransportTruncated);
+    if protocol == protocol::TCP {
+        let (header, _) = TcpHeader::ref_from_prefix(payload).map_err(|_| TRUNCATED)?;
+        meta.tcp_flags = header.flags;
+    }
+    // UDP's whole header must be there; TCP's is.
+    let header = payload.first_chunk::<UDP_BYTES>().ok_or(TRUNCATED)?;
+    let [a, b, c, d, ..] = *header;
+    Ok(u32::from_be_bytes([a, b, c, d]))
+}
+
+/// An ICMP error about one of ours carries the packet the director sent, so the flow to look up is its reverse.
+fn parse_icmpv4(payload: &[u8], meta: &mut Meta) -> Parsed {
+    let (header, embedded) = IcmpHeader::ref_from_prefix(payload).map_err(|_| PUNT)?;
+    if !icmp::v4::is_related_error(header.kind) {
+        return Err(PUNT);
+    }
+    let (inner, _) = Ipv4Header::ref_from_prefix(embedded).map_err(|_| PUNT)?;
+    let header_bytes = inner.header_bytes();
+    let first_fragment = inner.flags_fragment.get() & FRAGMENT_OFFSET_MASK == 0;
+    if inner.version_ihl >> 4 != 4 || header_bytes < IPV4_BYTES || !first_fragment {
+        return Err(PUNT);
+    }
+    let ports = embedded_ports(embedded, header_bytes, inner.protocol)?;
+    meta.key = FlowKey::v4(
+        inner.protocol,
+        inner.source.get(),
+        inner.destination.get(),
+        ports,
+    )
+    .reversed();
+    Ok(related(meta, header_bytes))
+}
+
+fn parse_icmpv6(payload: &[u8], meta: &mut Meta) -> Parsed {
+    let (header, embedded) = IcmpHeader::ref_from_prefix(payload).map_err(|_| PUNT)?;
+    if !icmp::v6::is_error(header.kind) {
+        return Err(PUNT);
+    }
+    let (inner, _) = Ipv6Header::ref_from_prefix(embedded).map_err(|_| PUNT)?;
+    let upper = upper_layer(embedded, inner.next_header).ok_or(PUNT)?;
+    let ports = embedded_ports(embedded, upper.offset, upper.protocol)?;
+    meta.key = FlowKey::v6(upper.protocol, &inner.source, &inner.destination, ports).reversed();
+    Ok(related(meta, upper.offset))
+}
+
+fn embedded_ports(embedded: &[u8], at: usize, protocol: u8) -> Result<u32, Kind> {
+    if !matches!(protocol, protocol::TCP | protocol::UDP) {
+        return Err(PUNT);
+    }
+    let ports = embedded
+        .get(at..)
+        .and_then(|transport| transport.first_chunk::<4>())
+        .ok_or(PUNT)?;
+    Ok(u32::from_be_bytes(*ports))
+}
+
+fn related(meta: &Meta, inner_header_bytes: usize) -> Kind {
+    let inner = meta.transport.saturating_add(offset(ICMP_BYTES));
+    Kind::Related {
+        inner,
+        inner_transport: inner.saturating_add(offset(inner_header_bytes)),
+    }
+}
+
+/// An offset within a packet of at most 65,535 bytes.
+#[inline]
+fn offset(bytes: usize) -> u16 {
+    u16::try_from(bytes).unwrap_or(u16::MAX)
+}

@@ -1,0 +1,111 @@
+//! A packet without a connection: is it for a service, and which destination gets it?
+
+use super::Worker;
+use super::decide::next_state;
+use super::meta::Meta;
+use super::worker::{Context, unbind};
+use crate::connection::{
+    Family, FlowKey, ForwardingMethod, Hit, InsertError, NewConnection, State, tcp_state,
+};
+use crate::fate::Fate;
+use crate::service::{Destination, VirtualService};
+use crate::wire::tcp::flag;
+
+/// An entry in the way may have to be removed before a new connection fits; once is enough but for a lost race.
+const ATTEMPTS: usize = 3;
+
+impl Worker {
+    /// The new connection of a packet that may open one; none when the packet is the kernel's.
+    ///
+    /// # Errors
+    /// Why the packet goes no further.
+    pub(super) fn schedule<'c>(
+        &mut self,
+        context: &Context<'c>,
+        meta: &Meta,
+    ) -> Result<Option<Hit<'c>>, Fate> {
+        // Linux schedules any TCP segment that has SYN set, and no other.
+        if meta.key.is_tcp() && meta.tcp_flags & flag::SYN == 0 {
+            return Ok(None);
+        }
+        let Some(service) = context.snapshot.services().find(&meta.key) else {
+            return Ok(None);
+        };
+        let chosen = service
+            .scheduler
+            .pick(context.snapshot.candidates(service))
+            .ok_or(Fate::NoDestination)?;
+        let new = new_connection(meta, service, chosen);
+        for _ in 0..ATTEMPTS {
+            let timeouts = context.snapshot.timeouts();
+            match self
+                .shard
+                .insert(context.table, &new, context.now, timeouts)
+            {
+                Ok(hit) => {
+                    chosen.bind(new.state);
+                    self.counters.connections_created.add(1);
+                    if let Some(traffic) = chosen.shared.traffic(self.number) {
+                        traffic.connections.add(1);
+                    }
+                    return Ok(Some(hit));
+                }
+                // Another worker was faster with a packet of the same flow.
+                Err(InsertError::Exists(hit)) if hit.connection.life().is_alive(context.now) => {
+                    return Ok(Some(hit));
+                }
+                Err(InsertError::Exists(hit)) => self.clear_away(context, hit.number, false),
+                Err(InsertError::ReplyKeyTaken(hit)) => self.clear_away(context, hit.number, true),
+                Err(InsertError::Full) => return Err(Fate::TableFull),
+            }
+        }
+        Err(Fate::ReplyKeyTaken)
+    }
+
+    /// Ends an entry in the way if it has expired or, when `over_is_enough`, if its connection is over.
+    fn clear_away(&mut self, context: &Context<'_>, number: u32, over_is_enough: bool) {
+        let ended = self.shard.end(context.table, number, |life| {
+            let over = matches!(life.state(), State::TimeWait | State::Close);
+            life.expires().has_passed(context.now) || (over_is_enough && over)
+        });
+        if let Some(ended) = ended {
+            unbind(context.snapshot, ended);
+        }
+    }
+}
+
+fn new_connection(meta: &Meta, service: &VirtualService, chosen: &Destination) -> NewConnection {
+    let spec = &chosen.spec;
+    let side = match spec.method {
+        ForwardingMethod::Masquerade => tcp_state::Side::Input,
+        ForwardingMethod::Tunnel | ForwardingMethod::DirectRoute => tcp_state::Side::InputOnly,
+    };
+    NewConnection {
+        inbound: meta.key,
+        outbound: outbound_key(&meta.key, chosen),
+        destination: spec.number,
+        service: service.number,
+        method: spec.method,
+        state: next_state(State::None, side, meta),
+    }
+}
+
+/// Destination to client, as answers under NAT come; none when the destination is of the other family.
+fn outbound_key(inbound: &FlowKey, chosen: &Destination) -> Option<FlowKey> {
+    let mut key = inbound.reversed();
+    match (chosen.spec.address, key.family) {
+        (std::net::IpAddr::V4(address), Family::V4) => {
+            key.addresses[0] = u64::from(address.to_bits()) << 32 | key.addresses[0] & 0xffff_ffff;
+        }
+        (std::net::IpAddr::V6(address), Family::V6) => {
+            let bits = address.to_bits();
+            #[allow(clippy::cast_possible_truncation)] // both halves are taken
+            let halves = [(bits >> 64) as u64, bits as u64];
+            key.addresses[..2].copy_from_slice(&halves);
+        }
+        _ => return None,
+    }
+    key.ports = u32::from(chosen.spec.port) << 16 | key.ports & 0xffff;
+    debug_assert_eq!(key.destination_address(), inbound.source().ip());
+    Some(key)
+}

@@ -1,0 +1,181 @@
+//! A worker's engine: what it owns, and the stages run over a burst.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+
+use super::icmp_error::ErrorBudget;
+use super::meta::Meta;
+use super::{lookup, parse};
+use crate::clock::Tick;
+use crate::connection::{ConnectionTable, Ended, Shard};
+use crate::counters::WorkerCounters;
+use crate::fate::Fate;
+use crate::forwarding_table::Interface;
+use crate::frame::Frame;
+use crate::memory::prefetch;
+use crate::snapshot::Snapshot;
+
+/// Frames of one call to [`Worker::process`], at most.
+pub const BURST: usize = 32;
+
+/// How many frames ahead the first bytes of a frame are asked for.
+const LOOK_AHEAD: usize = 4;
+
+/// What the caller is to do with a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Send it out of this port, then count [`Fate::Forwarded`] or, if the port refuses it, [`Fate::TransmitQueueFull`].
+    Forward {
+        /// Egress port.
+        port: u16,
+    },
+    /// It has become an ICMP error: send it out of this port. The packet it was is counted.
+    Answer {
+        /// Egress port.
+        port: u16,
+    },
+    /// Hand it to the kernel, then count this fate or, if the TAP refuses it, [`Fate::PuntQueueFull`].
+    Punt(Fate),
+    /// Keep it until the neighbour's MAC is known, write that over the first six bytes, and send it. Then count
+    /// [`Fate::Forwarded`], or [`Fate::NeighbourUnresolved`] or [`Fate::HoldQueueFull`] if it cannot be kept.
+    Hold {
+        /// Where the neighbour is.
+        interface: Interface,
+        /// The neighbour.
+        address: std::net::IpAddr,
+    },
+    /// Free it. It is counted.
+    Drop,
+}
+
+/// What a burst is run against: read once a burst, the same for all of its frames.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'c> {
+    /// The connections.
+    pub table: &'c ConnectionTable,
+    /// The configuration and the kernel's routes.
+    pub snapshot: &'c Snapshot,
+    /// The time.
+    pub now: Tick,
+}
+
+/// One worker's engine.
+#[derive(Debug)]
+pub struct Worker {
+    pub(super) number: usize,
+    pub(super) shard: Shard,
+    pub(super) counters: Arc<WorkerCounters>,
+    pub(super) error_budget: ErrorBudget,
+    /// IPv4 identification of packets the director makes itself.
+    pub(super) identification: u16,
+}
+
+impl Worker {
+    /// The engine of worker `shard.worker()`.
+    pub fn new(shard: Shard, counters: Arc<WorkerCounters>) -> Self {
+        Self {
+            number: shard.worker(),
+            shard,
+            counters,
+            error_budget: ErrorBudget::new(),
+            identification: 1,
+        }
+    }
+
+    /// Its counters, also for the fates that the caller decides.
+    #[inline]
+    pub fn counters(&self) -> &WorkerCounters {
+        &self.counters
+    }
+
+    /// Its part of the connection table.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// Runs up to [`BURST`] frames received on port `ingress`; a verdict for each is appended, in order.
+    pub fn process<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        ingress: u16,
+        frames: &mut [F],
+        verdicts: &mut ArrayVec<Verdict, BURST>,
+    ) {
+        let mac = context
+            .snapshot
+            .forwarding()
+            .port(usize::from(ingress))
+            .map_or([0; 6], |port| port.mac);
+        let frames = frames
+            .get_mut(..frames.len().min(BURST))
+            .unwrap_or_default();
+        if let Some(port) = self.counters.port(usize::from(ingress)) {
+            port.received.add(frames.len() as u64);
+        }
+        let mut metas = ArrayVec::<Meta, BURST>::new();
+        frames
+            .iter()
+            .take(LOOK_AHEAD)
+            .for_each(|frame| prefetch(frame.bytes()));
+        for at in 0..frames.len() {
+            if let Some(ahead) = frames.get(at + LOOK_AHEAD) {
+                prefetch(ahead.bytes());
+            }
+            if let Some(frame) = frames.get_mut(at) {
+                let mut meta = parse::parse(frame, mac);
+                lookup::start(context.table, &mut meta);
+                metas.push(meta);
+            }
+        }
+        for meta in &mut metas {
+            lookup::narrow(context.table, meta);
+        }
+        for (frame, meta) in frames.iter_mut().zip(&metas) {
+            let verdict = self.decide(context, ingress, frame, meta);
+            // As many verdicts as frames, at most BURST: there is room.
+            let _ = verdicts.try_push(verdict);
+        }
+    }
+
+    /// Ends connections whose time has come, looking at up to `budget` entries of this worker's shard.
+    pub fn sweep(&mut self, context: &Context<'_>, budget: u32) {
+        let Self {
+            shard, counters, ..
+        } = self;
+        shard.sweep(context.table, context.now, budget, |ended| {
+            unbind(context.snapshot, ended);
+            counters.connections_expired.add(1);
+        });
+    }
+
+    /// At each loop boundary, when the worker holds no reference into table or snapshot.
+    pub fn turn(&mut self, table: &ConnectionTable) {
+        table.quiescence().pass(self.number);
+        self.shard.turn(table);
+    }
+
+    pub(super) fn next_identification(&mut self) -> u16 {
+        // 0 is for packets that may not be fragmented.
+        self.identification = self.identification.checked_add(1).unwrap_or(1);
+        self.identification
+    }
+
+    pub(super) fn drop_as(&self, ingress: u16, fate: Fate) -> Verdict {
+        self.count(ingress, fate);
+        Verdict::Drop
+    }
+
+    pub(super) fn count(&self, ingress: u16, fate: Fate) {
+        if let Some(port) = self.counters.port(usize::from(ingress)) {
+            port.count(fate);
+        }
+    }
+}
+
+/// The connection no longer counts for its destination.
+pub(super) fn unbind(snapshot: &Snapshot, ended: Ended) {
+    if let Some(destination) = snapshot.destination(ended.destination) {
+        destination.unbind(ended.state);
+    }
+}

@@ -1,0 +1,213 @@
+//! An immutable view of one generation: services, destinations, forwarding table, timeouts.
+//!
+//! The publisher compiles a snapshot beside the running one and hands every worker an `Arc` of it; a worker looks for a
+//! newer one at each loop boundary. Counters and scheduler state live on in the next snapshot ([`DestinationShared`],
+//! [`Scheduler`]). Whoever publishes keeps the old snapshot until every worker has left it, so that nothing large is
+//! ever freed on a worker.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::connection::{ForwardingMethod, Timeouts};
+use crate::forwarding_table::{ForwardingTable, NextHop};
+use crate::scheduler::{Candidates, Scheduler};
+use crate::service::{
+    Destination, DestinationShared, DestinationSpec, ServiceLookup, ServiceSpec, VirtualService,
+};
+use crate::wire::ipv4::IPV4_BYTES;
+use crate::wire::ipv6::IPV6_BYTES;
+
+/// What a snapshot is compiled from. Numbers are dense: they index a table.
+#[derive(Debug, Clone, Default)]
+pub struct SnapshotSpec {
+    /// Counts up with every snapshot.
+    pub generation: u64,
+    /// The services.
+    pub services: Vec<ServiceSpec>,
+    /// Removed destinations that connections still refer to.
+    pub removed: Vec<DestinationSpec>,
+    /// Lifetimes of idle connections.
+    pub timeouts: Timeouts,
+}
+
+/// One generation.
+#[derive(Debug)]
+pub struct Snapshot {
+    generation: u64,
+    services: ServiceLookup,
+    destinations: Box<[Option<Destination>]>,
+    forwarding: Arc<ForwardingTable>,
+    timeouts: Timeouts,
+}
+
+impl Snapshot {
+    /// Compiles a snapshot for so many workers. What `previous` has of a destination's counters and a service's
+    /// scheduler state is carried over by number.
+    pub fn compile(
+        spec: &SnapshotSpec,
+        forwarding: Arc<ForwardingTable>,
+        previous: Option<&Self>,
+        workers: usize,
+    ) -> Self {
+        let live = spec
+            .services
+            .iter()
+            .flat_map(|service| &service.destinations)
+            .map(|found| (found, true));
+        let gone = spec.removed.iter().map(|found| (found, false));
+        let all: Vec<(&DestinationSpec, bool)> = live.chain(gone).collect();
+        let length = all
+            .iter()
+            .map(|(found, _)| found.number as usize + 1)
+            .max()
+            .unwrap_or(0);
+        let mut destinations: Vec<Option<Destination>> = vec![None; length];
+        for (found, available) in all {
+            let before = previous.and_then(|snapshot| snapshot.destination(found.number));
+            let compiled = compile_destination(found, available, &forwarding, before, workers);
+            if let Some(place) = destinations.get_mut(found.number as usize) {
+                *place = Some(compiled);
+            }
+        }
+        let old: HashMap<u32, &VirtualService> = previous
+            .into_iter()
+            .flat_map(|snapshot| snapshot.services.iter())
+            .map(|old| (old.number, old))
+            .collect();
+        let mut services = ServiceLookup::default();
+        for service in &spec.services {
+            let before = old.get(&service.number).copied().zip(previous);
+            services.insert(service, compile_service(service, &destinations, before));
+        }
+        Self {
+            generation: spec.generation,
+            services,
+            destinations: destinations.into(),
+            forwarding,
+            timeouts: spec.timeouts,
+        }
+    }
+
+    /// Its generation.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The services.
+    #[inline]
+    pub fn services(&self) -> &ServiceLookup {
+        &self.services
+    }
+
+    /// A destination by its number, removed ones included.
+    #[inline]
+    pub fn destination(&self, number: u32) -> Option<&Destination> {
+        self.destinations.get(number as usize)?.as_ref()
+    }
+
+    /// A service's destinations for its scheduler.
+    #[inline]
+    pub fn candidates<'s>(&'s self, service: &'s VirtualService) -> Candidates<'s> {
+        Candidates {
+            list: &service.destinations,
+            all: &self.destinations,
+        }
+    }
+
+    /// The kernel's routes and neighbours.
+    #[inline]
+    pub fn forwarding(&self) -> &Arc<ForwardingTable> {
+        &self.forwarding
+    }
+
+    /// Lifetimes of idle connections.
+    #[inline]
+    pub fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
+    }
+
+    /// Neighbours that destinations need and that have no MAC, or have one that may grow old: the kernel is asked.
+    pub fn destination_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.destinations
+            .iter()
+            .flatten()
+            .map(|destination| destination.spec.address)
+    }
+}
+
+fn compile_destination(
+    spec: &DestinationSpec,
+    available: bool,
+    forwarding: &ForwardingTable,
+    before: Option<&Destination>,
+    workers: usize,
+) -> Destination {
+    let next_hop = forwarding.route(spec.address);
+    let outer = if spec.address.is_ipv4() {
+        IPV4_BYTES
+    } else {
+        IPV6_BYTES
+    };
+    let overhead = if spec.method == ForwardingMethod::Tunnel {
+        outer
+    } else {
+        0
+    };
+    let link_mtu = match next_hop {
+        NextHop::Adjacent(number) => forwarding
+            .adjacency(number)
+            .map_or(u16::MAX, |adjacency| adjacency.mtu),
+        _ => forwarding.mtu_to(spec.address),
+    };
+    let compiled = Destination {
+        available,
+        next_hop,
+        mtu: link_mtu.saturating_sub(u16::try_from(overhead).unwrap_or(u16::MAX)),
+        tunnel_source: forwarding.source_address(spec.address),
+        shared: before.map_or_else(
+            || Arc::new(DestinationShared::new(workers)),
+            |old| Arc::clone(&old.shared),
+        ),
+        spec: spec.clone(),
+    };
+    if let Some(old) = before {
+        compiled.thresholds_edited(old.spec.upper_threshold);
+    }
+    compiled
+}
+
+fn compile_service(
+    spec: &ServiceSpec,
+    destinations: &[Option<Destination>],
+    before: Option<(&VirtualService, &Snapshot)>,
+) -> VirtualService {
+    let list: Box<[u32]> = spec.destinations.iter().map(|found| found.number).collect();
+    let candidates = Candidates {
+        list: &list,
+        all: destinations,
+    };
+    let unchanged = before.filter(|(old, snapshot)| {
+        old.scheduler.kind() == spec.scheduler
+            && old.destinations == list
+            && candidates.iter().all(|new| {
+                snapshot
+                    .destination(new.spec.number)
+                    .is_some_and(|old| old.spec.weight == new.spec.weight)
+            })
+    });
+    let scheduler = match unchanged {
+        Some((old, _)) => Arc::clone(&old.scheduler),
+        None => {
+            let previous = before.map(|(old, _)| (&*old.scheduler, &*old.destinations));
+            Arc::new(Scheduler::new(spec.scheduler, candidates, previous))
+        }
+    };
+    VirtualService {
+        number: spec.number,
+        destinations: list,
+        scheduler,
+    }
+}
