@@ -160,7 +160,7 @@ pub(crate) fn replace_port(segment: &mut [u8], end: End, port: u16) -> Option<u1
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use zerocopy::FromZeros;
+    use zerocopy::{FromZeros, IntoBytes};
 
     fn v4_packet(protocol: u8, payload: &[u8]) -> Vec<u8> {
         let mut header = Ipv4Header::new_zeroed();
