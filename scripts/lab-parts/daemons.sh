@@ -69,7 +69,7 @@ write_settings() {
     echo "cores = [$(seq -s ', ' 0 $((workers - 1)))]"
     echo "connections = 100000"
     echo 'poll = "adaptive"'
-    echo "huge_pages = $([[ $huge == yes ]] && echo true || echo false)"
+    echo "huge_pages = \"$([[ $huge == yes ]] && echo always || echo never)\""
     echo 'file_prefix = "pollux-lab"'
     for port in "${director_ports[@]}"; do
         echo
@@ -116,7 +116,7 @@ start_polluxd() {
 }
 
 polluxd_answers() {
-    "$bin_dir/pollux" --run-dir "$run_dir" show ports >/dev/null 2>&1
+    POLLUX_RUN_DIR=$run_dir "$bin_dir/pollux" show ports >/dev/null 2>&1
 }
 
 # The director's own addresses are the kernel's, on the TAPs that exist while the data plane runs.
