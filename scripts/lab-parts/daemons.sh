@@ -108,6 +108,8 @@ dataplane_failed() {
 }
 
 start_polluxd() {
+    process_is_alive pollux-dataplane || fail "no data plane runs; start both with: scripts/lab start-daemons"
+    process_has_ended polluxd || fail "polluxd runs already"
     start_process polluxd "$bin_dir/polluxd" --config "$lab_dir/pollux.toml" \
         --run-dir "$run_dir" --state-dir "$state_dir"
     await 5 polluxd_answers && return 0
