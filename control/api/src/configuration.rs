@@ -206,7 +206,11 @@ impl Configuration {
             .ok_or(ChangeError::NoService(id))
     }
 
-    fn apply_one(&mut self, change: &Change) -> Result<(), ChangeError> {
+    /// Applies one change in place.
+    ///
+    /// # Errors
+    /// Why the change is not valid; the configuration is as before then.
+    pub fn apply_one(&mut self, change: &Change) -> Result<(), ChangeError> {
         match change {
             Change::AddService { service } => {
                 if self.service(service.id).is_some() {

@@ -1,0 +1,70 @@
+//! The changes that lead from one configuration to another.
+//!
+//! What both have alike is not mentioned, so no connection of it is disturbed. That includes order: a service or server
+//! that stays keeps its place, new ones are added as a command would add them. From the empty configuration the result
+//! is exact, order and all.
+
+use pollux_api::{Change, Configuration, ServiceEntry};
+
+/// The changes, to be applied in order, all or none.
+pub fn changes(from: &Configuration, to: &Configuration) -> Vec<Change> {
+    let gone = from
+        .services
+        .iter()
+        .map(|entry| entry.service.id)
+        .filter(|id| to.service(*id).is_none())
+        .map(|id| Change::RemoveService { id });
+    let rest = to
+        .services
+        .iter()
+        .flat_map(|new| match from.service(new.service.id) {
+            Some(old) => service_changes(old, new),
+            None => service_added(new),
+        });
+    gone.chain(rest).collect()
+}
+
+fn service_added(new: &ServiceEntry) -> Vec<Change> {
+    let service = Change::AddService {
+        service: new.service.clone(),
+    };
+    // Each destination goes to the front, so the last of the list is added first.
+    let destinations = new.destinations.iter().rev();
+    let destinations = destinations.map(|destination| Change::AddDestination {
+        service: new.service.id,
+        destination: destination.clone(),
+    });
+    std::iter::once(service).chain(destinations).collect()
+}
+
+fn service_changes(old: &ServiceEntry, new: &ServiceEntry) -> Vec<Change> {
+    let service = new.service.id;
+    let edited = (old.service != new.service).then(|| Change::EditService {
+        service: new.service.clone(),
+    });
+    let gone = old
+        .destinations
+        .iter()
+        .map(|known| known.id)
+        .filter(|id| !new.destinations.iter().any(|kept| kept.id == *id))
+        .map(|id| Change::RemoveDestination { service, id });
+    let rest = new.destinations.iter().rev().filter_map(|destination| {
+        let known = old
+            .destinations
+            .iter()
+            .find(|known| known.id == destination.id);
+        let destination = destination.clone();
+        match known {
+            None => Some(Change::AddDestination {
+                service,
+                destination,
+            }),
+            Some(known) if *known != destination => Some(Change::EditDestination {
+                service,
+                destination,
+            }),
+            Some(_) => None,
+        }
+    });
+    edited.into_iter().chain(gone).chain(rest).collect()
+}

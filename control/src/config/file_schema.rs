@@ -1,0 +1,245 @@
+//! The configuration file as it is written: every key optional, every value with its place, nothing judged yet.
+//!
+//! ```toml
+//! [dataplane]                      # what `pollux settings` prints for pollux-dataplane
+//! cores = [1, 2]                   # one worker a core; default: all but the first CPU
+//! connections = 1000000            # size of the connection table
+//! poll = "adaptive"                # or "busy"
+//! huge_pages = "auto"              # or "always" (true), "never" (false)
+//! memory_mib = 256                 # packet buffers; default: computed
+//! file_prefix = "pollux"           # DPDK's; two data planes need two
+//!
+//! [[dataplane.port]]               # default: every NIC bound to a DPDK driver
+//! name = "wan"                     # also the name of its TAP
+//! device = "0000:01:00.0"          # or a DPDK vdev: "net_af_packet0,iface=eth1"
+//! mtu = 1500
+//!
+//! [control]
+//! socket_mode = "0660"             # of control.sock
+//! socket_group = "pollux"          # default: that of the process
+//!
+//! [[service]]
+//! protocol = "tcp"                 # or "udp"
+//! address = "198.51.100.1:80"
+//! scheduler = "wrr"                # rr, wrr or wlc; default: wlc
+//!
+//! [[service.server]]
+//! address = "203.0.113.11:80"      # port optional: the service's
+//! method = "nat"                   # nat, tunnel or direct; default: direct
+//! weight = 3                       # default: 1; 0 drains
+//! upper_threshold = 0              # no new connections at this many; 0: no limit
+//! lower_threshold = 0              # new ones again below this many; 0: three quarters
+//! ```
+//!
+//! The order of services and servers is the order in which they are added.
+
+use pollux_api::identity::Endpoint;
+use pollux_api::settings::{HugePages, PollMode};
+use pollux_api::{ForwardingMethod, Protocol, SchedulerName, Weight};
+use toml::de::DeTable;
+
+use super::problem::{Located, Place, ProblemList};
+use super::table_reader::TableReader;
+use crate::server_address::ServerAddress;
+
+/// The file.
+#[derive(Debug, Default)]
+pub struct FileSchema {
+    /// `[dataplane]`
+    pub dataplane: DataplaneTable,
+    /// `[control]`
+    pub control: ControlTable,
+    /// `[[service]]`
+    pub services: Vec<ServiceTable>,
+}
+
+/// `[dataplane]`
+#[derive(Debug, Default)]
+pub struct DataplaneTable {
+    /// Cores of the workers.
+    pub cores: Option<Located<Vec<u16>>>,
+    /// Entries of the connection table.
+    pub connections: Option<Located<u32>>,
+    /// How workers wait.
+    pub poll: Option<Located<PollMode>>,
+    /// Kind of memory.
+    pub huge_pages: Option<HugePages>,
+    /// Memory for packet buffers.
+    pub memory_mib: Option<Located<u32>>,
+    /// DPDK's file prefix.
+    pub file_prefix: Option<Located<String>>,
+    /// `[[dataplane.port]]`
+    pub ports: Vec<PortTable>,
+}
+
+/// `[[dataplane.port]]`
+#[derive(Debug)]
+pub struct PortTable {
+    /// Name of port and TAP.
+    pub name: Option<Located<String>>,
+    /// PCI address or vdev.
+    pub device: Option<Located<String>>,
+    /// MTU in bytes.
+    pub mtu: Option<Located<u16>>,
+}
+
+/// `[control]`
+#[derive(Debug, Default)]
+pub struct ControlTable {
+    /// Mode of the control socket, in octal.
+    pub socket_mode: Option<Located<String>>,
+    /// Group of the control socket.
+    pub socket_group: Option<Located<String>>,
+}
+
+/// `[[service]]`
+#[derive(Debug)]
+pub struct ServiceTable {
+    /// Where it starts.
+    pub place: Place,
+    /// TCP or UDP.
+    pub protocol: Option<Located<Protocol>>,
+    /// Virtual address and port.
+    pub address: Option<Located<Endpoint>>,
+    /// Who gets the next connection.
+    pub scheduler: Option<Located<SchedulerName>>,
+    /// `[[service.server]]`
+    pub servers: Vec<ServerTable>,
+}
+
+/// `[[service.server]]`
+#[derive(Debug)]
+pub struct ServerTable {
+    /// Where it starts.
+    pub place: Place,
+    /// Its address, with or without a port.
+    pub address: Option<Located<ServerAddress>>,
+    /// How packets reach it.
+    pub method: Option<Located<ForwardingMethod>>,
+    /// Its share.
+    pub weight: Option<Located<u32>>,
+    /// Upper connection threshold.
+    pub upper_threshold: Option<Located<u32>>,
+    /// Lower connection threshold.
+    pub lower_threshold: Option<Located<u32>>,
+}
+
+impl FileSchema {
+    /// Reads the tables of a parsed file; what cannot be read goes on the list.
+    pub fn read(root: &DeTable<'_>, problems: &ProblemList) -> Self {
+        let dataplane = DataplaneTable::read(root, problems);
+        let root = TableReader::root(root, problems);
+        let control = root.table("control").map(read_control);
+        let services = root.tables("service").into_iter().map(read_service);
+        let schema = Self {
+            dataplane,
+            control: control.unwrap_or_default(),
+            services: services.collect(),
+        };
+        root.ignore("dataplane");
+        root.finish();
+        schema
+    }
+}
+
+impl DataplaneTable {
+    /// Reads `[dataplane]` alone, whatever else the file says.
+    pub fn read(root: &DeTable<'_>, problems: &ProblemList) -> Self {
+        let root = TableReader::root(root, problems);
+        root.table("dataplane")
+            .map(read_dataplane)
+            .unwrap_or_default()
+    }
+}
+
+fn read_dataplane(table: TableReader<'_>) -> DataplaneTable {
+    let read = DataplaneTable {
+        cores: table.numbers("cores", 0..=1023),
+        connections: table.number("connections", 1024..=1 << 30),
+        poll: table.word(
+            "poll",
+            &[("adaptive", PollMode::Adaptive), ("busy", PollMode::Busy)],
+        ),
+        huge_pages: read_huge_pages(&table),
+        memory_mib: table.number("memory_mib", 16..=1 << 20),
+        file_prefix: table.text("file_prefix", "pollux"),
+        ports: table.tables("port").into_iter().map(read_port).collect(),
+    };
+    table.finish();
+    read
+}
+
+fn read_huge_pages(table: &TableReader<'_>) -> Option<HugePages> {
+    match table.switch("huge_pages") {
+        Some(true) => Some(HugePages::Always),
+        Some(false) => Some(HugePages::Never),
+        None => table
+            .word(
+                "huge_pages",
+                &[
+                    ("auto", HugePages::Auto),
+                    ("always", HugePages::Always),
+                    ("never", HugePages::Never),
+                ],
+            )
+            .map(|word| word.value),
+    }
+}
+
+fn read_port(table: TableReader<'_>) -> PortTable {
+    let (name, device) = ("wan", "0000:01:00.0");
+    let read = PortTable {
+        name: table.require(table.text("name", name), "name", name),
+        device: table.require(table.text("device", device), "device", device),
+        mtu: table.number("mtu", 576..=9600),
+    };
+    table.finish();
+    read
+}
+
+fn read_control(table: TableReader<'_>) -> ControlTable {
+    let read = ControlTable {
+        socket_mode: table.text("socket_mode", "0660"),
+        socket_group: table.text("socket_group", "pollux"),
+    };
+    table.finish();
+    read
+}
+
+fn read_service(table: TableReader<'_>) -> ServiceTable {
+    let (protocol, address) = ("tcp", "198.51.100.1:80");
+    let words = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+    let servers = table.tables("server").into_iter().map(read_server);
+    let read = ServiceTable {
+        place: table.place(),
+        protocol: table.require(table.word("protocol", &words), "protocol", protocol),
+        address: table.require(table.parsed("address", address), "address", address),
+        scheduler: table.parsed("scheduler", "wlc"),
+        servers: servers.collect(),
+    };
+    table.finish();
+    read
+}
+
+fn read_server(table: TableReader<'_>) -> ServerTable {
+    let address = "203.0.113.11:80";
+    let methods = [
+        ForwardingMethod::Nat,
+        ForwardingMethod::Tunnel,
+        ForwardingMethod::Direct,
+    ]
+    .map(|method| (method.to_string(), method));
+    let methods = methods
+        .each_ref()
+        .map(|(word, method)| (word.as_str(), *method));
+    let read = ServerTable {
+        place: table.place(),
+        address: table.require(table.parsed("address", address), "address", address),
+        method: table.word("method", &methods),
+        weight: table.number("weight", 0..=Weight::MAX),
+        upper_threshold: table.number("upper_threshold", 0..=u32::MAX),
+        lower_threshold: table.number("lower_threshold", 0..=u32::MAX),
+    };
+    table.finish();
+    read
+}

@@ -1,0 +1,267 @@
+//! Reads the keys of one TOML table with their places, and notices the keys nobody asked for.
+//!
+//! serde stops at the first error; a person mending a file wants all of them. So the tables are read by hand: every
+//! method here returns what it could read and puts what it could not on the list.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{Located, Place, ProblemList};
+
+/// A reader of one table.
+pub struct TableReader<'a> {
+    table: &'a DeTable<'a>,
+    place: Place,
+    problems: &'a ProblemList,
+    /// Every key the schema has here, by having been asked for.
+    known: RefCell<BTreeSet<&'static str>>,
+}
+
+impl<'a> TableReader<'a> {
+    /// A reader of the whole file.
+    pub fn root(table: &'a DeTable<'a>, problems: &'a ProblemList) -> Self {
+        let place = Place {
+            line: 1,
+            key: String::new(),
+        };
+        Self::new(table, place, problems)
+    }
+
+    fn new(table: &'a DeTable<'a>, place: Place, problems: &'a ProblemList) -> Self {
+        Self {
+            table,
+            place,
+            problems,
+            known: RefCell::default(),
+        }
+    }
+
+    /// Where the table starts.
+    pub fn place(&self) -> Place {
+        self.place.clone()
+    }
+
+    fn path(&self, key: &str) -> String {
+        if self.place.key.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.place.key)
+        }
+    }
+
+    fn value(&self, key: &'static str) -> Option<Located<&'a DeValue<'a>>> {
+        self.known.borrow_mut().insert(key);
+        let value = self.table.get(key)?;
+        Some(self.locate(self.path(key), value))
+    }
+
+    fn locate(&self, key: String, value: &'a Spanned<DeValue<'a>>) -> Located<&'a DeValue<'a>> {
+        let line = self.problems.line_of(&value.span());
+        Located {
+            value: value.get_ref(),
+            place: Place { line, key },
+        }
+    }
+
+    fn wrong_type(&self, found: &Located<&DeValue<'_>>, wanted: &str) {
+        let message = format!("a {} stands here: write {wanted}", found.value.type_str());
+        self.problems.add(&found.place, message);
+    }
+
+    /// A string.
+    pub fn text(&self, key: &'static str, example: &str) -> Option<Located<String>> {
+        let found = self.value(key)?;
+        let Some(text) = found.value.as_str() else {
+            self.wrong_type(&found, &format!("a string as in {key} = \"{example}\""));
+            return None;
+        };
+        Some(Located {
+            value: text.to_owned(),
+            place: found.place,
+        })
+    }
+
+    /// A string that a type can read; its own error text is the message.
+    pub fn parsed<T>(&self, key: &'static str, example: &str) -> Option<Located<T>>
+    where
+        T: FromStr<Err: Display>,
+    {
+        let Located { value, place } = self.text(key, example)?;
+        match value.parse() {
+            Ok(value) => Some(Located { value, place }),
+            Err(error) => {
+                self.problems.add(&place, error);
+                None
+            }
+        }
+    }
+
+    /// One of some words.
+    pub fn word<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<Located<T>> {
+        let example = words.first().map_or("", |(word, _)| word);
+        let Located { value, place } = self.text(key, example)?;
+        let known = words.iter().find(|(word, _)| *word == value);
+        if known.is_none() {
+            let list: Vec<String> = words
+                .iter()
+                .map(|(word, _)| format!("\"{word}\""))
+                .collect();
+            let list = list.join(" or ");
+            self.problems
+                .add(&place, format!("unknown {key} \"{value}\": write {list}"));
+        }
+        known.map(|(_, value)| Located {
+            value: *value,
+            place,
+        })
+    }
+
+    /// `true`, `false` or nothing when it is no boolean; says nothing about other types.
+    pub fn switch(&self, key: &'static str) -> Option<bool> {
+        self.value(key)?.value.as_bool()
+    }
+
+    /// A whole number in a range.
+    pub fn number<T>(&self, key: &'static str, range: RangeInclusive<T>) -> Option<Located<T>>
+    where
+        T: TryFrom<i64> + PartialOrd + Display,
+    {
+        let found = self.value(key)?;
+        let value = self.number_in(&found, key, &range)?;
+        Some(Located {
+            value,
+            place: found.place,
+        })
+    }
+
+    fn number_in<T>(
+        &self,
+        found: &Located<&DeValue<'_>>,
+        what: &str,
+        range: &RangeInclusive<T>,
+    ) -> Option<T>
+    where
+        T: TryFrom<i64> + PartialOrd + Display,
+    {
+        let wanted = format!("a number from {} to {}", range.start(), range.end());
+        let Some(integer) = found.value.as_integer() else {
+            self.wrong_type(found, &wanted);
+            return None;
+        };
+        let value = i64::from_str_radix(integer.as_str(), integer.radix())
+            .ok()
+            .and_then(|number| T::try_from(number).ok())
+            .filter(|number| range.contains(number));
+        if value.is_none() {
+            let message = format!("{what} {} out of range: write {wanted}", integer.as_str());
+            self.problems.add(&found.place, message);
+        }
+        value
+    }
+
+    /// An array of whole numbers in a range. One bad element makes all of it unread.
+    pub fn numbers<T>(&self, key: &'static str, range: RangeInclusive<T>) -> Option<Located<Vec<T>>>
+    where
+        T: TryFrom<i64> + PartialOrd + Display,
+    {
+        let found = self.value(key)?;
+        let Some(array) = found.value.as_array() else {
+            self.wrong_type(&found, &format!("a list as in {key} = [1, 2]"));
+            return None;
+        };
+        let elements = array.iter().enumerate().map(|(index, element)| {
+            let element = self.locate(format!("{}[{index}]", found.place.key), element);
+            self.number_in(&element, key, &range)
+        });
+        // All elements are looked at before the first failure is taken, so that each one's problem is listed.
+        let elements: Vec<Option<T>> = elements.collect();
+        Some(Located {
+            value: elements.into_iter().collect::<Option<Vec<T>>>()?,
+            place: found.place,
+        })
+    }
+
+    /// `[key]`.
+    pub fn table(&self, key: &'static str) -> Option<TableReader<'a>> {
+        let found = self.value(key)?;
+        let Some(table) = found.value.as_table() else {
+            self.wrong_type(&found, &format!("a table, [{}]", found.place.key));
+            return None;
+        };
+        Some(Self::new(table, found.place, self.problems))
+    }
+
+    /// `[[key]]`, as often as it is there.
+    pub fn tables(&self, key: &'static str) -> Vec<TableReader<'a>> {
+        let Some(found) = self.value(key) else {
+            return Vec::new();
+        };
+        let header = self.without_indices(&found.place.key);
+        let Some(array) = found.value.as_array() else {
+            self.wrong_type(
+                &found,
+                &format!("[[{header}]] with two brackets on each side"),
+            );
+            return Vec::new();
+        };
+        let tables = array.iter().enumerate().filter_map(|(index, element)| {
+            let element = self.locate(format!("{}[{index}]", found.place.key), element);
+            let Some(table) = element.value.as_table() else {
+                self.wrong_type(&element, &format!("a table, [[{header}]]"));
+                return None;
+            };
+            Some(Self::new(table, element.place, self.problems))
+        });
+        tables.collect()
+    }
+
+    /// `service[1].server` as it is written in the file's headers: `service.server`.
+    fn without_indices(&self, path: &str) -> String {
+        path.split('.')
+            .map(|part| part.split('[').next().unwrap_or(part))
+            .collect::<Vec<_>>()
+            .join(".")
+    }
+
+    /// Puts a missing key on the list.
+    pub fn require<T>(
+        &self,
+        value: Option<Located<T>>,
+        key: &'static str,
+        example: &str,
+    ) -> Option<Located<T>> {
+        if !self.table.contains_key(key) {
+            let message = format!("{key} is missing: write {key} = \"{example}\"");
+            self.problems.add(&self.place, message);
+        }
+        value
+    }
+
+    /// A key that is known and read elsewhere.
+    pub fn ignore(&self, key: &'static str) {
+        self.known.borrow_mut().insert(key);
+    }
+
+    /// Puts the keys nobody asked for on the list. To be called last.
+    pub fn finish(self) {
+        let known = self.known.borrow();
+        for (key, _) in self.table {
+            if known.contains(key.get_ref().as_ref()) {
+                continue;
+            }
+            let place = Place {
+                line: self.problems.line_of(&key.span()),
+                key: self.path(key.get_ref()),
+            };
+            let list: Vec<&str> = known.iter().copied().collect();
+            let message = format!("unknown key: known here are {}", list.join(", "));
+            self.problems.add(&place, message);
+        }
+    }
+}

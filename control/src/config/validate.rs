@@ -1,0 +1,275 @@
+//! From text to [`ValidConfig`]: syntax, keys, values, then what only the whole can show (duplicates, families, ports).
+//!
+//! What makes services valid is not said here but in [`Configuration::apply`], which the daemons use too.
+
+use std::collections::HashMap;
+
+use pollux_api::configuration::{Change, ChangeError, Configuration, Destination, VirtualService};
+use pollux_api::settings::PortSettings;
+use pollux_api::{DataplaneSettings, ServiceId, Weight};
+use toml::Spanned;
+use toml::de::DeTable;
+
+use super::file_schema::{ControlTable, DataplaneTable, FileSchema, ServerTable, ServiceTable};
+use super::problem::{Located, Place, ProblemList, Problems};
+use super::valid_config::{ControlSettings, ValidConfig};
+
+/// Linux's limit for the name of an interface (`IFNAMSIZ` with its final NUL is 16).
+const INTERFACE_NAME_BYTES_MAX: usize = 15;
+
+/// Reads and validates the text of a file. The empty one is valid.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(file: &str, text: &str) -> Result<ValidConfig, Problems> {
+    let (root, problems) = parse_syntax(file, text)?;
+    let schema = FileSchema::read(root.get_ref(), &problems);
+    let config = ValidConfig {
+        dataplane: dataplane_settings(schema.dataplane, &problems),
+        control: control_settings(schema.control, &problems),
+        configuration: configuration(schema.services, &problems),
+    };
+    problems.unless_any(config)
+}
+
+/// Reads and validates `[dataplane]` alone: a data plane starts whatever is wrong with the services in the file.
+///
+/// # Errors
+/// Everything that is wrong with that table, or with the syntax of the file.
+pub fn parse_dataplane(file: &str, text: &str) -> Result<DataplaneSettings, Problems> {
+    let (root, problems) = parse_syntax(file, text)?;
+    let table = DataplaneTable::read(root.get_ref(), &problems);
+    let settings = dataplane_settings(table, &problems);
+    problems.unless_any(settings)
+}
+
+/// The tables of the file and a list for their problems. What follows a syntax error is read differently than it was
+/// meant, so that its problems would only mislead: they are looked for when the syntax is right.
+fn parse_syntax<'a>(
+    file: &str,
+    text: &'a str,
+) -> Result<(Spanned<DeTable<'a>>, ProblemList), Problems> {
+    let problems = ProblemList::new(file, text);
+    let (root, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let place = Place {
+            line: problems.line_of(&error.span().unwrap_or_default()),
+            key: String::new(),
+        };
+        problems.add(&place, format!("this is not TOML: {}", error.message()));
+    }
+    problems.unless_any(())?;
+    Ok((root, ProblemList::new(file, text)))
+}
+
+impl ValidConfig {
+    /// What an empty file says.
+    pub fn empty() -> Self {
+        Self {
+            dataplane: DataplaneSettings::default(),
+            control: ControlSettings::default(),
+            configuration: Configuration::default(),
+        }
+    }
+}
+
+fn configuration(services: Vec<ServiceTable>, problems: &ProblemList) -> Configuration {
+    let mut building = Builder {
+        configuration: Configuration::default(),
+        first_seen: HashMap::new(),
+        problems,
+    };
+    for service in services {
+        building.add_service(service);
+    }
+    building.configuration
+}
+
+/// Adds what the file says in the file's order, as commands would.
+struct Builder<'a> {
+    configuration: Configuration,
+    /// The line in which a service, or a server of a service, was first defined.
+    first_seen: HashMap<String, usize>,
+    problems: &'a ProblemList,
+}
+
+impl Builder<'_> {
+    fn add_service(&mut self, table: ServiceTable) {
+        let (Some(protocol), Some(address)) = (table.protocol, table.address) else {
+            return;
+        };
+        let id = ServiceId {
+            protocol: protocol.value,
+            endpoint: address.value,
+        };
+        let scheduler = table.scheduler.map(|located| located.value);
+        let service = VirtualService {
+            id,
+            scheduler: scheduler.unwrap_or_default(),
+        };
+        self.apply(
+            Change::AddService { service },
+            &address.place,
+            &format!("service {id}"),
+        );
+        for server in table.servers {
+            self.add_server(id, server);
+        }
+    }
+
+    fn add_server(&mut self, service: ServiceId, table: ServerTable) {
+        let Some(Located {
+            value: address,
+            place,
+        }) = table.address
+        else {
+            return;
+        };
+        let id = match address.endpoint_for(service) {
+            Ok(id) => id,
+            Err(error) => return self.problems.add(&place, error),
+        };
+        let value = |located: Option<Located<u32>>| located.map(|located| located.value);
+        // The reader has checked the range; a weight that was not read has its own entry in the list.
+        let weight =
+            value(table.weight).and_then(|weight| Weight::try_from(u64::from(weight)).ok());
+        let destination = Destination {
+            id,
+            method: table.method.map(|method| method.value).unwrap_or_default(),
+            weight: weight.unwrap_or_default(),
+            upper_threshold: value(table.upper_threshold).unwrap_or_default(),
+            lower_threshold: value(table.lower_threshold).unwrap_or_default(),
+        };
+        let change = Change::AddDestination {
+            service,
+            destination,
+        };
+        self.apply(change, &place, &format!("server {id} of service {service}"));
+    }
+
+    fn apply(&mut self, change: Change, place: &Place, what: &str) {
+        match self.configuration.apply_one(&change) {
+            Ok(()) => {
+                self.first_seen.insert(what.to_owned(), place.line);
+            }
+            Err(ChangeError::ServiceExists(_) | ChangeError::DestinationExists(..)) => {
+                let line = self.first_seen.get(what).copied().unwrap_or_default();
+                let message =
+                    format!("{what} is already defined in line {line}: keep one of the two");
+                self.problems.add(place, message);
+            }
+            Err(ChangeError::Thresholds(_, _, lower, upper)) => {
+                let message = format!(
+                    "lower_threshold {lower} is above upper_threshold {upper}: write one at most as large"
+                );
+                self.problems.add(place, message);
+            }
+            Err(error) => self.problems.add(place, error),
+        }
+    }
+}
+
+fn control_settings(table: ControlTable, problems: &ProblemList) -> ControlSettings {
+    let mut settings = ControlSettings::default();
+    if let Some(Located { value, place }) = table.socket_mode {
+        match u32::from_str_radix(&value, 8) {
+            Ok(mode) if mode <= 0o777 => settings.socket_mode = mode,
+            _ => problems.add(
+                &place,
+                format!("bad mode \"{value}\": write it in octal, as in \"0660\""),
+            ),
+        }
+    }
+    if let Some(Located { value, place }) = table.socket_group {
+        if value.is_empty() {
+            problems.add(
+                &place,
+                "empty group: write the name of a group or its number",
+            );
+        }
+        settings.socket_group = Some(value);
+    }
+    settings
+}
+
+fn dataplane_settings(table: DataplaneTable, problems: &ProblemList) -> DataplaneSettings {
+    let defaults = DataplaneSettings::default();
+    if let Some(Located { value, place }) = &table.cores {
+        check_cores(value, place, problems);
+    }
+    if let Some(Located { value, place }) = &table.file_prefix
+        && (value.is_empty() || value.contains('/'))
+    {
+        let message = format!("bad prefix \"{value}\": write a word without a slash");
+        problems.add(place, message);
+    }
+    let mut first_seen = HashMap::new();
+    let mut ports = Vec::new();
+    for port in table.ports {
+        let (Some(name), Some(device)) = (port.name, port.device) else {
+            continue;
+        };
+        check_port_name(&name, problems);
+        for (what, located) in [("name", &name), ("device", &device)] {
+            let key = (what, located.value.clone());
+            let line = *first_seen.entry(key).or_insert(located.place.line);
+            if line != located.place.line {
+                let message = format!(
+                    "{what} \"{}\" is already used in line {line}: every port needs its own",
+                    located.value
+                );
+                problems.add(&located.place, message);
+            }
+        }
+        ports.push(PortSettings {
+            name: name.value,
+            device: device.value,
+            mtu: port.mtu.map(|mtu| mtu.value),
+        });
+    }
+    DataplaneSettings {
+        cores: table.cores.map(|cores| cores.value),
+        connections: table
+            .connections
+            .map_or(defaults.connections, |located| located.value),
+        poll: table.poll.map(|poll| poll.value),
+        huge_pages: table.huge_pages.unwrap_or(defaults.huge_pages),
+        memory_mib: table.memory_mib.map(|memory| memory.value),
+        file_prefix: table
+            .file_prefix
+            .map_or(defaults.file_prefix, |located| located.value),
+        ports,
+    }
+}
+
+fn check_cores(cores: &[u16], place: &Place, problems: &ProblemList) {
+    if cores.is_empty() {
+        problems.add(
+            place,
+            "no cores: name at least one, or leave the key out for all but the first",
+        );
+    }
+    for (index, core) in cores.iter().enumerate() {
+        if cores.iter().take(index).any(|before| before == core) {
+            problems.add(
+                place,
+                format!("core {core} is named twice: one worker a core"),
+            );
+        }
+    }
+}
+
+fn check_port_name(name: &Located<String>, problems: &ProblemList) {
+    let text = name.value.as_str();
+    let bad = text.is_empty()
+        || text.len() > INTERFACE_NAME_BYTES_MAX
+        || matches!(text, "." | "..")
+        || text.contains(|c: char| !c.is_ascii_graphic() || matches!(c, '/' | ':'));
+    if bad {
+        let message = format!(
+            "bad port name \"{text}\": it names a TAP, so write 1 to {INTERFACE_NAME_BYTES_MAX} \
+             letters or digits"
+        );
+        problems.add(&name.place, message);
+    }
+}
