@@ -1,0 +1,72 @@
+//! What each command does: its query to the data plane, and the answer made of the report.
+
+use pollux_api::control::{Answer, Command};
+use pollux_api::dataplane::{ConnectionQuery, Query, Report};
+use pollux_api::line::Failure;
+use pollux_api::statistics::ServiceStatistics;
+use pollux_api::{ServiceId, Transaction};
+
+use super::dataplane_client::unexpected;
+use super::limits::PAGE_CONNECTIONS_MAX;
+use super::{Daemon, lock};
+
+impl Daemon {
+    /// Does a command.
+    ///
+    /// # Errors
+    /// Why not, for the client. Nothing was changed then, unless the message says that it is not known.
+    pub async fn execute(&self, command: Command) -> Result<Answer, Failure> {
+        let query = match command {
+            Command::Zero { service } => return self.zero(service).await,
+            Command::ShowRates => return self.rates().await,
+            Command::Change { changes } => Query::Transact(Transaction {
+                base_generation: None,
+                changes,
+            }),
+            Command::ShowConfiguration => Query::Configuration,
+            Command::ShowServices => Query::Services,
+            Command::ShowConnections(page) => Query::Connections(ConnectionQuery {
+                limit: page.limit.min(PAGE_CONNECTIONS_MAX),
+                ..page
+            }),
+            Command::ShowPorts => Query::Ports,
+            Command::ShowWorkers => Query::Workers,
+            Command::ShowDrops => Query::Drops,
+        };
+        self.dataplane.ask(query).await.map(answer)
+    }
+
+    /// The counters of all that runs.
+    ///
+    /// # Errors
+    /// That of the data plane.
+    pub async fn services(&self) -> Result<Vec<ServiceStatistics>, Failure> {
+        match self.dataplane.ask(Query::Services).await? {
+            Report::Services(services) => Ok(services),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn rates(&self) -> Result<Answer, Failure> {
+        let services = self.services().await?;
+        Ok(Answer::Rates(lock(&self.rates).report(&services)))
+    }
+
+    async fn zero(&self, service: Option<ServiceId>) -> Result<Answer, Failure> {
+        let report = self.dataplane.ask(Query::Zero { service }).await?;
+        lock(&self.rates).zero(service);
+        Ok(answer(report))
+    }
+}
+
+fn answer(report: Report) -> Answer {
+    match report {
+        Report::Applied { generation } => Answer::Done { generation },
+        Report::Configuration { configuration, .. } => Answer::Configuration(configuration),
+        Report::Services(services) => Answer::Services(services),
+        Report::Connections(page) => Answer::Connections(page),
+        Report::Ports(ports) => Answer::Ports(ports),
+        Report::Workers(workers) => Answer::Workers(workers),
+        Report::Drops(drops) => Answer::Drops(drops),
+    }
+}

@@ -1,0 +1,327 @@
+//! The connection to the data plane: one request at a time, made again when it breaks.
+//!
+//! The data plane holds the truth. A connection to one that has a configuration adopts it; one that has none yet
+//! (generation 0: the machine has just booted) is given the file's, in one transaction, before anything else.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use pollux_api::dataplane::{Query, Report};
+use pollux_api::line::{self, Failure, FailureCode, Request, Response};
+use pollux_api::{Configuration, Transaction};
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::MutexGuard;
+use tokio::time::timeout;
+
+use super::limits::{DATAPLANE_TIME_MAX, SMALL_BYTES, TURN_TIME_MAX};
+use super::line_reader::{ReadError, read_line};
+use crate::config::{self, ValidConfig, diff};
+use crate::run_directory::RunDirectory;
+
+/// The data plane as polluxd sees it.
+#[derive(Debug)]
+pub struct DataplaneClient {
+    run_directory: RunDirectory,
+    file: ConfigFile,
+    /// None: not connected. Who holds the lock has the data plane to itself.
+    connection: tokio::sync::Mutex<Option<Connection>>,
+    /// What was last said in the log, so that a state is logged once and not four times a second.
+    logged: Mutex<Option<String>>,
+}
+
+/// The file with the configuration for a data plane that has none.
+#[derive(Debug)]
+pub struct ConfigFile {
+    path: PathBuf,
+    /// Used when the file is broken by the time it is needed.
+    last_valid: Mutex<ValidConfig>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    stream: BufReader<UnixStream>,
+    next_id: u64,
+}
+
+/// Why an exchange with the data plane failed.
+#[derive(Debug, thiserror::Error)]
+enum ExchangeError {
+    #[error("it closed the connection")]
+    Closed,
+    #[error("it did not answer within {} s", DATAPLANE_TIME_MAX.as_secs())]
+    TimedOut,
+    #[error("{0}")]
+    Read(ReadError),
+    #[error("{0}")]
+    Write(io::Error),
+    #[error("{0}; use the same release of polluxd and pollux-dataplane")]
+    Line(#[from] line::LineError),
+    #[error("it answered request {answered} when asked request {asked}")]
+    OutOfOrder { asked: u64, answered: u64 },
+}
+
+impl ConfigFile {
+    /// The file at a path, and what was read from it.
+    pub fn new(path: PathBuf, read: ValidConfig) -> Self {
+        Self {
+            path,
+            last_valid: Mutex::new(read),
+        }
+    }
+
+    /// What the file says now, or said when it was last valid.
+    fn configuration(&self) -> Configuration {
+        let mut last_valid = super::lock(&self.last_valid);
+        match config::load(&self.path) {
+            Ok(read) => *last_valid = read,
+            Err(error) => log::error!("{error}\nusing what the file said when it was last valid"),
+        }
+        last_valid.configuration().clone()
+    }
+}
+
+impl DataplaneClient {
+    /// A client that is not connected yet.
+    pub fn new(run_directory: RunDirectory, file: ConfigFile) -> Self {
+        Self {
+            run_directory,
+            file,
+            connection: tokio::sync::Mutex::new(None),
+            logged: Mutex::new(None),
+        }
+    }
+
+    /// Connects unless connected.
+    ///
+    /// # Errors
+    /// [`FailureCode::DataplaneDown`] with what to start.
+    pub async fn ensure_connected(&self) -> Result<(), Failure> {
+        let mut held = self.in_turn().await?;
+        let connection = self.connected(held.take()).await?;
+        *held = Some(connection);
+        Ok(())
+    }
+
+    /// Asks the data plane.
+    ///
+    /// # Errors
+    /// Its own refusal, or [`FailureCode::DataplaneDown`] with what to start.
+    pub async fn ask(&self, query: Query) -> Result<Report, Failure> {
+        let mut held = self.in_turn().await?;
+        let mut connection = self.connected(held.take()).await?;
+        let mut result = connection.exchange(&query).await;
+        if matches!(result, Err(ExchangeError::Closed)) && !changes_something(&query) {
+            // A data plane that was just restarted: asking again does no harm.
+            connection = self.connected(None).await?;
+            result = connection.exchange(&query).await;
+        }
+        match result {
+            Ok(answer) => {
+                *held = Some(connection);
+                answer
+            }
+            // The connection is dropped: what would come over it belongs to this request.
+            Err(error) => Err(self.broken(&error, &query)),
+        }
+    }
+
+    /// The data plane to oneself; first come, first served.
+    async fn in_turn(&self) -> Result<MutexGuard<'_, Option<Connection>>, Failure> {
+        timeout(TURN_TIME_MAX, self.connection.lock())
+            .await
+            .map_err(|_| {
+                let message = format!(
+                    "the data plane was busy for {} s with the commands before this one; nothing was done",
+                    TURN_TIME_MAX.as_secs()
+                );
+                Failure::new(FailureCode::Busy, message)
+            })
+    }
+
+    /// The connection if it is still good, else a new one.
+    async fn connected(&self, old: Option<Connection>) -> Result<Connection, Failure> {
+        if let Some(connection) = old.filter(Connection::is_good) {
+            return Ok(connection);
+        }
+        let connected = self.connect().await;
+        if let Err(failure) = &connected {
+            self.log_once(log::Level::Warn, &failure.message);
+        }
+        connected
+    }
+
+    async fn connect(&self) -> Result<Connection, Failure> {
+        let socket = self.run_directory.dataplane_socket();
+        let stream = UnixStream::connect(&socket)
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        let mut connection = Connection {
+            stream: BufReader::with_capacity(SMALL_BYTES, stream),
+            next_id: 1,
+        };
+        self.adopt(&mut connection).await?;
+        Ok(connection)
+    }
+
+    async fn adopt(&self, connection: &mut Connection) -> Result<(), Failure> {
+        let query = Query::Configuration;
+        let report = connection
+            .exchange(&query)
+            .await
+            .map_err(|error| self.broken(&error, &query))??;
+        let Report::Configuration {
+            generation,
+            configuration,
+        } = report
+        else {
+            return Err(unexpected());
+        };
+        if generation > 0 {
+            let services = configuration.services.len();
+            let text = format!(
+                "data plane is up: adopted its configuration, generation {generation} with {services} services"
+            );
+            self.log_once(log::Level::Info, &text);
+            return Ok(());
+        }
+        self.load_file(connection).await
+    }
+
+    /// Gives a data plane without configuration the file's.
+    async fn load_file(&self, connection: &mut Connection) -> Result<(), Failure> {
+        let path = self.file.path.display();
+        let wanted = self.file.configuration();
+        if wanted.services.is_empty() {
+            let text = format!("data plane is up, without services, as {path} has none");
+            self.log_once(log::Level::Info, &text);
+            return Ok(());
+        }
+        let query = Query::Transact(Transaction {
+            base_generation: Some(0),
+            changes: diff::changes(&Configuration::default(), &wanted),
+        });
+        let answer = connection
+            .exchange(&query)
+            .await
+            .map_err(|error| self.broken(&error, &query))?;
+        let services = wanted.services.len();
+        match answer {
+            Ok(_) => {
+                let text = format!("data plane is up: gave it the {services} services of {path}");
+                self.log_once(log::Level::Info, &text);
+            }
+            // It runs, and commands may still work: no reason to be without a connection.
+            Err(refusal) => {
+                let text =
+                    format!("data plane is up but refused the services of {path}: {refusal}");
+                self.log_once(log::Level::Error, &text);
+            }
+        }
+        Ok(())
+    }
+
+    fn log_once(&self, level: log::Level, text: &str) {
+        let mut logged = super::lock(&self.logged);
+        if logged.as_deref() != Some(text) {
+            log::log!(level, "{text}");
+            *logged = Some(text.to_owned());
+        }
+    }
+
+    fn unreachable(&self, error: &io::Error) -> Failure {
+        let socket = self.run_directory.dataplane_socket();
+        let socket = socket.display();
+        let start = format!(
+            "start it with `systemctl start pollux-dataplane` or `pollux-dataplane{}`",
+            self.run_directory.as_options()
+        );
+        let message = match error.kind() {
+            io::ErrorKind::NotFound => {
+                format!("the data plane is not running: there is no socket {socket}; {start}")
+            }
+            io::ErrorKind::ConnectionRefused => format!(
+                "the data plane is not running: it died and left its socket {socket} behind; {start}"
+            ),
+            _ => format!("polluxd cannot reach the data plane at its socket {socket}: {error}"),
+        };
+        Failure::new(FailureCode::DataplaneDown, message)
+    }
+
+    fn broken(&self, error: &ExchangeError, query: &Query) -> Failure {
+        let socket = self.run_directory.dataplane_socket();
+        let mut message = format!("the data plane at {} failed: {error}", socket.display());
+        if changes_something(query) {
+            message.push_str(
+                "; whether the change was made is not known: `pollux show configuration` tells",
+            );
+        }
+        self.log_once(log::Level::Warn, &message);
+        Failure::new(FailureCode::DataplaneDown, message)
+    }
+}
+
+impl Connection {
+    /// Whether the peer is there and has said nothing unasked.
+    fn is_good(&self) -> bool {
+        let mut byte = [0];
+        let unasked = self.stream.get_ref().try_read(&mut byte);
+        self.stream.buffer().is_empty()
+            && matches!(unasked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    async fn exchange(&mut self, query: &Query) -> Result<Result<Report, Failure>, ExchangeError> {
+        let asked = self.next_id;
+        self.next_id += 1;
+        let request = line::encode(&Request::new(asked, query))?;
+        let round_trip = async {
+            let written = self.stream.get_mut().write_all(&request).await;
+            written.map_err(|error| match error.kind() {
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ExchangeError::Closed,
+                _ => ExchangeError::Write(error),
+            })?;
+            let read = read_line(&mut self.stream, |_| true).await;
+            read.map_err(|error| match error {
+                ReadError::Closed | ReadError::Truncated => ExchangeError::Closed,
+                ReadError::Io(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    ExchangeError::Closed
+                }
+                other => ExchangeError::Read(other),
+            })
+        };
+        let answer = timeout(DATAPLANE_TIME_MAX, round_trip)
+            .await
+            .map_err(|_| ExchangeError::TimedOut)??;
+        let response: Response<Report> =
+            super::off_loop(answer.len(), move || line::decode(&answer)).await?;
+        if response.id != asked {
+            return Err(ExchangeError::OutOfOrder {
+                asked,
+                answered: response.id,
+            });
+        }
+        Ok(response.result)
+    }
+}
+
+/// Whether asking twice would not be the same as asking once.
+fn changes_something(query: &Query) -> bool {
+    match query {
+        Query::Transact(_) | Query::Zero { .. } => true,
+        Query::Configuration
+        | Query::Services
+        | Query::Connections(_)
+        | Query::Ports
+        | Query::Workers
+        | Query::Drops => false,
+    }
+}
+
+/// The failure for an answer of the wrong kind.
+pub fn unexpected() -> Failure {
+    Failure::new(
+        FailureCode::Internal,
+        "the data plane answered something else than was asked: use the same release of polluxd and pollux-dataplane",
+    )
+}

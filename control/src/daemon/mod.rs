@@ -1,0 +1,187 @@
+//! polluxd: the daemon between the control socket and the data plane.
+//!
+//! ```text
+//! control.sock ──► session (one task a client) ──► commands ──► dataplane_client ──► dataplane.sock
+//!                                                     ▲ rates ◄── every 2 s: counters of all services
+//! ```
+//!
+//! It holds nothing that a restart would lose: the configuration that runs is the data plane's, the file is the
+//! administrator's. One thread runs everything; whatever takes longer than some microseconds (large JSON) goes to
+//! another thread, so that no client waits for another's.
+
+mod clients;
+mod commands;
+pub mod control_socket;
+mod dataplane_client;
+pub mod estimator;
+pub mod limits;
+mod line_reader;
+mod rates;
+mod readiness;
+mod session;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+
+use crate::config;
+use crate::run_directory::RunDirectory;
+use clients::Clients;
+use control_socket::ClaimError;
+use dataplane_client::{ConfigFile, DataplaneClient};
+use limits::{BUDGET_BYTES, Budget, SMALL_BYTES};
+use rates::RateTable;
+
+/// How often polluxd looks whether the data plane is there.
+const CONNECTION_CHECK: Duration = Duration::from_millis(250);
+
+/// Pause after the system refused to accept a client (no file descriptors left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What polluxd is told at its start.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Where the sockets are.
+    pub run_directory: RunDirectory,
+}
+
+/// Why polluxd does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The configuration file.
+    #[error(transparent)]
+    Config(#[from] config::LoadError),
+    /// The control socket.
+    #[error(transparent)]
+    Socket(#[from] ClaimError),
+    /// Signals cannot be received.
+    #[error("cannot receive signals: {0}")]
+    Signals(io::Error),
+}
+
+/// All that the tasks share.
+#[derive(Debug)]
+struct Daemon {
+    dataplane: DataplaneClient,
+    rates: Mutex<RateTable>,
+    budget: Budget,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`StartError`]; once it serves, it goes on serving.
+pub async fn run(options: Options) -> Result<(), StartError> {
+    let read = config::load(&options.config)?;
+    let signals = (
+        signal(SignalKind::terminate()).map_err(StartError::Signals)?,
+        signal(SignalKind::interrupt()).map_err(StartError::Signals)?,
+    );
+    let (_claim, listener) = control_socket::claim(&options.run_directory, read.control())?;
+    let file = ConfigFile::new(options.config, read);
+    let daemon = Arc::new(Daemon {
+        dataplane: DataplaneClient::new(options.run_directory.clone(), file),
+        rates: Mutex::default(),
+        budget: Budget::new(BUDGET_BYTES),
+    });
+    // A data plane that is there already has its configuration before the first client is answered.
+    let _ = daemon.dataplane.ensure_connected().await;
+    log::info!(
+        "ready: control socket {}",
+        options.run_directory.control_socket().display()
+    );
+    readiness::notify("READY=1");
+    tokio::select! {
+        () = accept(&daemon, &listener) => {}
+        () = keep_connected(&daemon) => {}
+        () = keep_sampling(&daemon) => {}
+        name = stop_signal(signals) => log::info!("stopping on {name}; the data plane goes on"),
+    }
+    readiness::notify("STOPPING=1");
+    Ok(())
+}
+
+async fn stop_signal((mut terminate, mut interrupt): (Signal, Signal)) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}
+
+async fn accept(daemon: &Arc<Daemon>, listener: &UnixListener) {
+    let clients = Arc::new(Clients::default());
+    for id in 0_u64.. {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                log::error!("cannot accept a client: {error}");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if !clients.make_room() {
+            log::warn!("a client was turned away: all others are busy");
+            continue;
+        }
+        let session = session::serve(Arc::clone(daemon), stream, clients.presence(id));
+        clients.enter(id, tokio::spawn(session).abort_handle());
+    }
+}
+
+async fn keep_connected(daemon: &Daemon) {
+    loop {
+        // What is wrong is logged by the client, once.
+        let _ = daemon.dataplane.ensure_connected().await;
+        sleep(CONNECTION_CHECK).await;
+    }
+}
+
+async fn keep_sampling(daemon: &Daemon) {
+    let tick = estimator::TICK;
+    let mut ticks = interval_at(Instant::now(), tick);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut last: Option<Instant> = None;
+    loop {
+        let now = ticks.tick().await;
+        let Ok(services) = daemon.services().await else {
+            continue;
+        };
+        let passed = last.map_or(tick, |last| now - last);
+        let missed_too = (passed.as_secs_f64() / tick.as_secs_f64()).round();
+        lock(&daemon.rates).sample(&services, missed_too as u32);
+        last = Some(now);
+    }
+}
+
+/// The lock of a mutex. A task that panicked while it held one has not left the data half-written: each is replaced
+/// by one assignment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a computation over `bytes` bytes of JSON: small ones here, large ones on another thread.
+async fn off_loop<T: Send + 'static>(
+    bytes: usize,
+    compute: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    if bytes <= SMALL_BYTES {
+        return compute();
+    }
+    match tokio::task::spawn_blocking(compute).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            // It goes on as if the computation had run in this task.
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Cancelled: the daemon is stopping, and this task with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}

@@ -1,0 +1,129 @@
+//! One client of the control socket: its requests one after the other, each within its limits.
+
+use std::sync::Arc;
+
+use pollux_api::control::{Answer, Command};
+use pollux_api::line::{self, Failure, FailureCode, Request, Response};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::timeout;
+
+use super::clients::Presence;
+use super::limits::{ANSWER_TIME_MAX, REQUEST_TIME_MAX, SMALL_BYTES, Share};
+use super::line_reader::{ReadError, read_line};
+use super::{Daemon, off_loop};
+
+/// Why a session ends before the client closes it.
+#[derive(Debug, thiserror::Error)]
+enum SessionEnd {
+    #[error("it went away: {0}")]
+    Gone(ReadError),
+    #[error("it did not read its answer within {} s", ANSWER_TIME_MAX.as_secs())]
+    DoesNotRead,
+    #[error("its request cannot be read to its end: {0}")]
+    Unreadable(String),
+}
+
+/// Serves a client until it closes, breaks a limit or is dropped to make room.
+pub async fn serve(daemon: Arc<Daemon>, stream: UnixStream, presence: Presence) {
+    let (read_half, write_half) = stream.into_split();
+    let mut session = Session {
+        daemon,
+        reader: BufReader::with_capacity(SMALL_BYTES, read_half),
+        writer: write_half,
+        presence,
+    };
+    loop {
+        match session.serve_one().await {
+            Ok(()) => {}
+            Err(SessionEnd::Gone(ReadError::Closed)) => return,
+            Err(end) => {
+                log::info!("client cut off: {end}");
+                return;
+            }
+        }
+    }
+}
+
+struct Session {
+    daemon: Arc<Daemon>,
+    reader: BufReader<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
+    presence: Presence,
+}
+
+impl Session {
+    async fn serve_one(&mut self) -> Result<(), SessionEnd> {
+        let mut share = self.daemon.budget.share();
+        let line = self.read_request(&mut share).await?;
+        self.presence.busy();
+        let decoded = off_loop(line.len(), move || line::decode::<Request<Command>>(&line)).await;
+        let response = match decoded {
+            Ok(request) => {
+                let result = self.daemon.execute(request.body).await;
+                Response::new(request.id, result)
+            }
+            Err(error) => refusal(FailureCode::BadRequest, error),
+        };
+        self.answer(response, &mut share).await?;
+        self.presence.idle();
+        Ok(())
+    }
+
+    /// A whole line. The client may be silent as long as it likes, but not stop in the middle.
+    async fn read_request(&mut self, share: &mut Share) -> Result<Vec<u8>, SessionEnd> {
+        let first = self.reader.fill_buf().await;
+        first.map_err(|error| SessionEnd::Gone(error.into()))?;
+        let reading = read_line(&mut self.reader, |bytes| share.cover(bytes));
+        let (code, text) = match timeout(REQUEST_TIME_MAX, reading).await {
+            Ok(Ok(line)) => return Ok(line),
+            Ok(Err(error @ (ReadError::Closed | ReadError::Truncated | ReadError::Io(_)))) => {
+                return Err(SessionEnd::Gone(error));
+            }
+            Ok(Err(error @ ReadError::Busy)) => (FailureCode::Busy, error.to_string()),
+            Ok(Err(error @ ReadError::TooLong)) => (FailureCode::BadRequest, error.to_string()),
+            Err(_) => (
+                FailureCode::BadRequest,
+                format!(
+                    "the request did not end within {} s: it must be one line",
+                    REQUEST_TIME_MAX.as_secs()
+                ),
+            ),
+        };
+        // Where the next request starts is not known: the client is told and that was it.
+        let mut nothing = self.daemon.budget.share();
+        self.answer(refusal(code, &text), &mut nothing).await?;
+        Err(SessionEnd::Unreadable(text))
+    }
+
+    async fn answer(
+        &mut self,
+        response: Response<Answer>,
+        share: &mut Share,
+    ) -> Result<(), SessionEnd> {
+        let id = response.id;
+        // How long the line becomes is known when it is there; short ones are the exception that pays nothing for this.
+        let encoded = off_loop(usize::MAX, move || line::encode(&response)).await;
+        let mut line =
+            encoded.unwrap_or_else(|error| encoded_refusal(id, FailureCode::Internal, error));
+        if !share.cover(line.len()) {
+            line = encoded_refusal(id, FailureCode::Busy, ReadError::Busy);
+        }
+        match timeout(ANSWER_TIME_MAX, self.writer.write_all(&line)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(SessionEnd::Gone(error.into())),
+            Err(_) => Err(SessionEnd::DoesNotRead),
+        }
+    }
+}
+
+fn refusal(code: FailureCode, message: impl ToString) -> Response<Answer> {
+    Response::new(0, Err(Failure::new(code, message)))
+}
+
+fn encoded_refusal(id: u64, code: FailureCode, message: impl ToString) -> Vec<u8> {
+    let response: Response<Answer> = Response::new(id, Err(Failure::new(code, message)));
+    // A failure is two strings and cannot fail to be JSON; an empty line is no answer, which ends the client's wait.
+    line::encode(&response).unwrap_or_else(|_| vec![b'\n'])
+}
