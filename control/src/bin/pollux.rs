@@ -1,3 +1,32 @@
-//! The `pollux` binary.
+//! pollux, the command line: see [`pollux_control::cli`].
 
-fn main() {}
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use pollux_control::cli::arguments::Arguments;
+use pollux_control::cli::{self, CliError};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut out = BufWriter::new(io::stdout().lock());
+    let result = cli::run(arguments, &mut out).and_then(|()| Ok(out.flush()?));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if reader_left(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pollux: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `pollux show connections | head`: not an error.
+fn reader_left(error: &CliError) -> bool {
+    let kind = match error {
+        CliError::Output(error) => Some(error.kind()),
+        CliError::Json(error) => error.io_error_kind(),
+        _ => None,
+    };
+    kind == Some(io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,303 @@
+//! The grammar of the command line. Its letters are those of `ipvsadm`, its words say what is done to what.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use pollux_api::identity::{Endpoint, NameError};
+use pollux_api::{DestinationPatch, ForwardingMethod, Protocol, SchedulerName, ServiceId, Weight};
+
+use super::CliError;
+use crate::server_address::ServerAddress;
+use crate::{config, run_directory};
+
+const EXAMPLES: &str = "\
+Examples:
+  pollux service add -t 198.51.100.1:80 -s wrr
+  pollux server add -t 198.51.100.1:80 -r 203.0.113.11 -m -w 3
+  pollux server edit -t 198.51.100.1:80 -r 203.0.113.11 -w 0    # drain it
+  pollux show services
+  pollux save                                                   # for the next boot
+
+Exit status: 0 done, 1 refused or not reachable, 2 wrong usage.";
+
+/// Balances services over real servers: the command line of polluxd.
+#[derive(Debug, Parser)]
+#[command(name = "pollux", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Arguments {
+    /// Where polluxd's socket is
+    #[arg(long, global = true, value_name = "DIR", env = "POLLUX_RUN_DIR", hide_env_values = true,
+        default_value = run_directory::DEFAULT_PATH, display_order = 900)]
+    pub run_dir: PathBuf,
+    /// Answer in JSON, for programs
+    #[arg(long, global = true, display_order = 901)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Add, change or remove a virtual service
+    #[command(subcommand)]
+    Service(ServiceVerb),
+    /// Add, change or remove a real server of a service
+    #[command(subcommand)]
+    Server(ServerVerb),
+    /// Show what runs and how it does
+    #[command(subcommand)]
+    Show(View),
+    /// Remove every service
+    Flush,
+    /// Set the counters of a service, or of all, to zero
+    Zero(AnyService),
+    /// Say everything that is wrong with a configuration file
+    Check(ConfigFile),
+    /// Write the services that run into the configuration file; the rest of the file stays
+    Save(ConfigFile),
+    /// Print what a configuration file says to the data plane, as pollux-dataplane reads it
+    Settings(ConfigFile),
+}
+
+/// What to do to a service.
+#[derive(Debug, Subcommand)]
+pub enum ServiceVerb {
+    /// Add a service; it has no servers yet
+    Add {
+        /// Which.
+        #[command(flatten)]
+        service: OneService,
+        /// Who gets the next connection: rr, wrr or wlc
+        #[arg(short, long, value_name = "NAME", default_value_t)]
+        scheduler: SchedulerName,
+    },
+    /// Change settings of a service; what is not given stays
+    Edit {
+        /// Which.
+        #[command(flatten)]
+        service: OneService,
+        /// Who gets the next connection: rr, wrr or wlc
+        #[arg(short, long, value_name = "NAME")]
+        scheduler: SchedulerName,
+    },
+    /// Remove a service with its servers
+    Remove {
+        /// Which.
+        #[command(flatten)]
+        service: OneService,
+    },
+}
+
+/// What to do to a server.
+#[derive(Debug, Subcommand)]
+pub enum ServerVerb {
+    /// Add a server to a service
+    Add {
+        /// Of which service.
+        #[command(flatten)]
+        service: OneService,
+        /// Which.
+        #[command(flatten)]
+        server: OneServer,
+        /// Its settings.
+        #[command(flatten)]
+        settings: ServerSettings,
+    },
+    /// Change settings of a server; what is not given stays, its connections too
+    #[command(group = ArgGroup::new("change")
+        .args(["nat", "tunnel", "direct", "weight", "upper_threshold", "lower_threshold"])
+        .required(true)
+        .multiple(true))]
+    Edit {
+        /// Of which service.
+        #[command(flatten)]
+        service: OneService,
+        /// Which.
+        #[command(flatten)]
+        server: OneServer,
+        /// Its settings.
+        #[command(flatten)]
+        settings: ServerSettings,
+    },
+    /// Remove a server; its connections end
+    Remove {
+        /// Of which service.
+        #[command(flatten)]
+        service: OneService,
+        /// Which.
+        #[command(flatten)]
+        server: OneServer,
+    },
+}
+
+/// What to show.
+#[derive(Debug, Subcommand)]
+pub enum View {
+    /// Services and their servers with their connections, as ipvsadm -L
+    Services {
+        /// Which.
+        #[command(flatten)]
+        service: AnyService,
+        /// Servers in the order schedulers walk them, the last added first
+        #[arg(long)]
+        nosort: bool,
+    },
+    /// The connections, as ipvsadm -Lc
+    Connections {
+        /// Which.
+        #[command(flatten)]
+        service: AnyService,
+    },
+    /// Connections, packets and bytes since the start or `zero`
+    Stats {
+        /// Which.
+        #[command(flatten)]
+        service: AnyService,
+        /// All digits, no K, M, G
+        #[arg(long)]
+        exact: bool,
+    },
+    /// Connections, packets and bytes a second, averaged over about 8 s
+    Rates {
+        /// Which.
+        #[command(flatten)]
+        service: AnyService,
+        /// All digits, no K, M, G
+        #[arg(long)]
+        exact: bool,
+    },
+    /// The network ports and their counters
+    Ports {
+        /// Also the driver's own counters that are not zero
+        #[arg(long)]
+        extended: bool,
+    },
+    /// The workers: one core each
+    Workers,
+    /// What became of every packet received, by port
+    Drops {
+        /// Also what never happened
+        #[arg(long)]
+        all: bool,
+    },
+    /// The services that run, as `save` would write them
+    Configuration,
+}
+
+/// A service that must be named.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct OneService {
+    /// TCP service
+    #[arg(short = 't', long = "tcp-service", value_name = "ADDRESS:PORT")]
+    tcp: Option<Endpoint>,
+    /// UDP service
+    #[arg(short = 'u', long = "udp-service", value_name = "ADDRESS:PORT")]
+    udp: Option<Endpoint>,
+}
+
+/// A service that may be named.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub struct AnyService {
+    /// Only this TCP service
+    #[arg(short = 't', long = "tcp-service", value_name = "ADDRESS:PORT")]
+    tcp: Option<Endpoint>,
+    /// Only this UDP service
+    #[arg(short = 'u', long = "udp-service", value_name = "ADDRESS:PORT")]
+    udp: Option<Endpoint>,
+}
+
+/// A server of a service.
+#[derive(Debug, Args)]
+pub struct OneServer {
+    /// The server; without a port, the service's
+    #[arg(short = 'r', long = "real-server", value_name = "ADDRESS[:PORT]")]
+    pub address: ServerAddress,
+}
+
+/// Settings of a server.
+#[derive(Debug, Args)]
+pub struct ServerSettings {
+    /// Method nat: both directions pass the director
+    #[arg(short = 'm', long = "masquerading", group = "method")]
+    nat: bool,
+    /// Method tunnel: IP in IP, the server answers the client itself
+    #[arg(short = 'i', long = "ipip", group = "method")]
+    tunnel: bool,
+    /// Method direct: same link, the server answers the client itself (the default)
+    #[arg(short = 'g', long = "gatewaying", group = "method")]
+    direct: bool,
+    /// Share of new connections; 0 drains the server [default of a new one: 1]
+    #[arg(short, long, value_name = "N", value_parser = parse_weight, allow_hyphen_values = true)]
+    weight: Option<Weight>,
+    /// No new connections at this many; 0: no limit
+    #[arg(short = 'x', long = "u-threshold", value_name = "N")]
+    upper_threshold: Option<u32>,
+    /// New connections again below this many; 0: three quarters of the upper one
+    #[arg(short = 'y', long = "l-threshold", value_name = "N")]
+    lower_threshold: Option<u32>,
+}
+
+/// A configuration file.
+#[derive(Debug, Args)]
+pub struct ConfigFile {
+    /// The file
+    #[arg(value_name = "FILE", env = "POLLUX_CONFIG", hide_env_values = true, default_value = config::DEFAULT_PATH)]
+    pub path: PathBuf,
+}
+
+fn parse_weight(text: &str) -> Result<Weight, String> {
+    let number: i128 = text
+        .parse()
+        .map_err(|_| format!("write a number from 0 to {}", Weight::MAX))?;
+    match u64::try_from(number) {
+        Ok(number) => Weight::try_from(number).map_err(|error: NameError| error.to_string()),
+        Err(_) => Err(format!(
+            "weight {number} out of range: write a weight from 0 to {}",
+            Weight::MAX
+        )),
+    }
+}
+
+fn service_id(tcp: Option<Endpoint>, udp: Option<Endpoint>) -> Option<ServiceId> {
+    let id = |protocol| move |endpoint| ServiceId { protocol, endpoint };
+    tcp.map(id(Protocol::Tcp)).or(udp.map(id(Protocol::Udp)))
+}
+
+impl OneService {
+    /// The service.
+    ///
+    /// # Errors
+    /// None was given; the parser sees to it before.
+    pub fn id(&self) -> Result<ServiceId, CliError> {
+        service_id(self.tcp, self.udp).ok_or(CliError::NoService)
+    }
+}
+
+impl AnyService {
+    /// The service, if one was named.
+    pub fn id(&self) -> Option<ServiceId> {
+        service_id(self.tcp, self.udp)
+    }
+}
+
+impl ServerSettings {
+    /// What was given.
+    pub fn patch(&self) -> DestinationPatch {
+        let methods = [
+            (self.nat, ForwardingMethod::Nat),
+            (self.tunnel, ForwardingMethod::Tunnel),
+            (self.direct, ForwardingMethod::Direct),
+        ];
+        DestinationPatch {
+            method: methods
+                .into_iter()
+                .find_map(|(given, method)| given.then_some(method)),
+            weight: self.weight,
+            upper_threshold: self.upper_threshold,
+            lower_threshold: self.lower_threshold,
+        }
+    }
+}

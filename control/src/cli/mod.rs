@@ -1,0 +1,206 @@
+//! `pollux`, the command line: arguments in, one or more requests to polluxd, a table or JSON out.
+
+pub mod arguments;
+mod connection;
+mod numbers;
+mod output_json;
+mod output_table;
+mod show;
+mod table;
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use pollux_api::control::{Answer, Command};
+use pollux_api::identity::NameError;
+use pollux_api::line::{Failure, LineError};
+use pollux_api::{Change, Configuration, Destination, ServicePatch, VirtualService};
+use serde_json::json;
+use thiserror::Error;
+
+use crate::config::{self, write};
+use crate::run_directory::RunDirectory;
+use arguments::{Arguments, ServerVerb, ServiceVerb, Verb};
+use connection::Connection;
+
+/// Why a command was not done.
+#[derive(Debug, Error)]
+pub enum CliError {
+    /// No way to polluxd.
+    #[error("{0}")]
+    Unreachable(String),
+    /// polluxd, or the data plane behind it, refused.
+    #[error(transparent)]
+    Refused(Failure),
+    /// The connection broke.
+    #[error("the connection to polluxd broke: {0}; what was asked may be done or not")]
+    Connection(io::Error),
+    /// The answer is no answer.
+    #[error("polluxd's answer: {0}")]
+    Line(#[from] LineError),
+    /// The answer is one to something else.
+    #[error("polluxd answered something else than was asked: use the same release of both")]
+    Unexpected,
+    /// The server cannot be one of this service.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// No service was named.
+    #[error("which service? name it with -t ADDRESS:PORT or -u ADDRESS:PORT")]
+    NoService,
+    /// The configuration file.
+    #[error(transparent)]
+    Config(#[from] config::LoadError),
+    /// Writing the configuration file.
+    #[error(transparent)]
+    Save(#[from] write::SaveError),
+    /// Standard output.
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] io::Error),
+    /// JSON for standard output.
+    #[error("cannot write the answer: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Does what the arguments say, output to `out`.
+///
+/// # Errors
+/// [`CliError`]; it prints as what is wrong and how to mend it.
+pub fn run(arguments: Arguments, out: &mut impl Write) -> Result<(), CliError> {
+    let Arguments {
+        run_dir,
+        json,
+        verb,
+    } = arguments;
+    let directory = RunDirectory::new(&run_dir);
+    let mut session = Session {
+        directory,
+        json,
+        out,
+    };
+    match verb {
+        Verb::Check(file) => session.check(&file.path),
+        Verb::Settings(file) => {
+            let settings = config::load_dataplane(&file.path)?;
+            output_json::pretty(session.out, &settings)
+        }
+        Verb::Save(file) => session.save(&file.path),
+        Verb::Show(view) => session.show(view),
+        Verb::Service(verb) => session.change(service_change(verb)?),
+        Verb::Server(verb) => session.change(server_change(verb)?),
+        Verb::Flush => session.change(Change::Flush),
+        Verb::Zero(service) => session.done(Command::Zero {
+            service: service.id(),
+        }),
+    }
+}
+
+/// One run of the program.
+struct Session<'a, W> {
+    directory: RunDirectory,
+    json: bool,
+    out: &'a mut W,
+}
+
+fn service_change(verb: ServiceVerb) -> Result<Change, CliError> {
+    Ok(match verb {
+        ServiceVerb::Add { service, scheduler } => Change::AddService {
+            service: VirtualService {
+                id: service.id()?,
+                scheduler,
+            },
+        },
+        ServiceVerb::Edit { service, scheduler } => Change::PatchService {
+            id: service.id()?,
+            patch: ServicePatch {
+                scheduler: Some(scheduler),
+            },
+        },
+        ServiceVerb::Remove { service } => Change::RemoveService { id: service.id()? },
+    })
+}
+
+fn server_change(verb: ServerVerb) -> Result<Change, CliError> {
+    let (ServerVerb::Add {
+        service, server, ..
+    }
+    | ServerVerb::Edit {
+        service, server, ..
+    }
+    | ServerVerb::Remove { service, server }) = &verb;
+    let service = service.id()?;
+    let id = server.address.endpoint_for(service)?;
+    Ok(match verb {
+        ServerVerb::Add { settings, .. } => {
+            let nothing_said = Destination {
+                id,
+                method: Default::default(),
+                weight: Default::default(),
+                upper_threshold: 0,
+                lower_threshold: 0,
+            };
+            Change::AddDestination {
+                service,
+                destination: settings.patch().applied_to(&nothing_said),
+            }
+        }
+        ServerVerb::Edit { settings, .. } => Change::PatchDestination {
+            service,
+            id,
+            patch: settings.patch(),
+        },
+        ServerVerb::Remove { .. } => Change::RemoveDestination { service, id },
+    })
+}
+
+impl<W: Write> Session<'_, W> {
+    fn ask(&self, command: Command) -> Result<Answer, CliError> {
+        Connection::open(&self.directory)?.ask(command)
+    }
+
+    fn change(&mut self, change: Change) -> Result<(), CliError> {
+        self.done(Command::Change {
+            changes: vec![change],
+        })
+    }
+
+    /// Success is silent, as with `ipvsadm`.
+    fn done(&mut self, command: Command) -> Result<(), CliError> {
+        let Answer::Done { generation } = self.ask(command)? else {
+            return Err(CliError::Unexpected);
+        };
+        if self.json {
+            output_json::pretty(self.out, &json!({ "generation": generation }))?;
+        }
+        Ok(())
+    }
+
+    fn configuration(&self) -> Result<Configuration, CliError> {
+        match self.ask(Command::ShowConfiguration)? {
+            Answer::Configuration(configuration) => Ok(configuration),
+            _ => Err(CliError::Unexpected),
+        }
+    }
+
+    fn check(&mut self, path: &Path) -> Result<(), CliError> {
+        let config = config::load(path)?;
+        let services = &config.configuration().services;
+        let servers: usize = services.iter().map(|entry| entry.destinations.len()).sum();
+        let services = services.len();
+        if self.json {
+            let counts = json!({ "services": services, "servers": servers });
+            return output_json::pretty(self.out, &counts);
+        }
+        writeln!(
+            self.out,
+            "{}: valid, {services} services with {servers} servers",
+            path.display()
+        )?;
+        Ok(())
+    }
+
+    fn save(&mut self, path: &Path) -> Result<(), CliError> {
+        let configuration = self.configuration()?;
+        write::save(path, &configuration)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,281 @@
+//! The answers as tables for people, 80 columns wide where the addresses allow; services look as in `ipvsadm -L`.
+
+use pollux_api::dataplane::{ConnectionReport, PortStatus, WorkerStatus};
+use pollux_api::identity::Endpoint;
+use pollux_api::statistics::{
+    DestinationStatistics, DropReport, RateReport, Rates, ServiceStatistics, TrafficTotals,
+};
+
+use super::numbers::{minutes, percent, short, shown, speed};
+use super::table::{Align, Table};
+
+/// The order in which servers are listed: by address, or the list's own.
+fn in_order<T>(items: &[T], sorted: bool, id: impl Fn(&T) -> Endpoint) -> impl Iterator<Item = &T> {
+    let mut items: Vec<&T> = items.iter().collect();
+    if sorted {
+        items.sort_by_key(|item| id(item));
+    }
+    items.into_iter()
+}
+
+fn server(endpoint: Endpoint) -> String {
+    format!("  -> {endpoint}")
+}
+
+/// `show services`: `ipvsadm -L`, with columns for the thresholds when any are set.
+pub fn services(services: &[ServiceStatistics], sorted: bool) -> Table {
+    let has_thresholds = |known: &DestinationStatistics| known.destination.upper_threshold != 0;
+    let thresholds = services
+        .iter()
+        .any(|service| service.destinations.iter().any(has_thresholds));
+    let mut table = Table::new(&[
+        (Align::Left, 31),
+        (Align::Left, 7),
+        (Align::Left, 6),
+        (Align::Left, 10),
+        (Align::Left, 9),
+        (Align::Left, 5),
+        (Align::Left, 5),
+    ]);
+    let row = |cells: [String; 7]| {
+        let columns = if thresholds { 7 } else { 5 };
+        cells.into_iter().take(columns).collect::<Vec<_>>()
+    };
+    table.text("Prot LocalAddress:Port Scheduler Flags");
+    table.row(row([
+        "  -> RemoteAddress:Port",
+        "Forward",
+        "Weight",
+        "ActiveConn",
+        "InActConn",
+        "Upper",
+        "Lower",
+    ]
+    .map(str::to_owned)));
+    for service in services {
+        let id = service.service.id;
+        let scheduler = service.service.scheduler;
+        table.text(format!("{:<4} {} {scheduler}", id.protocol, id.endpoint));
+        for known in in_order(&service.destinations, sorted, |known| known.destination.id) {
+            let destination = &known.destination;
+            table.row(row([
+                server(destination.id),
+                destination.method.as_ipvsadm().to_owned(),
+                destination.weight.to_string(),
+                known.active_connections.to_string(),
+                known.inactive_connections.to_string(),
+                destination.upper_threshold.to_string(),
+                destination.lower_threshold.to_string(),
+            ]));
+        }
+    }
+    table
+}
+
+/// A table with five numbers a service and server.
+fn five_numbers(titles: [&str; 5]) -> Table {
+    let number = (Align::Right, 8);
+    let mut table = Table::new(&[(Align::Left, 33), number, number, number, number, number]);
+    let [a, b, c, d, e] = titles;
+    table.cells(["Prot LocalAddress:Port", a, b, c, d, e]);
+    table.text("  -> RemoteAddress:Port");
+    table
+}
+
+fn add_numbers(table: &mut Table, name: String, numbers: [u64; 5], exact: bool) {
+    let [a, b, c, d, e] = numbers.map(|number| shown(number, exact));
+    table.cells([name, a, b, c, d, e]);
+}
+
+fn total_numbers(totals: &TrafficTotals) -> [u64; 5] {
+    [
+        totals.connections,
+        totals.inbound_packets,
+        totals.outbound_packets,
+        totals.inbound_bytes,
+        totals.outbound_bytes,
+    ]
+}
+
+fn rate_numbers(rates: &Rates) -> [u64; 5] {
+    [
+        rates.connections,
+        rates.inbound_packets,
+        rates.outbound_packets,
+        rates.inbound_bytes,
+        rates.outbound_bytes,
+    ]
+}
+
+/// `show stats`: `ipvsadm -L --stats`.
+pub fn stats(services: &[ServiceStatistics], exact: bool) -> Table {
+    let mut table = five_numbers(["Conns", "InPkts", "OutPkts", "InBytes", "OutBytes"]);
+    for service in services {
+        let id = service.service.id;
+        let name = format!("{:<4} {}", id.protocol, id.endpoint);
+        add_numbers(&mut table, name, total_numbers(&service.totals), exact);
+        for known in in_order(&service.destinations, true, |known| known.destination.id) {
+            let numbers = total_numbers(&known.totals);
+            add_numbers(&mut table, server(known.destination.id), numbers, exact);
+        }
+    }
+    table
+}
+
+/// `show rates`: `ipvsadm -L --rate`.
+pub fn rates(reports: &[RateReport], exact: bool) -> Table {
+    let mut table = five_numbers(["CPS", "InPPS", "OutPPS", "InBPS", "OutBPS"]);
+    for report in reports {
+        let id = report.service;
+        let name = format!("{:<4} {}", id.protocol, id.endpoint);
+        add_numbers(&mut table, name, rate_numbers(&report.rates), exact);
+        for (id, rates) in in_order(&report.destinations, true, |(id, _)| *id) {
+            add_numbers(&mut table, server(*id), rate_numbers(rates), exact);
+        }
+    }
+    table
+}
+
+/// A page of `show connections`: `ipvsadm -Lc`. Only the first page has a header.
+pub fn connections(page: &[ConnectionReport], header: bool) -> Table {
+    let address = (Align::Left, 18);
+    let mut table = Table::new(&[
+        (Align::Left, 3),
+        (Align::Left, 6),
+        (Align::Left, 11),
+        address,
+        address,
+        address,
+    ]);
+    if header {
+        table.cells(["pro", "expire", "state", "source", "virtual", "destination"]);
+    }
+    for connection in page {
+        table.cells([
+            connection.protocol.to_string(),
+            minutes(connection.expires_s),
+            connection.state.clone(),
+            connection.client.to_string(),
+            connection.virtual_address.to_string(),
+            connection.destination.to_string(),
+        ]);
+    }
+    table
+}
+
+/// A port of `show ports`, as `ip -s link` would have it.
+pub fn port(port: &PortStatus, extended: bool) -> Table {
+    let number = (Align::Right, 9);
+    let mut table = Table::new(&[(Align::Left, 12), number, number, number, number, number]);
+    let link = match (port.link_up, port.speed_mbps) {
+        (false, _) => "down".to_owned(),
+        (true, None) => "up".to_owned(),
+        (true, Some(mbps)) => format!("up, {}", speed(mbps)),
+    };
+    table.text(format!(
+        "{}: link {link}, mtu {}, {}",
+        port.name, port.mtu, port.mac
+    ));
+    table.text(format!("    device {}", port.device));
+    table.text(format!(
+        "    driver {}, {} receive and {} transmit queues",
+        port.driver, port.receive_queues, port.transmit_queues
+    ));
+    let nic = &port.nic;
+    table.cells(["", "packets", "bytes", "errors", "missed", "no buffer"]);
+    table.cells([
+        "    received".to_owned(),
+        short(nic.received_packets),
+        short(nic.received_bytes),
+        short(nic.receive_errors),
+        short(nic.missed_packets),
+        short(nic.no_buffer),
+    ]);
+    table.row(vec![
+        "    sent".to_owned(),
+        short(nic.sent_packets),
+        short(nic.sent_bytes),
+        short(nic.send_errors),
+    ]);
+    table.row(vec![
+        "    of those, from the kernel".to_owned(),
+        short(port.kernel_transmitted),
+    ]);
+    if extended {
+        for (name, value) in port.extended.iter().filter(|(_, value)| *value != 0) {
+            table.text(format!("    {name} {value}"));
+        }
+    }
+    table
+}
+
+/// `show workers`.
+pub fn workers(workers: &[WorkerStatus]) -> Table {
+    let mut table = Table::new(&[
+        (Align::Right, 6),
+        (Align::Right, 4),
+        (Align::Right, 7),
+        (Align::Right, 8),
+        (Align::Right, 11),
+        (Align::Right, 8),
+        (Align::Right, 8),
+        (Align::Right, 10),
+    ]);
+    table.cells([
+        "Worker",
+        "Core",
+        "Busy",
+        "Received",
+        "Connections",
+        "Created",
+        "Expired",
+        "Generation",
+    ]);
+    for worker in workers {
+        table.cells([
+            worker.worker.to_string(),
+            worker.core.to_string(),
+            percent(worker.busy_share),
+            short(worker.received),
+            short(worker.connections),
+            short(worker.connections_created),
+            short(worker.connections_expired),
+            worker.generation.to_string(),
+        ]);
+    }
+    table
+}
+
+/// A port of `show drops`: every packet received is in exactly one line.
+pub fn drops(report: &DropReport, all: bool) -> Table {
+    let mut table = Table::new(&[(Align::Right, 12), (Align::Left, 24), (Align::Left, 0)]);
+    table.text(format!("{}: {} received", report.port, report.received));
+    let shown = report.fates.iter().filter(|fate| all || fate.packets != 0);
+    for fate in shown {
+        let name = if fate.is_drop {
+            format!("dropped: {}", fate.fate)
+        } else {
+            fate.fate.clone()
+        };
+        table.row(vec![fate.packets.to_string(), name, fate.meaning.clone()]);
+    }
+    if all || report.held != 0 {
+        table.row(vec![
+            report.held.to_string(),
+            "held".to_owned(),
+            "waits for the MAC address of its next hop".to_owned(),
+        ]);
+    }
+    let sum: u64 = report.fates.iter().map(|fate| fate.packets).sum();
+    let sum = sum.saturating_add(report.held);
+    let verdict = if sum == report.received {
+        "all are accounted for".to_owned()
+    } else {
+        format!(
+            "BUT {} are received: a counter lies, please report it",
+            report.received
+        )
+    };
+    table.row(vec![sum.to_string(), "sum".to_owned(), verdict]);
+    table
+}
