@@ -11,3 +11,6 @@
 //! What happens to a packet is decided in `pollux-engine`; this crate gives it ports, memory, time and tables.
 
 pub mod kernel;
+pub mod lock_file;
+pub mod numbering;
+pub mod state_files;
