@@ -1,6 +1,7 @@
 //! DPDK's environment abstraction layer: memory, CPUs, devices. Started once, first of all.
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::fs;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,6 +9,7 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::error::{DpdkError, check_errno};
 use crate::huge_pages;
+use crate::messages;
 use crate::pci_address::PciAddress;
 use crate::port::{AttachError, Port, unowned_ports};
 
@@ -17,8 +19,8 @@ const CPU_NUMBERS: usize = 128;
 /// Where DPDK's memory comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Memory {
-    /// Huge pages, anonymous (`--in-memory`): no hugetlbfs mount is needed and nothing stays behind, also
-    /// after a crash. What hardware NICs want.
+    /// Huge pages, anonymous (`--in-memory`): no hugetlbfs mount is needed and nothing stays
+    /// behind, also after a crash. What hardware NICs want.
     HugePages {
         /// Memory taken at the start.
         megabytes: u32,
@@ -119,8 +121,8 @@ pub enum EalError {
 
 /// Proof that DPDK runs in this process.
 ///
-/// There is no way to stop it: mbufs and pools live in its memory, and may be on any thread. The kernel takes
-/// the memory back when the process ends, however it ends.
+/// There is no way to stop it: mbufs and pools live in its memory, and may be on any thread. The
+/// kernel takes the memory back when the process ends, however it ends.
 #[derive(Debug, Clone, Copy)]
 pub struct Eal {
     uses_huge_pages: bool,
@@ -132,7 +134,8 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 impl Eal {
     /// Starts DPDK. The calling thread becomes DPDK's main thread.
     ///
-    /// No thread is started for packets: workers are threads of the program, see [`Eal::register_thread`].
+    /// No thread is started for packets: workers are threads of the program, see
+    /// [`Eal::register_thread`].
     ///
     /// # Errors
     /// See [`EalError`]. What can be checked beforehand is, because EAL can be tried only once.
@@ -141,6 +144,7 @@ impl Eal {
         if STARTED.swap(true, Ordering::SeqCst) {
             return Err(EalError::AlreadyStarted);
         }
+        messages::redirect();
         let pointers: Vec<*mut c_char> = words
             .into_iter()
             .map(CString::into_raw)
@@ -148,11 +152,12 @@ impl Eal {
             .collect();
         let pointers = pointers.leak();
         let count = c_int::try_from(pointers.len().saturating_sub(1)).unwrap_or(c_int::MAX);
-        // SAFETY: `pointers` are `count` NUL-terminated strings and a null pointer, as argv is. EAL reorders
-        // them and keeps some, which is sound because both the array and the strings are leaked and this is
-        // their only reference. EAL is initialised only here, once (`STARTED`).
+        // SAFETY: `pointers` are `count` NUL-terminated strings and a null pointer, as argv is. EAL
+        // reorders them and keeps some, which is sound because both the array and the strings are
+        // leaked and this is their only reference. EAL is initialised only here, once (`STARTED`).
         let code = unsafe { dpdk_sys::rte_eal_init(count, pointers.as_mut_ptr()) };
         check_errno(code, || String::from("start DPDK's EAL"))?;
+        remove_runtime_directory();
         // SAFETY: EAL is initialised, which is all that is asked.
         let uses_huge_pages = unsafe { dpdk_sys::rte_eal_has_hugepages() } != 0;
         Ok(Self {
@@ -175,7 +180,8 @@ impl Eal {
     /// The release of DPDK that runs, for example `DPDK 22.11.11`.
     #[must_use]
     pub fn version(&self) -> String {
-        // SAFETY: no precondition; returns a string that is never freed or changed after the first call.
+        // SAFETY: no precondition; returns a string that is never freed or changed after the first
+        // call.
         let version = unsafe { dpdk_sys::rte_version() };
         // SAFETY: NUL-terminated and never freed (above).
         unsafe { std::ffi::CStr::from_ptr(version) }
@@ -183,8 +189,8 @@ impl Eal {
             .into_owned()
     }
 
-    /// Takes a device and makes it a port: `0000:03:00.0` for a NIC, or a virtual device with its arguments
-    /// as `net_af_packet0,iface=eth1`.
+    /// Takes a device and makes it a port: `0000:03:00.0` for a NIC, or a virtual device with its
+    /// arguments as `net_af_packet0,iface=eth1`.
     ///
     /// # Errors
     /// See [`AttachError`]; each names the device. Other ports are not affected.
@@ -192,14 +198,15 @@ impl Eal {
         Port::attach(self, device)
     }
 
-    /// The devices DPDK found at its start that no [`Port`] was made of, by the name [`Eal::attach`] takes.
+    /// The devices DPDK found at its start that no [`Port`] was made of, by the name
+    /// [`Eal::attach`] takes.
     #[must_use]
     pub fn unattached_devices(&self) -> Vec<String> {
         unowned_ports()
     }
 
-    /// Gives the calling thread a DPDK core number, and with it a cache in every [`Mempool`](crate::Mempool): a worker should
-    /// have one. Pin the thread to its CPU before.
+    /// Gives the calling thread a DPDK core number, and with it a cache in every
+    /// [`Mempool`](crate::Mempool): a worker should have one. Pin the thread to its CPU before.
     ///
     /// # Errors
     /// [`EalError::ThreadRegistered`] for a thread that has one, also for the one that started EAL;
@@ -209,7 +216,8 @@ impl Eal {
         if unsafe { dpdk_sys::shim_has_lcore() } {
             return Err(EalError::ThreadRegistered);
         }
-        // SAFETY: EAL is initialised (`self`) and this thread has no core number yet (checked above).
+        // SAFETY: EAL is initialised (`self`) and this thread has no core number yet (checked
+        // above).
         let code = unsafe { dpdk_sys::rte_thread_register() };
         check_errno(code, || String::from("register a thread with DPDK"))?;
         Ok(RegisteredThread {
@@ -227,7 +235,8 @@ pub struct RegisteredThread {
 
 impl Drop for RegisteredThread {
     fn drop(&mut self) {
-        // SAFETY: the guard cannot leave the thread that registered (`not_send`) and is dropped once.
+        // SAFETY: the guard cannot leave the thread that registered (`not_send`) and is dropped
+        // once.
         unsafe { dpdk_sys::rte_thread_unregister() }
     }
 }
@@ -269,7 +278,8 @@ impl EalArguments {
                 check_huge_pages(u64::from(megabytes))?;
                 Ok(vec![String::from("--in-memory"), format!("-m{megabytes}")])
             }
-            // DPDK 22.11 refuses --in-memory with --no-huge; --no-shconf is the part of it that matters.
+            // DPDK 22.11 refuses --in-memory with --no-huge; --no-shconf is the part of it that
+            // matters.
             Memory::OrdinaryPages { megabytes } => Ok(vec![
                 String::from("--no-huge"),
                 String::from("--no-shconf"),
@@ -278,8 +288,8 @@ impl EalArguments {
         }
     }
 
-    /// One DPDK core for the main thread, on the CPUs it is to have. Without this EAL would start a thread
-    /// for every CPU.
+    /// One DPDK core for the main thread, on the CPUs it is to have. Without this EAL would start a
+    /// thread for every CPU.
     fn cores_word(&self) -> Result<String, EalError> {
         let allowed = allowed_cpus()?;
         let cpus = if self.main_cpus.is_empty() {
@@ -295,6 +305,18 @@ impl EalArguments {
         }
         Ok(format!("--lcores=0@({})", list(cpus)))
     }
+}
+
+/// EAL makes a directory for files of other processes, of which there are none in either memory
+/// mode.
+fn remove_runtime_directory() {
+    // SAFETY: EAL is initialised (the caller is `Eal::start`); returns a string that is never
+    // freed.
+    let directory = unsafe { dpdk_sys::rte_eal_get_runtime_dir() };
+    // SAFETY: NUL-terminated and never freed (above); not changed after the start.
+    let directory = unsafe { CStr::from_ptr(directory) }.to_string_lossy();
+    // Not empty: another DPDK program has the same prefix and does use it.
+    let _ = fs::remove_dir(directory.as_ref());
 }
 
 fn check_huge_pages(needed_megabytes: u64) -> Result<(), EalError> {

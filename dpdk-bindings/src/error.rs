@@ -1,18 +1,22 @@
 //! Return codes of C turned into errors, here and nowhere else.
 //!
-//! DPDK has two conventions: ethdev and the buses return `-errno`; EAL and the pools return -1 or a null
-//! pointer and leave the number in `rte_errno`.
+//! DPDK has two conventions: ethdev and the buses return `-errno`; EAL and the pools return -1 or a
+//! null pointer and leave the number in `rte_errno`. The number is often of little help; what DPDK
+//! logged with it is kept too.
 
 use std::ffi::{CStr, c_int};
+use std::fmt;
 use std::ptr::NonNull;
 
-/// A call into DPDK that failed: what was attempted and why it did not work.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cannot {attempted}: {reason} (errno {errno})")]
+use crate::messages::take_first_error;
+
+/// A call into DPDK that failed: what was attempted, why it did not work, and what DPDK logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DpdkError {
     attempted: String,
     reason: String,
     errno: i32,
+    logged: Option<String>,
 }
 
 impl DpdkError {
@@ -21,6 +25,7 @@ impl DpdkError {
             attempted,
             reason: text_of(errno),
             errno,
+            logged: take_first_error(),
         }
     }
 
@@ -31,13 +36,32 @@ impl DpdkError {
     }
 }
 
+impl std::error::Error for DpdkError {}
+
+impl fmt::Display for DpdkError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            attempted,
+            reason,
+            errno,
+            logged,
+        } = self;
+        write!(formatter, "cannot {attempted}: {reason} (errno {errno})")?;
+        match logged {
+            Some(line) => write!(formatter, "; DPDK says: {line}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// For calls that return `-errno`.
 pub(crate) fn check(code: c_int, attempted: impl FnOnce() -> String) -> Result<c_int, DpdkError> {
     if code < 0 {
-        Err(DpdkError::new(code.saturating_neg(), attempted()))
-    } else {
-        Ok(code)
+        return Err(DpdkError::new(code.saturating_neg(), attempted()));
     }
+    // What was logged belongs to a call that worked after all.
+    drop(take_first_error());
+    Ok(code)
 }
 
 /// For calls that return -1 and set `rte_errno`.
@@ -45,11 +69,12 @@ pub(crate) fn check_errno(
     code: c_int,
     attempted: impl FnOnce() -> String,
 ) -> Result<c_int, DpdkError> {
-    if code < 0 {
-        Err(DpdkError::new(errno(), attempted()))
+    let negative_errno = if code < 0 {
+        errno().saturating_neg()
     } else {
-        Ok(code)
-    }
+        code
+    };
+    check(negative_errno, attempted)
 }
 
 /// For calls that return a null pointer and set `rte_errno`.
@@ -66,8 +91,8 @@ fn errno() -> i32 {
 }
 
 fn text_of(errno: i32) -> String {
-    // SAFETY: takes any number and returns a string that is static or in a thread-local buffer, which stays
-    // as it is until this thread calls it again: that is after the copy below.
+    // SAFETY: takes any number and returns a string that is static or in a thread-local buffer,
+    // which stays as it is until this thread calls it again: that is after the copy below.
     let text = unsafe { dpdk_sys::rte_strerror(errno) };
     if text.is_null() {
         return String::from("unknown error");

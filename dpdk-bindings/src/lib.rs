@@ -1,5 +1,5 @@
-//! Safe types over DPDK: a program using them cannot free a frame twice, lose one, or poll a queue from two
-//! threads at once, and needs no `unsafe`.
+//! Safe types over DPDK: a program using them cannot free a frame twice, lose one, or poll a queue
+//! from two threads at once, and needs no `unsafe`.
 //!
 //! ```text
 //!   Eal::start ──► Mempool::create ──► Mempool::allocate ──► Mbuf ◄──┐
@@ -9,15 +9,15 @@
 //! ```
 //!
 //! Who owns what:
-//! * [`Eal`] is proof that DPDK runs. DPDK runs until the process ends and so do [`Mempool`]s: an [`Mbuf`]
-//!   can therefore never outlive its memory, on whatever thread it is dropped.
+//! * [`Eal`] is proof that DPDK runs. DPDK runs until the process ends and so do [`Mempool`]s: an
+//!   [`Mbuf`] can therefore never outlive its memory, on whatever thread it is dropped.
 //! * [`Port`] is the one handle of a device for control: settings, link, statistics. It comes from
 //!   [`Eal::attach`], alone or never.
-//! * [`RxQueue`] and [`TxQueue`] come from [`Port::start`], one handle a queue. They move to the worker that
-//!   polls them. The device stops when the last of them is dropped, so no queue is ever polled on a stopped
-//!   device; it is closed when the [`Port`] is gone too.
-//! * [`Mbuf`] is a frame. Whoever holds it owns it; dropping it gives it back to its pool. `send` takes what
-//!   the device accepted out of the caller's burst and leaves the rest there.
+//! * [`RxQueue`] and [`TxQueue`] come from [`Port::start`], one handle a queue. They move to the
+//!   worker that polls them. The device stops when the last of them is dropped, so no queue is ever
+//!   polled on a stopped device; it is closed when the [`Port`] is gone too.
+//! * [`Mbuf`] is a frame. Whoever holds it owns it; dropping it gives it back to its pool. `send`
+//!   takes what the device accepted out of the caller's burst and leaves the rest there.
 //!
 //! Nothing here allocates, locks or logs per frame.
 
@@ -26,6 +26,7 @@ pub mod error;
 pub mod huge_pages;
 pub mod mbuf;
 pub mod mempool;
+mod messages;
 pub mod pci_address;
 pub mod port;
 pub mod rx_queue;

@@ -1,15 +1,15 @@
 //! A frame in DPDK's memory.
 //!
-//! An [`Mbuf`] is one pointer, so that a burst of them is the very array DPDK reads and writes. Its accessors
-//! read the first cache line of `rte_mbuf` directly and compile to a few moves.
+//! An [`Mbuf`] is one pointer, so that a burst of them is the very array DPDK reads and writes. Its
+//! accessors read the first cache line of `rte_mbuf` directly and compile to a few moves.
 //!
 //! ```text
 //!   ├─ headroom ─┼──────── data ────────┼─ tailroom ─┤
 //!       prepend ◄┤► strip      truncate ◄┤► append
 //! ```
 //!
-//! Ports are set up so that a frame fits one mbuf; a driver that delivers a chain nevertheless is met by
-//! [`Mbuf::is_contiguous`] and [`Mbuf::linearize`].
+//! Ports are set up so that a frame fits one mbuf; a driver that delivers a chain nevertheless is
+//! met by [`Mbuf::is_contiguous`] and [`Mbuf::linearize`].
 
 use std::fmt;
 use std::ptr::NonNull;
@@ -30,7 +30,8 @@ pub struct Mbuf {
 const _: () = assert!(size_of::<Mbuf>() == size_of::<*mut rte_mbuf>());
 const _: () = assert!(align_of::<Mbuf>() == align_of::<*mut rte_mbuf>());
 
-// SAFETY: an mbuf belongs to no thread; its pool takes it back from any (see `Mempool`) and is never freed.
+// SAFETY: an mbuf belongs to no thread; its pool takes it back from any (see `Mempool`) and is
+// never freed.
 unsafe impl Send for Mbuf {}
 // SAFETY: `&Mbuf` only reads.
 unsafe impl Sync for Mbuf {}
@@ -68,8 +69,8 @@ impl Mbuf {
         let start = fields.buf_addr.cast::<u8>().cast_const();
         // SAFETY: `data_off` is within the buffer: DPDK sees to it, and every method here keeps it.
         let start = unsafe { start.add(usize::from(fields.data_off)) };
-        // SAFETY: `data_off + data_len <= buf_len` for the same reason; the buffer is initialised memory (a
-        // mapping of the kernel) and nobody writes to it while `self` is borrowed.
+        // SAFETY: `data_off + data_len <= buf_len` for the same reason; the buffer is initialised
+        // memory (a mapping of the kernel) and nobody writes to it while `self` is borrowed.
         unsafe { std::slice::from_raw_parts(start, usize::from(fields.data_len)) }
     }
 
@@ -81,7 +82,8 @@ impl Mbuf {
         let start = fields.buf_addr.cast::<u8>();
         // SAFETY: as in `data`.
         let start = unsafe { start.add(usize::from(fields.data_off)) };
-        // SAFETY: as in `data`; the mbuf is ours alone (`Mbuf`) and borrowed mutably, so is its buffer.
+        // SAFETY: as in `data`; the mbuf is ours alone (`Mbuf`) and borrowed mutably, so is its
+        // buffer.
         unsafe { std::slice::from_raw_parts_mut(start, usize::from(fields.data_len)) }
     }
 
@@ -111,7 +113,8 @@ impl Mbuf {
         }
     }
 
-    /// Puts `count` bytes before the frame and returns them, to be filled: they hold what was there.
+    /// Puts `count` bytes before the frame and returns them, to be filled: they hold what was
+    /// there.
     ///
     /// # Errors
     /// [`MbufError::NoHeadroom`].
@@ -147,7 +150,8 @@ impl Mbuf {
         Ok(())
     }
 
-    /// Puts `count` bytes behind the frame and returns them, to be filled: they hold what was there.
+    /// Puts `count` bytes behind the frame and returns them, to be filled: they hold what was
+    /// there.
     ///
     /// # Errors
     /// [`MbufError::NoTailroom`] or [`MbufError::NotContiguous`].
@@ -186,7 +190,8 @@ impl Mbuf {
         Ok(())
     }
 
-    /// The port the frame came in by; `None` for one that was allocated.
+    /// The port the frame came in by, as its driver or [`Mbuf::set_port`] noted; `None` for one
+    /// that was allocated. `net_ring` notes nothing.
     #[inline]
     #[must_use]
     pub fn port(&self) -> Option<PortId> {
@@ -226,18 +231,18 @@ impl Mbuf {
     pub fn free_all<const N: usize>(burst: &mut ArrayVec<Self, N>) {
         let count = u32::try_from(burst.len()).unwrap_or(u32::MAX);
         let first = burst.as_mut_ptr().cast::<*mut rte_mbuf>();
-        // SAFETY: shortening to nothing leaves no element that was not initialised. It makes the burst forget
-        // the frames, which are DPDK's to free from here on.
+        // SAFETY: shortening to nothing leaves no element that was not initialised. It makes the
+        // burst forget the frames, which are DPDK's to free from here on.
         unsafe { burst.set_len(0) };
-        // SAFETY: `first` is an array of `count` pointers to mbufs (`Mbuf` is one pointer), each owned by the
-        // burst until the line above and by nobody since.
+        // SAFETY: `first` is an array of `count` pointers to mbufs (`Mbuf` is one pointer), each
+        // owned by the burst until the line above and by nobody since.
         unsafe { dpdk_sys::rte_pktmbuf_free_bulk(first, count) };
     }
 
     #[inline]
     fn fields(&self) -> &shim_mbuf {
-        // SAFETY: `shim_mbuf` is laid out as the first cache line of `rte_mbuf` (asserted by shim.c); the mbuf
-        // is allocated and nobody else writes to it (`Mbuf`).
+        // SAFETY: `shim_mbuf` is laid out as the first cache line of `rte_mbuf` (asserted by
+        // shim.c); the mbuf is allocated and nobody else writes to it (`Mbuf`).
         unsafe { self.raw.cast::<shim_mbuf>().as_ref() }
     }
 
@@ -260,7 +265,8 @@ fn free_behind(fields: &shim_mbuf) -> u16 {
 impl Drop for Mbuf {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: the mbuf is allocated, ours alone, and forgotten by this drop. Its pool is never freed.
+        // SAFETY: the mbuf is allocated, ours alone, and forgotten by this drop. Its pool is never
+        // freed.
         unsafe { dpdk_sys::shim_mbuf_free(self.raw.as_ptr()) }
     }
 }

@@ -1,8 +1,9 @@
 //! A port: one Ethernet device of DPDK, a NIC or a virtual device.
 //!
-//! [`Port`] is its control side. [`Port::start`] gives out the queues, which is all that a worker needs; the
-//! port runs as long as one of them is there, and control and queues may be used at the same time. To change
-//! what a device changes only while it stands still, drop the queues and start it again.
+//! [`Port`] is its control side. [`Port::start`] gives out the queues, which is all that a worker
+//! needs; the port runs as long as one of them is there, and control and queues may be used at the
+//! same time. To change what a device changes only while it stands still, drop the queues and start
+//! it again.
 
 mod attach;
 mod info;
@@ -45,7 +46,8 @@ pub enum PortError {
     NoQueues(String),
     /// A frame of that MTU does not fit an mbuf.
     #[error(
-        "an MTU of {mtu} on port {port} needs mbufs for {needed} bytes, and the pool's hold {frame_length_max}"
+        "an MTU of {mtu} on port {port} needs mbufs for {needed} bytes, and the pool's hold \
+         {frame_length_max}"
     )]
     FrameTooLong {
         /// The port.
@@ -89,7 +91,8 @@ pub(crate) struct Device {
     state: Mutex<State>,
 }
 
-/// What the device does. The lock also keeps control operations on one device from each other, as ethdev asks.
+/// What the device does. The lock also keeps control operations on one device from each other, as
+/// ethdev asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Stopped,
@@ -101,7 +104,8 @@ enum State {
 
 impl Device {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // The state is one word, written at once: a panic elsewhere cannot have left it half-changed.
+        // The state is one word, written at once: a panic elsewhere cannot have left it
+        // half-changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -130,7 +134,8 @@ impl Port {
     pub fn set_mac(&self, mac: [u8; 6]) -> Result<(), PortError> {
         let _exclusive = self.device.lock();
         let mut address = dpdk_sys::rte_ether_addr { addr_bytes: mac };
-        // SAFETY: the id is of a device that is ours until it is closed; `address` lives through the call.
+        // SAFETY: the id is of a device that is ours until it is closed; `address` lives through
+        // the call.
         let code = unsafe {
             dpdk_sys::rte_eth_dev_default_mac_addr_set(self.device.id.0, &raw mut address)
         };

@@ -41,13 +41,14 @@ impl RxQueue {
         let room = u16::try_from(burst.remaining_capacity()).unwrap_or(u16::MAX);
         // SAFETY: `held <= N`, so this is within the array or one past its end.
         let free = unsafe { burst.as_mut_ptr().add(held) }.cast::<*mut rte_mbuf>();
-        // SAFETY: the port is running and has this queue (`Running`, `new`), no other thread polls it (`&mut`
-        // of its only handle), and `free` has room for `room` pointers. What DPDK writes there are mbufs it
-        // gives away.
+        // SAFETY: the port is running and has this queue (`Running`, `new`), no other thread polls
+        // it (`&mut` of its only handle), and `free` has room for `room` pointers. What DPDK writes
+        // there are mbufs it gives away.
         let received = unsafe { dpdk_sys::shim_receive(self.port.0, self.queue, free, room) };
         let received = usize::from(received);
-        // SAFETY: the first `held` were initialised before, DPDK wrote the next `received`, not more than
-        // fit; an mbuf pointer is a valid `Mbuf` because it is not null and ours alone now.
+        // SAFETY: the first `held` were initialised before, DPDK wrote the next `received`, not
+        // more than fit; an mbuf pointer is a valid `Mbuf` because it is not null and ours alone
+        // now.
         unsafe { burst.set_len(held.wrapping_add(received)) };
         received
     }

@@ -34,16 +34,16 @@ impl TxQueue {
 
     /// Hands the frames of `burst` to the device, first to last, and returns how many it took.
     ///
-    /// Those are gone from `burst`; what the device had no room for is still there, in order, and the
-    /// caller's to send again or to drop. A device frees frames some time after it sent them.
+    /// Those are gone from `burst`; what the device had no room for is still there, in order, and
+    /// the caller's to send again or to drop. A device frees frames some time after it sent them.
     #[inline]
     pub fn send<const N: usize>(&mut self, burst: &mut ArrayVec<Mbuf, N>) -> usize {
         let held = burst.len();
         let count = u16::try_from(held).unwrap_or(u16::MAX);
         let first = burst.as_mut_ptr().cast::<*mut rte_mbuf>();
-        // SAFETY: the port is running and has this queue (`Running`, `new`), no other thread fills it (`&mut`
-        // of its only handle), and `first` is an array of at least `count` pointers to mbufs that are the
-        // burst's own. DPDK takes over the first of them, as many as it returns.
+        // SAFETY: the port is running and has this queue (`Running`, `new`), no other thread fills
+        // it (`&mut` of its only handle), and `first` is an array of at least `count` pointers to
+        // mbufs that are the burst's own. DPDK takes over the first of them, as many as it returns.
         let sent = unsafe { dpdk_sys::shim_send(self.port.0, self.queue, first, count) };
         forget_first(burst, usize::from(sent));
         usize::from(sent)
@@ -70,11 +70,11 @@ fn forget_first<const N: usize>(burst: &mut ArrayVec<Mbuf, N>, count: usize) {
         let first = burst.as_mut_ptr();
         // SAFETY: `count < len` here, so it is within the array.
         let kept = unsafe { first.add(count) };
-        // SAFETY: both are `rest` elements within the initialised part of the array; `copy` allows overlap.
-        // The frames overwritten are forgotten, not dropped, as is to be.
+        // SAFETY: both are `rest` elements within the initialised part of the array; `copy` allows
+        // overlap. The frames overwritten are forgotten, not dropped, as is to be.
         unsafe { std::ptr::copy(kept, first, rest) };
     }
-    // SAFETY: `rest <= len`, and the first `rest` elements are initialised. What lies behind them was moved
-    // to the front or is not ours any more, and is not dropped by this.
+    // SAFETY: `rest <= len`, and the first `rest` elements are initialised. What lies behind them
+    // was moved to the front or is not ours any more, and is not dropped by this.
     unsafe { burst.set_len(rest) };
 }

@@ -1,8 +1,8 @@
 //! Finds DPDK with pkg-config, compiles the shim and generates the bindings.
 //!
 //! Another DPDK than the system's is chosen as for any pkg-config library:
-//! `PKG_CONFIG_PATH=/opt/dpdk-24.11/lib/x86_64-linux-gnu/pkgconfig cargo build`. Its `lib` directory must
-//! then be in `LD_LIBRARY_PATH` when the program runs.
+//! `PKG_CONFIG_PATH=/opt/dpdk-24.11/lib/x86_64-linux-gnu/pkgconfig cargo build`. Its `lib`
+//! directory must then be in `LD_LIBRARY_PATH` when the program runs.
 
 use std::env;
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ const OLDEST_VERSION: &str = "22.11";
 /// Everything the safe layer calls. By name: `rte_.*` would bind all of DPDK.
 const FUNCTIONS: &[&str] = &[
     "rte_dev_probe",
+    "rte_eal_get_runtime_dir",
     "rte_eal_has_hugepages",
     "rte_eal_hotplug_remove",
     "rte_eal_init",
@@ -44,9 +45,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_xstats_get",
     "rte_eth_xstats_get_names",
     "rte_eth_xstats_reset",
-    "rte_log_cur_msg_loglevel",
     "rte_mempool_avail_count",
-    "rte_openlog_stream",
     "rte_pktmbuf_free_bulk",
     "rte_pktmbuf_pool_create",
     "rte_strerror",
@@ -115,7 +114,8 @@ fn pkg_config(arguments: &[&str]) -> Vec<String> {
     exit(1);
 }
 
-/// The shim gets all of DPDK's flags: its inline functions need `-march` and `-include rte_config.h`.
+/// The shim gets all of DPDK's flags: its inline functions need `-march` and `-include
+/// rte_config.h`.
 fn compile_shim(cflags: &[String]) {
     let mut build = cc::Build::new();
     build

@@ -1,7 +1,8 @@
+/* fopencookie */
+#define _GNU_SOURCE
 #include "shim.h"
 
 #include <assert.h>
-#include <stddef.h>
 
 #define SAME_FIELD(field)                                                                          \
 	static_assert(offsetof(struct shim_mbuf, field) == offsetof(struct rte_mbuf, field) &&         \
@@ -27,6 +28,28 @@ SAME_FIELD(pool);
 int shim_errno(void)
 {
 	return rte_errno;
+}
+
+/* Set before the stream exists that reads it. */
+static void (*log_to)(const char *text, size_t length, int level);
+
+static ssize_t write_message(void *cookie, const char *text, size_t length)
+{
+	(void)cookie;
+	log_to(text, length, rte_log_cur_msg_loglevel());
+	return (ssize_t)length;
+}
+
+int shim_log_to(void (*write)(const char *text, size_t length, int level))
+{
+	cookie_io_functions_t functions = {.write = write_message};
+	FILE *stream;
+
+	log_to = write;
+	stream = fopencookie(NULL, "w", functions);
+	if (stream == NULL)
+		return -1;
+	return rte_openlog_stream(stream);
 }
 
 bool shim_has_lcore(void)

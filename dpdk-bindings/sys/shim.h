@@ -1,12 +1,13 @@
 /*
- * What Rust cannot take from DPDK's headers by itself: functions that are inline in C, macros that are
- * expressions, and structures whose C shape differs between the DPDK releases Pollux builds against
- * (22.11, 23.11, 24.11). Nothing else belongs here.
+ * What Rust cannot take from DPDK's headers by itself: functions that are inline in C, macros that
+ * are expressions, and structures whose C shape differs between the DPDK releases Pollux builds
+ * against (22.11, 23.11, 24.11). Nothing else belongs here.
  */
 #ifndef POLLUX_SHIM_H
 #define POLLUX_SHIM_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -21,8 +22,9 @@
 #include <rte_version.h>
 
 /*
- * The first cache line of struct rte_mbuf, which DPDK keeps as it is for the sake of its vector drivers
- * while the C declaration around it changes. shim.c asserts each offset against the installed DPDK.
+ * The first cache line of struct rte_mbuf, which DPDK keeps as it is for the sake of its vector
+ * drivers while the C declaration around it changes. shim.c asserts each offset against the
+ * installed DPDK.
  */
 struct shim_mbuf {
 	void *buf_addr;
@@ -68,6 +70,12 @@ static const uint32_t SHIM_LOG_INFO = RTE_LOG_INFO;
 
 /* rte_errno of the calling thread. */
 int shim_errno(void);
+
+/*
+ * Sends DPDK's log to a function, which gets the text and the level of the message. It may be
+ * called on any thread and must not log through DPDK.
+ */
+int shim_log_to(void (*write)(const char *text, size_t length, int level));
 
 /* Whether the calling thread has a core number of EAL. */
 bool shim_has_lcore(void);

@@ -1,7 +1,7 @@
 //! From a device's name to a [`Port`], and back to nothing when it is dropped.
 
 use std::ffi::{CStr, CString, c_char};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Device, Port, PortId, State};
 use crate::eal::Eal;
@@ -11,13 +11,20 @@ use crate::pci_address::PciAddress;
 /// `RTE_ETH_DEV_NO_OWNER`.
 const NO_OWNER: u64 = 0;
 
+/// DPDK's lists of devices are not made for changes from several threads.
+static DEVICES: Mutex<()> = Mutex::new(());
+
+fn lock_devices() -> MutexGuard<'static, ()> {
+    DEVICES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Why a device did not become a port.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AttachError {
     /// Not the name of a device.
     #[error(
-        "`{0}` is no device: give a PCI address such as 0000:03:00.0 or a DPDK virtual device such as \
-         net_af_packet0,iface=eth1"
+        "`{0}` is no device: give a PCI address such as 0000:03:00.0 or a DPDK virtual device \
+         such as net_af_packet0,iface=eth1"
     )]
     InvalidDevice(String),
     /// EAL was told to leave the PCI bus alone.
@@ -63,6 +70,7 @@ impl Port {
         if name.is_empty() || name.len() >= dpdk_sys::RTE_ETH_NAME_MAX_LEN as usize {
             return Err(invalid());
         }
+        let _exclusive = lock_devices();
         let id = match find(&c_name) {
             Some(id) => id,
             None => {
@@ -87,13 +95,15 @@ impl Port {
 
 fn find(name: &CStr) -> Option<PortId> {
     let mut id = 0;
-    // SAFETY: EAL is initialised (a caller has `Eal`), `name` is NUL-terminated, `id` lives through the call.
+    // SAFETY: EAL is initialised (a caller has `Eal`), `name` is NUL-terminated, `id` lives through
+    // the call.
     let code = unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &raw mut id) };
     (code == 0).then_some(PortId(id))
 }
 
 fn probe(words: &CStr, name: &str, address: Option<PciAddress>) -> Result<(), AttachError> {
-    // SAFETY: EAL is initialised (the caller has `Eal`); the string is NUL-terminated and copied by DPDK.
+    // SAFETY: EAL is initialised (the caller has `Eal`); the string is NUL-terminated and copied by
+    // DPDK.
     let code = unsafe { dpdk_sys::rte_dev_probe(words.as_ptr()) };
     check(code, || format!("attach {name}"))
         .map(drop)
@@ -110,8 +120,8 @@ fn no_port(name: &str, address: Option<PciAddress>) -> AttachError {
         .unwrap_or_else(|| AttachError::NoPort(name.to_owned()))
 }
 
-/// What is wrong with the binding of a NIC that DPDK could not take. NICs that share the device with their
-/// kernel driver (`mlx5_core`) do not get here unless something else is wrong.
+/// What is wrong with the binding of a NIC that DPDK could not take. NICs that share the device
+/// with their kernel driver (`mlx5_core`) do not get here unless something else is wrong.
 fn wrong_driver(address: PciAddress) -> Option<AttachError> {
     if !address.exists() {
         return Some(AttachError::NoSuchPciDevice(address));
@@ -123,8 +133,8 @@ fn wrong_driver(address: PciAddress) -> Option<AttachError> {
     (!for_dpdk).then_some(AttachError::WrongDriver { address, driver })
 }
 
-/// Becomes the owner, in DPDK's books, which also know of devices built on this one. Ids are never used twice,
-/// so there is at most one [`Port`] for a device.
+/// Becomes the owner, in DPDK's books, which also know of devices built on this one. Ids are never
+/// used twice, so there is at most one [`Port`] for a device.
 fn take(id: PortId, name: &str) -> Result<(), AttachError> {
     let mut owner = dpdk_sys::rte_eth_dev_owner::default();
     for (to, &from) in owner.name.iter_mut().zip(b"pollux") {
@@ -141,6 +151,7 @@ fn take(id: PortId, name: &str) -> Result<(), AttachError> {
 
 /// The names of the ports without an owner.
 pub(crate) fn unowned_ports() -> Vec<String> {
+    let _exclusive = lock_devices();
     let mut names = Vec::new();
     let mut next = 0;
     loop {
@@ -173,10 +184,12 @@ pub(super) fn text(characters: &[c_char]) -> String {
 }
 
 impl Drop for Device {
-    /// The queues are gone (they hold the device), so it is stopped. A virtual device goes altogether, so that
-    /// its name can be attached again.
+    /// The queues are gone (they hold the device), so it is stopped. A virtual device goes
+    /// altogether, so that its name can be attached again.
     fn drop(&mut self) {
-        // SAFETY: the id is of a device that is ours and not closed yet; this is the only place it is.
+        let _exclusive = lock_devices();
+        // SAFETY: the id is of a device that is ours and not closed yet; this is the only place it
+        // is.
         let code = unsafe { dpdk_sys::rte_eth_dev_close(self.id.0) };
         if let Err(error) = self.check(code, "close port") {
             log::error!("{error}");

@@ -101,7 +101,8 @@ impl Port {
     /// [`PortError::Dpdk`] if the device is gone.
     pub fn mac(&self) -> Result<[u8; 6], PortError> {
         let mut address = dpdk_sys::rte_ether_addr::default();
-        // SAFETY: the id is of a device that is ours until it is closed; `address` lives through the call.
+        // SAFETY: the id is of a device that is ours until it is closed; `address` lives through
+        // the call.
         let code = unsafe { dpdk_sys::rte_eth_macaddr_get(self.device.id.0, &raw mut address) };
         self.device.check(code, "get the MAC address of port")?;
         Ok(address.addr_bytes)
@@ -113,14 +114,15 @@ impl Port {
     /// [`PortError::Dpdk`] if the device is gone.
     pub fn mtu(&self) -> Result<u16, PortError> {
         let mut mtu = 0;
-        // SAFETY: the id is of a device that is ours until it is closed; `mtu` lives through the call.
+        // SAFETY: the id is of a device that is ours until it is closed; `mtu` lives through the
+        // call.
         let code = unsafe { dpdk_sys::rte_eth_dev_get_mtu(self.device.id.0, &raw mut mtu) };
         self.device.check(code, "get the MTU of port")?;
         Ok(mtu)
     }
 
-    /// Sets the MTU, also of the kernel's interface behind a virtual device. Many NICs change it only while
-    /// they are stopped: give it to [`Port::start`] instead.
+    /// Sets the MTU, also of the kernel's interface behind a virtual device. Many NICs change it
+    /// only while they are stopped: give it to [`Port::start`] instead.
     ///
     /// # Errors
     /// [`PortError::MtuOutOfRange`], [`PortError::FrameTooLong`], or what the driver says.
@@ -140,7 +142,8 @@ impl Port {
     pub fn link(&self) -> Result<LinkState, PortError> {
         let _exclusive = self.device.lock();
         let mut link = dpdk_sys::shim_link::default();
-        // SAFETY: the id is of a device that is ours until it is closed; `link` lives through the call.
+        // SAFETY: the id is of a device that is ours until it is closed; `link` lives through the
+        // call.
         let code = unsafe { dpdk_sys::shim_link_nowait(self.device.id.0, &raw mut link) };
         self.device.check(code, "get the link state of port")?;
         let known = link.speed_mbps != 0 && link.speed_mbps != dpdk_sys::SHIM_SPEED_UNKNOWN;
@@ -153,7 +156,8 @@ impl Port {
 
     pub(super) fn raw_info(&self) -> Result<dpdk_sys::rte_eth_dev_info, PortError> {
         let mut info = dpdk_sys::rte_eth_dev_info::default();
-        // SAFETY: the id is of a device that is ours until it is closed; `info` lives through the call.
+        // SAFETY: the id is of a device that is ours until it is closed; `info` lives through the
+        // call.
         let code = unsafe { dpdk_sys::rte_eth_dev_info_get(self.device.id.0, &raw mut info) };
         self.device.check(code, "get the capabilities of port")?;
         Ok(info)

@@ -11,8 +11,9 @@ use crate::tx_queue::TxQueue;
 const ANY_NUMA_NODE: u32 = u32::MAX;
 /// The longest RSS key of any device.
 const RSS_KEY_LENGTH_MAX: usize = 256;
-/// With this pattern Toeplitz gives both directions of a flow one hash, so that they meet on one worker
-/// (Woo and Park, "Scalable TCP Session Monitoring with Symmetric Receive-side Scaling", 2012).
+/// With this pattern Toeplitz gives both directions of a flow one hash, so that they meet on one
+/// worker (Woo and Park, "Scalable TCP Session Monitoring with Symmetric Receive-side Scaling",
+/// 2012).
 const SYMMETRIC_RSS_PATTERN: [u8; 2] = [0x6d, 0x5a];
 
 /// How a port is to run.
@@ -47,8 +48,8 @@ impl Default for PortSettings {
 pub enum Distribution {
     /// There is one receive queue.
     SingleQueue,
-    /// By RSS over addresses and, for TCP, UDP and SCTP, ports; with a symmetric key where the device takes a
-    /// key.
+    /// By RSS over addresses and, for TCP, UDP and SCTP, ports; with a symmetric key where the
+    /// device takes a key.
     Rss,
     /// The driver has its own way, or none and all come to the first queue.
     Driver,
@@ -74,8 +75,8 @@ pub(crate) struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let mut state = self.device.lock();
-        // SAFETY: the id is of a device that is ours until it is closed, which is after this. No queue is in
-        // use: each of them held `self`.
+        // SAFETY: the id is of a device that is ours until it is closed, which is after this. No
+        // queue is in use: each of them held `self`.
         let code = unsafe { dpdk_sys::rte_eth_dev_stop(self.device.id.0) };
         if let Err(error) = self.device.check(code, "stop port") {
             log::error!("{error}");
@@ -85,7 +86,8 @@ impl Drop for Running {
 }
 
 impl Port {
-    /// Sets the port up, starts it and gives out its queues. Received frames lie in mbufs of `pool`.
+    /// Sets the port up, starts it and gives out its queues. Received frames lie in mbufs of
+    /// `pool`.
     ///
     /// The port runs until the last of the queues is dropped; then it can be started again.
     ///
@@ -113,8 +115,8 @@ impl Port {
             self.set_mtu_of_driver(mtu)?;
         }
         self.set_up_queues(settings, rx_queues, tx_queues, pool)?;
-        // SAFETY: the id is of a device that is ours until it is closed; it is configured and all its queues
-        // are set up.
+        // SAFETY: the id is of a device that is ours until it is closed; it is configured and all
+        // its queues are set up.
         let code = unsafe { dpdk_sys::rte_eth_dev_start(self.device.id.0) };
         self.device.check(code, "start port")?;
         *state = State::Started {
@@ -181,8 +183,9 @@ impl Port {
         tx_queues: u16,
         conf: &dpdk_sys::rte_eth_conf,
     ) -> Result<(), PortError> {
-        // SAFETY: the id is of a device that is ours until it is closed; `conf` lives through the call, which
-        // copies it, and so does the RSS key it points to, if any, of the length it tells.
+        // SAFETY: the id is of a device that is ours until it is closed; `conf` lives through the
+        // call, which copies it, and so does the RSS key it points to, if any, of the length it
+        // tells.
         let code = unsafe {
             dpdk_sys::rte_eth_dev_configure(self.device.id.0, rx_queues, tx_queues, conf)
         };
@@ -211,7 +214,8 @@ impl Port {
         let id = self.device.id.0;
         let mut rx_descriptors = settings.rx_descriptors;
         let mut tx_descriptors = settings.tx_descriptors;
-        // SAFETY: the id is of a device that is ours until it is closed; both numbers live through the call.
+        // SAFETY: the id is of a device that is ours until it is closed; both numbers live through
+        // the call.
         let code = unsafe {
             dpdk_sys::rte_eth_dev_adjust_nb_rx_tx_desc(
                 id,
@@ -222,8 +226,8 @@ impl Port {
         self.device
             .check(code, "find the number of descriptors of port")?;
         for queue in 0..rx_queues {
-            // SAFETY: the device is configured with this queue; a null configuration stands for the driver's
-            // default; the pool is never freed.
+            // SAFETY: the device is configured with this queue; a null configuration stands for the
+            // driver's default; the pool is never freed.
             let code = unsafe {
                 dpdk_sys::rte_eth_rx_queue_setup(
                     id,
@@ -238,8 +242,8 @@ impl Port {
                 .check(code, &format!("set up receive queue {queue} of port"))?;
         }
         for queue in 0..tx_queues {
-            // SAFETY: the device is configured with this queue; a null configuration stands for the driver's
-            // default.
+            // SAFETY: the device is configured with this queue; a null configuration stands for the
+            // driver's default.
             let code = unsafe {
                 dpdk_sys::rte_eth_tx_queue_setup(
                     id,

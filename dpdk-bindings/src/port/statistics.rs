@@ -41,7 +41,8 @@ impl Port {
     pub fn statistics(&self) -> Result<PortStatistics, PortError> {
         let _exclusive = self.device.lock();
         let mut stats = dpdk_sys::rte_eth_stats::default();
-        // SAFETY: the id is of a device that is ours until it is closed; `stats` lives through the call.
+        // SAFETY: the id is of a device that is ours until it is closed; `stats` lives through the
+        // call.
         let code = unsafe { dpdk_sys::rte_eth_stats_get(self.device.id.0, &raw mut stats) };
         self.device.check(code, "get the statistics of port")?;
         Ok(PortStatistics {
@@ -56,14 +57,16 @@ impl Port {
         })
     }
 
-    /// The counters of the driver, which contain those of [`Port::statistics`] under names of their own.
+    /// The counters of the driver, which contain those of [`Port::statistics`] under names of their
+    /// own.
     ///
     /// # Errors
     /// [`PortError::Dpdk`] if the driver cannot tell.
     pub fn extended_statistics(&self) -> Result<Vec<ExtendedStatistic>, PortError> {
         let _exclusive = self.device.lock();
         let id = self.device.id.0;
-        // SAFETY: the id is of a device that is ours until it is closed; no array asks for the count.
+        // SAFETY: the id is of a device that is ours until it is closed; no array asks for the
+        // count.
         let count = unsafe { dpdk_sys::rte_eth_xstats_get_names(id, std::ptr::null_mut(), 0) };
         let count = self
             .device
@@ -98,7 +101,8 @@ impl Port {
     /// [`PortError::Dpdk`] if the driver cannot.
     pub fn reset_statistics(&self) -> Result<(), PortError> {
         let _exclusive = self.device.lock();
-        // SAFETY: the id is of a device that is ours until it is closed. It resets the common ones too.
+        // SAFETY: the id is of a device that is ours until it is closed. It resets the common ones
+        // too.
         let code = unsafe { dpdk_sys::rte_eth_xstats_reset(self.device.id.0) };
         self.device.check(code, "reset the statistics of port")?;
         Ok(())

@@ -1,7 +1,8 @@
 //! Raw bindings to DPDK: bindgen output and a C shim, nothing else.
 //!
 //! `build.rs` lists what is bound. DPDK's inline functions and the structures whose C shape differs
-//! between DPDK 22.11 and 24.11 come through `shim.h`. Only the crate `dpdk-bindings` uses this one.
+//! between DPDK 22.11 and 24.11 come through `shim.h`. Only the crate `dpdk-bindings` uses this
+//! one.
 
 #![allow(
     missing_docs,
