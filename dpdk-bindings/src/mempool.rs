@@ -24,10 +24,10 @@ const MBUF_OVERHEAD_BYTES: u64 = 256;
 pub struct MempoolSettings {
     /// Name of the pool, unique in the process, up to 24 bytes.
     pub name: String,
-    /// How many mbufs it has. `2^n - 1` wastes no memory.
+    /// How many mbufs it has.
     pub mbufs: u32,
-    /// Bytes of each mbuf for headroom and frame. 2048 + [`HEADROOM`] for an MTU of 1500, which many NICs
-    /// insist on.
+    /// Bytes of each mbuf for headroom and frame. 2048 + [`HEADROOM`] for an MTU of 1500, which
+    /// many NICs insist on.
     pub data_room: u16,
     /// Mbufs each registered thread keeps at hand, up to 512 and two thirds of `mbufs`.
     pub cache: u32,
@@ -82,9 +82,9 @@ pub struct Mempool {
     data_room: u16,
 }
 
-// SAFETY: the pool is never freed, its queue takes several producers and consumers (DPDK's default
-// `ring_mp_mc`), and its caches belong to the DPDK core number of the calling thread, which no two threads
-// share (`Eal::register_thread`); a thread without one uses the queue only.
+// SAFETY: the pool is never freed, its store is lock-free and for any number of threads
+// (`lf_stack`, set by `Eal::start`), and its caches belong to the DPDK core number of the thread,
+// which no two threads share (`Eal::register_thread`); a thread without one uses the store only.
 unsafe impl Send for Mempool {}
 // SAFETY: as for `Send`: every operation may be called from several threads at once.
 unsafe impl Sync for Mempool {}
@@ -103,8 +103,8 @@ impl Mempool {
         if settings.data_room <= HEADROOM {
             return Err(MempoolError::DataRoomTooSmall(settings.data_room));
         }
-        // SAFETY: EAL is initialised (`_eal`), the name is NUL-terminated and copied by DPDK; every number is
-        // allowed, those DPDK cannot take are answered with an error.
+        // SAFETY: EAL is initialised (`_eal`), the name is NUL-terminated and copied by DPDK; every
+        // number is allowed, those DPDK cannot take are answered with an error.
         let pool = unsafe {
             dpdk_sys::rte_pktmbuf_pool_create(
                 c_name.as_ptr(),
@@ -134,7 +134,8 @@ impl Mempool {
         NonNull::new(mbuf).map(|raw| unsafe { Mbuf::from_raw(raw) })
     }
 
-    /// How many mbufs are held by the program or a device. Slow, and exact only while no thread uses the pool.
+    /// How many mbufs are held by the program or a device. Slow, and exact only while no thread
+    /// uses the pool.
     #[must_use]
     pub fn in_use(&self) -> u32 {
         // SAFETY: the pool is valid for ever; the call reads counters only.
@@ -162,7 +163,8 @@ impl Mempool {
 
 fn out_of_memory(error: DpdkError, settings: &MempoolSettings) -> MempoolError {
     const ENOMEM: i32 = 12;
-    if error.errno() != ENOMEM {
+    const ENOBUFS: i32 = 105;
+    if ![ENOMEM, ENOBUFS].contains(&error.errno()) {
         return MempoolError::Dpdk(error);
     }
     let bytes_each = u64::from(settings.data_room).saturating_add(MBUF_OVERHEAD_BYTES);
