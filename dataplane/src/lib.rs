@@ -13,4 +13,5 @@
 pub mod kernel;
 pub mod lock_file;
 pub mod numbering;
+pub mod private_socket;
 pub mod state_files;
