@@ -10,8 +10,14 @@
 //!
 //! What happens to a packet is decided in `pollux-engine`; this crate gives it ports, memory, time and tables.
 
+pub mod frame;
+pub mod hold;
+pub mod idle;
 pub mod kernel;
 pub mod lock_file;
 pub mod numbering;
 pub mod private_socket;
+pub mod publication;
 pub mod state_files;
+pub mod transmit;
+pub mod worker;

@@ -23,6 +23,18 @@ impl Counter {
         );
     }
 
+    /// Takes away, for a counter that is a gauge; only the owning worker may call it.
+    #[inline]
+    pub fn subtract(&self, amount: u64) {
+        self.add(amount.wrapping_neg());
+    }
+
+    /// Sets a gauge; only the owning worker may call it.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     /// The value.
     #[inline]
     pub fn get(&self) -> u64 {
@@ -85,6 +97,10 @@ pub struct WorkerCounters {
     pub loops: CachePadded<Counter>,
     /// Loops that found a packet.
     pub busy_loops: Counter,
+    /// Time spent in such loops.
+    pub busy_nanoseconds: Counter,
+    /// Connections created less those ended by this worker (a gauge; summed over the workers, the entries in use).
+    pub connections: Counter,
     /// Connections created.
     pub connections_created: Counter,
     /// Connections reaped after their time.
@@ -102,6 +118,8 @@ impl WorkerCounters {
             ports: (0..ports).map(|_| CachePadded::default()).collect(),
             loops: CachePadded::default(),
             busy_loops: Counter::default(),
+            busy_nanoseconds: Counter::default(),
+            connections: Counter::default(),
             connections_created: Counter::default(),
             connections_expired: Counter::default(),
             connections_evicted: Counter::default(),

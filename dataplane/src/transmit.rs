@@ -1,0 +1,145 @@
+//! Frames on their way out of a port: gathered over a loop, sent together, each counted once it is known what became
+//! of it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrayvec::ArrayVec;
+use dpdk_bindings::{Mbuf, TxQueue};
+use pollux_engine::counters::WorkerCounters;
+use pollux_engine::{BURST, Fate};
+
+/// Room for a burst of every kind between two flushes.
+const CAPACITY: usize = 2 * BURST;
+/// A device that takes nothing is tried again this often at once: virtual ones free room within microseconds.
+const ATTEMPTS: usize = 4;
+
+/// Whose frame it is, and what is counted when it leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Received on this port; counted as the first fate when sent, as the second when refused.
+    Received {
+        /// The port it came in by.
+        ingress: u16,
+        /// When the device takes it.
+        sent: Fate,
+        /// When the device refuses it.
+        refused: Fate,
+    },
+    /// The kernel's, on its way out of this port.
+    Kernel {
+        /// The port.
+        port: u16,
+    },
+    /// An ICMP error, counted when it was made.
+    Answer,
+}
+
+/// A transmit queue: a worker's own, or shared where the device has fewer queues than there are workers.
+#[derive(Debug)]
+pub enum Transmitter {
+    /// Nobody else's.
+    Own(TxQueue),
+    /// Taken for the time of one burst.
+    Shared(Arc<Mutex<TxQueue>>),
+}
+
+impl Transmitter {
+    fn send(&mut self, frames: &mut ArrayVec<Mbuf, CAPACITY>) -> usize {
+        match self {
+            Self::Own(queue) => queue.send(frames),
+            // A holder that panicked has left the queue as it was: sending is one call.
+            Self::Shared(queue) => queue
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .send(frames),
+        }
+    }
+}
+
+/// Frames for one transmit queue.
+#[derive(Debug)]
+pub struct TransmitBuffer {
+    transmitter: Transmitter,
+    frames: ArrayVec<Mbuf, CAPACITY>,
+    origins: ArrayVec<Origin, CAPACITY>,
+}
+
+impl TransmitBuffer {
+    /// An empty one.
+    pub fn new(transmitter: Transmitter) -> Self {
+        Self {
+            transmitter,
+            frames: ArrayVec::new(),
+            origins: ArrayVec::new(),
+        }
+    }
+
+    /// Adds a frame, flushing first when there is no room.
+    #[inline]
+    pub fn push(&mut self, frame: Mbuf, origin: Origin, counters: &WorkerCounters) {
+        if self.frames.is_full() {
+            self.flush(counters);
+        }
+        // Both have room: a flush leaves nothing behind.
+        self.frames.push(frame);
+        self.origins.push(origin);
+    }
+
+    /// Sends what is there; what the device refuses is freed. Everything is counted.
+    #[inline]
+    pub fn flush(&mut self, counters: &WorkerCounters) {
+        if self.frames.is_empty() {
+            return;
+        }
+        let mut sent = 0;
+        for _ in 0..ATTEMPTS {
+            sent += self.transmitter.send(&mut self.frames);
+            if self.frames.is_empty() {
+                break;
+            }
+        }
+        Mbuf::free_all(&mut self.frames);
+        self.count(sent, counters);
+        self.origins.clear();
+    }
+
+    /// Counts runs of equal origins at once: most bursts are one run.
+    fn count(&self, sent: usize, counters: &WorkerCounters) {
+        let (gone, refused) = self
+            .origins
+            .split_at_checked(sent)
+            .unwrap_or((&self.origins, &[]));
+        for (origins, taken) in [(gone, true), (refused, false)] {
+            for run in origins.chunk_by(|a, b| a == b) {
+                if let Some(origin) = run.first() {
+                    count_run(*origin, run.len() as u64, taken, counters);
+                }
+            }
+        }
+    }
+}
+
+fn count_run(origin: Origin, frames: u64, taken: bool, counters: &WorkerCounters) {
+    match origin {
+        Origin::Received {
+            ingress,
+            sent,
+            refused,
+        } => {
+            if let Some(port) = counters.port(ingress.into()) {
+                port.count_many(if taken { sent } else { refused }, frames);
+            }
+        }
+        Origin::Kernel { port } => {
+            if let Some(port) = counters.port(port.into()) {
+                let counter = if taken {
+                    &port.kernel_transmitted
+                } else {
+                    &port.kernel_transmit_refused
+                };
+                counter.add(frames);
+            }
+        }
+        Origin::Answer => {}
+    }
+}

@@ -1,0 +1,365 @@
+//! A worker: one core's poll loop over its queues of every port.
+//!
+//! ```text
+//! loop:  newer snapshot? ─► for each port: receive ─► engine ─► transmit buffers, TAP, hold queue
+//!        ─► for each TAP: receive ─► transmit buffer of its port ─► flush ─► sweep ─► loop boundary ─► idle?
+//! ```
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+use dpdk_bindings::{Mbuf, RxQueue};
+use pollux_engine::connection::ConnectionTable;
+use pollux_engine::counters::WorkerCounters;
+use pollux_engine::forwarding_table::Interface;
+use pollux_engine::{BURST, Context, Fate, Snapshot, Tick, Verdict, Worker as Engine};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::frame::MbufFrame;
+use crate::hold::HoldQueue;
+use crate::idle::Idle;
+use crate::kernel::{Egress, MirrorHandle, NeighbourKey, TapIndex};
+use crate::publication::Publication;
+use crate::transmit::{Origin, TransmitBuffer};
+
+/// A worker's queues of one port and of its TAP. Where a device has fewer receive queues than there are workers, some
+/// workers have none of it.
+#[derive(Debug)]
+pub struct PortQueues {
+    /// Frames from the wire.
+    pub wire_rx: Option<RxQueue>,
+    /// Frames to the wire.
+    pub wire_tx: TransmitBuffer,
+    /// Frames from the kernel.
+    pub tap_rx: Option<RxQueue>,
+    /// Frames to the kernel.
+    pub tap_tx: TransmitBuffer,
+}
+
+/// What workers share with the control side.
+#[derive(Debug)]
+pub struct Shared {
+    /// The connections.
+    pub table: ConnectionTable,
+    /// The running snapshot.
+    pub publication: Publication,
+    /// Set once, at the end.
+    pub stop: AtomicBool,
+}
+
+/// Each entry of the table is looked at about this often.
+const SWEEP_PERIOD_NS: u64 = 1_000_000_000;
+/// Entries looked at in one loop, at most, between bursts and when there is nothing else to do.
+const SWEEP_BUSY_MAX: u64 = 64;
+const SWEEP_IDLE_MAX: u64 = 2048;
+
+/// One core's worker.
+#[derive(Debug)]
+pub struct Worker {
+    number: usize,
+    shared: Arc<Shared>,
+    engine: Engine,
+    ports: Vec<PortQueues>,
+    hold: HoldQueue,
+    idle: Idle,
+    ask_for: MirrorHandle,
+    /// Entries owed to the sweep, times [`SWEEP_PERIOD_NS`].
+    sweep_debt: u64,
+}
+
+/// The monotonic clock that also runs in suspend, in nanoseconds: entries of the table outlive the process.
+pub fn now_nanoseconds() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(u64::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// A reading of [`now_nanoseconds`] as the engine's tick.
+pub fn tick_of(nanoseconds: u64) -> Tick {
+    Tick::from_duration(Duration::from_nanos(nanoseconds))
+}
+
+impl Worker {
+    /// A worker that has not begun.
+    pub fn new(
+        shared: Arc<Shared>,
+        engine: Engine,
+        ports: Vec<PortQueues>,
+        idle: Idle,
+        ask_for: MirrorHandle,
+    ) -> Self {
+        let number = engine.shard().worker();
+        Self {
+            number,
+            shared,
+            engine,
+            ports,
+            hold: HoldQueue::new(),
+            idle,
+            ask_for,
+            sweep_debt: 0,
+        }
+    }
+
+    /// Runs until told to stop.
+    pub fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut snapshot = shared.publication.current();
+        shared.table.quiescence().online(self.number);
+        shared
+            .publication
+            .acknowledge(self.number, snapshot.generation());
+        let mut loop_start = now_nanoseconds();
+        let mut found = false;
+        while !shared.stop.load(Ordering::Relaxed) {
+            if shared.publication.generation() != snapshot.generation() {
+                // The publisher still holds the old one: this frees nothing.
+                snapshot = shared.publication.current();
+                shared
+                    .publication
+                    .acknowledge(self.number, snapshot.generation());
+                self.release_held(&snapshot);
+            }
+            let now = now_nanoseconds();
+            let elapsed = now.saturating_sub(loop_start);
+            loop_start = now;
+            if found {
+                self.engine.counters().busy_loops.add(1);
+                self.engine.counters().busy_nanoseconds.add(elapsed);
+            }
+            let context = Context {
+                table: &shared.table,
+                snapshot: &snapshot,
+                now: tick_of(now),
+            };
+            found = self.turn(&context, elapsed);
+            if let Some(sleep) = self.idle.after_loop(found) {
+                shared.table.quiescence().offline(self.number);
+                std::thread::sleep(sleep);
+                shared.table.quiescence().online(self.number);
+            }
+        }
+        shared.table.quiescence().offline(self.number);
+        shared.publication.acknowledge(self.number, u64::MAX);
+    }
+
+    /// One loop. Whether it found a packet.
+    fn turn(&mut self, context: &Context<'_>, elapsed_ns: u64) -> bool {
+        let mut found = false;
+        for port in 0..self.ports.len() {
+            found |= self.receive_from_wire(context, port);
+            found |= self.receive_from_kernel(port);
+        }
+        for port in &mut self.ports {
+            port.wire_tx.flush(self.engine.counters());
+            port.tap_tx.flush(self.engine.counters());
+        }
+        if !self.hold.is_empty() {
+            self.expire_held(context.now);
+        }
+        self.sweep(context, elapsed_ns, found);
+        self.engine.turn(context.table);
+        let counters = self.engine.counters();
+        counters.loops.add(1);
+        counters.connections.set(self.engine.shard().in_use());
+        found
+    }
+
+    fn receive_from_wire(&mut self, context: &Context<'_>, port: usize) -> bool {
+        let mut received = ArrayVec::<Mbuf, BURST>::new();
+        let Some(queue) = self
+            .ports
+            .get_mut(port)
+            .and_then(|port| port.wire_rx.as_mut())
+        else {
+            return false;
+        };
+        if queue.receive(&mut received) == 0 {
+            return false;
+        }
+        let ingress = u16::try_from(port).unwrap_or(u16::MAX);
+        let mut frames = ArrayVec::<MbufFrame, BURST>::new();
+        for mbuf in received {
+            match MbufFrame::new(mbuf) {
+                Ok(frame) => frames.push(frame),
+                Err(_scattered) => {
+                    if let Some(port) = self.engine.counters().port(port) {
+                        port.received.add(1);
+                        port.count(Fate::MultiSegment);
+                    }
+                }
+            }
+        }
+        let mut verdicts = ArrayVec::<Verdict, BURST>::new();
+        self.engine
+            .process(context, ingress, &mut frames, &mut verdicts);
+        for (frame, verdict) in frames.into_iter().zip(verdicts) {
+            self.carry_out(context, ingress, frame.into_mbuf(), verdict);
+        }
+        true
+    }
+
+    #[inline]
+    fn carry_out(&mut self, context: &Context<'_>, ingress: u16, frame: Mbuf, verdict: Verdict) {
+        let counters = self.engine.counters();
+        match verdict {
+            Verdict::Drop => drop(frame),
+            Verdict::Forward { port } => {
+                let origin = Origin::Received {
+                    ingress,
+                    sent: Fate::Forwarded,
+                    refused: Fate::TransmitQueueFull,
+                };
+                match self.ports.get_mut(usize::from(port)) {
+                    Some(egress) => egress.wire_tx.push(frame, origin, counters),
+                    None => count(counters, ingress, Fate::NoRoute),
+                }
+            }
+            Verdict::Answer { port } => {
+                if let Some(egress) = self.ports.get_mut(usize::from(port)) {
+                    egress.wire_tx.push(frame, Origin::Answer, counters);
+                }
+            }
+            Verdict::Punt(fate) => {
+                let origin = Origin::Received {
+                    ingress,
+                    sent: fate,
+                    refused: Fate::PuntQueueFull,
+                };
+                if let Some(port) = self.ports.get_mut(usize::from(ingress)) {
+                    port.tap_tx.push(frame, origin, counters);
+                }
+            }
+            Verdict::Hold { interface, address } => {
+                self.hold(context, ingress, frame, interface, address)
+            }
+        }
+    }
+
+    /// Keeps a frame whose neighbour's MAC is not known, and has the kernel ask for it.
+    #[cold]
+    fn hold(
+        &mut self,
+        context: &Context<'_>,
+        ingress: u16,
+        frame: Mbuf,
+        interface: Interface,
+        address: IpAddr,
+    ) {
+        let counters = self.engine.counters();
+        match self
+            .hold
+            .keep(frame, ingress, interface, address, context.now)
+        {
+            Ok(first) => {
+                if let Some(port) = counters.port(ingress.into()) {
+                    port.held.add(1);
+                }
+                if first {
+                    self.ask_for.want(neighbour_key(interface, address));
+                }
+            }
+            Err(_no_room) => count(counters, ingress, Fate::HoldQueueFull),
+        }
+    }
+
+    /// The kernel has learnt something: frames that waited for it leave.
+    fn release_held(&mut self, snapshot: &Snapshot) {
+        let Self {
+            hold,
+            ports,
+            engine,
+            ..
+        } = self;
+        let counters = engine.counters();
+        hold.release(snapshot.forwarding(), |held| {
+            uncount_held(counters, held.ingress);
+            let origin = Origin::Received {
+                ingress: held.ingress,
+                sent: Fate::Forwarded,
+                refused: Fate::TransmitQueueFull,
+            };
+            match ports.get_mut(usize::from(held.interface.port)) {
+                Some(egress) => egress.wire_tx.push(held.frame, origin, counters),
+                None => count(counters, held.ingress, Fate::NoRoute),
+            }
+        });
+    }
+
+    #[cold]
+    fn expire_held(&mut self, now: Tick) {
+        let counters = self.engine.counters();
+        self.hold.expire(now, |held| {
+            uncount_held(counters, held.ingress);
+            count(counters, held.ingress, Fate::NeighbourUnresolved);
+        });
+    }
+
+    /// What the kernel sends leaves by the port its TAP belongs to.
+    fn receive_from_kernel(&mut self, port: usize) -> bool {
+        let mut received = ArrayVec::<Mbuf, BURST>::new();
+        let Some(queues) = self.ports.get_mut(port) else {
+            return false;
+        };
+        if queues
+            .tap_rx
+            .as_mut()
+            .is_none_or(|queue| queue.receive(&mut received) == 0)
+        {
+            return false;
+        }
+        let origin = Origin::Kernel {
+            port: u16::try_from(port).unwrap_or(u16::MAX),
+        };
+        for frame in received {
+            queues.wire_tx.push(frame, origin, self.engine.counters());
+        }
+        true
+    }
+
+    /// Looks at as many entries as keep the period, a bounded number each loop.
+    fn sweep(&mut self, context: &Context<'_>, elapsed_ns: u64, busy: bool) {
+        let entries = u64::from(self.engine.shard().entries());
+        self.sweep_debt = self
+            .sweep_debt
+            .saturating_add(entries.saturating_mul(elapsed_ns));
+        let most = if busy { SWEEP_BUSY_MAX } else { SWEEP_IDLE_MAX };
+        let budget = (self.sweep_debt / SWEEP_PERIOD_NS).min(most);
+        if budget > 0 {
+            // What a busy loop could not do is not owed for ever: at most one round.
+            let rest = self
+                .sweep_debt
+                .saturating_sub(budget.saturating_mul(SWEEP_PERIOD_NS));
+            self.sweep_debt = rest.min(entries.saturating_mul(SWEEP_PERIOD_NS));
+            self.engine
+                .sweep(context, u32::try_from(budget).unwrap_or(u32::MAX));
+        }
+    }
+}
+
+fn count(counters: &WorkerCounters, ingress: u16, fate: Fate) {
+    if let Some(port) = counters.port(ingress.into()) {
+        port.count(fate);
+    }
+}
+
+fn uncount_held(counters: &WorkerCounters, ingress: u16) {
+    if let Some(port) = counters.port(ingress.into()) {
+        port.held.subtract(1);
+    }
+}
+
+fn neighbour_key(interface: Interface, address: IpAddr) -> NeighbourKey {
+    (
+        Egress {
+            tap: TapIndex::new(interface.port),
+            vlan: interface.vlan,
+        },
+        address,
+    )
+}
