@@ -16,6 +16,7 @@ pub mod idle;
 pub mod kernel;
 pub mod lock_file;
 pub mod numbering;
+pub mod port;
 pub mod private_socket;
 pub mod publication;
 pub mod state_files;

@@ -1,0 +1,302 @@
+//! Ports: each a DPDK device on the wire and a TAP to the kernel, their queues dealt out to the workers.
+
+use std::sync::{Arc, Mutex};
+
+use dpdk_bindings::{
+    AttachError, Distribution, Eal, Mempool, MempoolError, MempoolSettings, Port, PortError,
+    PortSettings as DevicePortSettings, Queues, RxQueue, TxQueue,
+};
+use pollux_api::settings::PortSettings;
+use thiserror::Error;
+
+use crate::kernel::tap::TapError;
+use crate::kernel::{MacAddress, TapName, TapNameError, tap};
+use crate::transmit::{TransmitBuffer, Transmitter};
+use crate::worker::PortQueues;
+
+/// Frames a queue of a NIC holds.
+const WIRE_DESCRIPTORS: u16 = 1024;
+/// Frames a queue of a TAP holds.
+const TAP_DESCRIPTORS: u16 = 512;
+/// Frames a worker may have in hand: bursts, transmit buffers, the hold queue, the pool's cache.
+const FRAMES_PER_WORKER: u32 = 2048;
+/// The frame around an IP packet: Ethernet header, two VLAN tags.
+const LINK_BYTES: u16 = 14 + 8;
+/// The smallest buffer many NICs take.
+const BUFFER_BYTES_MIN: u16 = 2048;
+
+/// Why a port cannot be used.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// There is nothing to do.
+    #[error(
+        "no ports: no NIC is bound to a DPDK driver and the settings name none; bind one (`dpdk-devbind.py \
+         --bind=vfio-pci 0000:03:00.0`) or give `--port NAME=DEVICE`"
+    )]
+    NoPorts,
+    /// The device cannot be had.
+    #[error("port {name}: {source}")]
+    Attach {
+        /// Which port.
+        name: String,
+        /// Why.
+        source: AttachError,
+    },
+    /// The device does not do what is asked of it.
+    #[error("port {name}: {source}")]
+    Device {
+        /// Which port.
+        name: String,
+        /// Why.
+        source: PortError,
+    },
+    /// The TAP cannot be made.
+    #[error(
+        "port {name}: its TAP cannot be made: {source}; is /dev/net/tun there, and no interface of that name?"
+    )]
+    TapDevice {
+        /// Which port.
+        name: String,
+        /// Why.
+        source: AttachError,
+    },
+    /// The name is none for an interface.
+    #[error(transparent)]
+    Name(#[from] TapNameError),
+    /// The TAP cannot be set up.
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    /// No memory for frames.
+    #[error(transparent)]
+    Mempool(#[from] MempoolError),
+}
+
+/// A port in use, for control.
+#[derive(Debug)]
+pub struct OpenPort {
+    /// Its name, also its TAP's.
+    pub name: TapName,
+    /// The device it was made from.
+    pub device: String,
+    /// The device on the wire.
+    pub wire: Port,
+    /// Its TAP.
+    pub tap: Port,
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// Largest IP packet, bytes.
+    pub mtu: u16,
+    /// Receive queues of the device.
+    pub rx_queues: u16,
+    /// Transmit queues of the device.
+    pub tx_queues: u16,
+}
+
+/// Memory for frames that so many ports and workers need, in MiB, with what DPDK itself takes.
+pub fn memory_mib(ports: usize, workers: usize, mtu_max: u16) -> u32 {
+    let frames = u64::from(frames_needed(ports, workers));
+    let bytes = frames * (u64::from(buffer_bytes(mtu_max)) + 256);
+    let own = 32 + 8 * u64::try_from(ports * workers).unwrap_or(0);
+    u32::try_from((bytes >> 20) + own).unwrap_or(u32::MAX)
+}
+
+fn frames_needed(ports: usize, workers: usize) -> u32 {
+    let queues = u32::try_from(ports * workers).unwrap_or(u32::MAX);
+    let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+    let a_queue = 2 * (u32::from(WIRE_DESCRIPTORS) + u32::from(TAP_DESCRIPTORS));
+    queues
+        .saturating_mul(a_queue)
+        .saturating_add(workers.saturating_mul(FRAMES_PER_WORKER))
+}
+
+/// Headroom and frame; the pool's default is made for the smallest buffer.
+fn buffer_bytes(mtu: u16) -> u16 {
+    let more = mtu
+        .saturating_add(LINK_BYTES)
+        .saturating_sub(BUFFER_BYTES_MIN);
+    MempoolSettings::default().data_room.saturating_add(more)
+}
+
+/// The devices that are there, by names of our own, when the settings name none.
+pub fn found_ports(eal: &Eal) -> Vec<PortSettings> {
+    let devices = eal.unattached_devices().into_iter().enumerate();
+    devices
+        .map(|(number, device)| PortSettings {
+            name: format!("pollux{number}"),
+            device,
+            mtu: None,
+        })
+        .collect()
+}
+
+/// Opens every port with its TAP; the queues come back by worker.
+///
+/// # Errors
+/// [`OpenError`] of the first port that cannot be had; those before it are closed again.
+pub async fn open_all(
+    eal: &Eal,
+    settings: &[PortSettings],
+    workers: usize,
+) -> Result<(Vec<OpenPort>, Vec<Vec<PortQueues>>), OpenError> {
+    if settings.is_empty() {
+        return Err(OpenError::NoPorts);
+    }
+    let mut attached = Vec::new();
+    for port in settings {
+        let wire = eal
+            .attach(&port.device)
+            .map_err(|source| OpenError::Attach {
+                name: port.name.clone(),
+                source,
+            })?;
+        let mtu = match port.mtu {
+            Some(mtu) => mtu,
+            None => wire.mtu().map_err(|source| OpenError::Device {
+                name: port.name.clone(),
+                source,
+            })?,
+        };
+        attached.push((port, wire, mtu));
+    }
+    let mtu_max = attached.iter().map(|(_, _, mtu)| *mtu).max().unwrap_or(0);
+    let pool = Mempool::create(
+        eal,
+        &MempoolSettings {
+            mbufs: frames_needed(settings.len(), workers),
+            data_room: buffer_bytes(mtu_max),
+            ..MempoolSettings::default()
+        },
+    )?;
+    let mut ports = Vec::new();
+    let mut by_worker: Vec<Vec<PortQueues>> = (0..workers).map(|_| Vec::new()).collect();
+    for (number, (port, wire, mtu)) in attached.into_iter().enumerate() {
+        let (open, queues) = open(eal, number, port, wire, mtu, workers, &pool).await?;
+        ports.push(open);
+        by_worker
+            .iter_mut()
+            .zip(queues)
+            .for_each(|(worker, queues)| worker.push(queues));
+    }
+    Ok((ports, by_worker))
+}
+
+async fn open(
+    eal: &Eal,
+    number: usize,
+    settings: &PortSettings,
+    wire: Port,
+    mtu: u16,
+    workers: usize,
+    pool: &Mempool,
+) -> Result<(OpenPort, Vec<PortQueues>), OpenError> {
+    let name: TapName = settings.name.parse()?;
+    let of_device = |source| OpenError::Device {
+        name: settings.name.clone(),
+        source,
+    };
+    let queues = u16::try_from(workers).unwrap_or(u16::MAX);
+    let wanted = DevicePortSettings {
+        rx_queues: queues,
+        tx_queues: queues,
+        rx_descriptors: WIRE_DESCRIPTORS,
+        tx_descriptors: WIRE_DESCRIPTORS,
+        mtu: settings.mtu,
+    };
+    let wire_queues = wire.start(&wanted, pool).map_err(of_device)?;
+    report_queues(&settings.name, &wire_queues, workers);
+    // Frames to multicast groups the kernel has joined: VRRP, ND. The engine punts them, the kernel chooses.
+    if let Err(error) = wire.set_all_multicast(true) {
+        log::warn!("port {name}: receives no multicast but what the device lets pass: {error}");
+    }
+    let mac = wire.mac().map_err(of_device)?;
+    let tap_device = format!("net_tap{number},iface={name}");
+    let tap_port = eal
+        .attach(&tap_device)
+        .map_err(|source| OpenError::TapDevice {
+            name: settings.name.clone(),
+            source,
+        })?;
+    let wanted = DevicePortSettings {
+        rx_descriptors: TAP_DESCRIPTORS,
+        tx_descriptors: TAP_DESCRIPTORS,
+        mtu: Some(mtu),
+        ..wanted
+    };
+    let tap_queues = tap_port.start(&wanted, pool).map_err(of_device)?;
+    tap::set_up(&name, MacAddress(mac), mtu).await?;
+    let open = OpenPort {
+        name,
+        device: settings.device.clone(),
+        wire,
+        tap: tap_port,
+        mac,
+        mtu,
+        rx_queues: u16::try_from(wire_queues.rx.len()).unwrap_or(u16::MAX),
+        tx_queues: u16::try_from(wire_queues.tx.len()).unwrap_or(u16::MAX),
+    };
+    Ok((open, deal_out(wire_queues, tap_queues, workers)))
+}
+
+/// Says at the start when workers will not share the load as the administrator may think they do.
+fn report_queues(name: &str, queues: &Queues, workers: usize) {
+    if queues.rx.len() < workers {
+        log::warn!(
+            "port {name}: the device has {} receive queues for {workers} workers; the others receive nothing from it",
+            queues.rx.len()
+        );
+    }
+    if queues.tx.len() < workers {
+        log::warn!(
+            "port {name}: {workers} workers share {} transmit queues of the device",
+            queues.tx.len()
+        );
+    }
+    if queues.rx.len() > 1 && queues.distribution == Distribution::Driver {
+        log::info!(
+            "port {name}: the driver spreads frames over its {} queues its own way",
+            queues.rx.len()
+        );
+    }
+}
+
+fn deal_out(wire: Queues, tap: Queues, workers: usize) -> Vec<PortQueues> {
+    let wire_rx = deal_receivers(wire.rx, workers);
+    let tap_rx = deal_receivers(tap.rx, workers);
+    let wire_tx = deal_transmitters(wire.tx, workers);
+    let tap_tx = deal_transmitters(tap.tx, workers);
+    let receivers = wire_rx.into_iter().zip(tap_rx);
+    let transmitters = wire_tx.into_iter().zip(tap_tx);
+    receivers
+        .zip(transmitters)
+        .map(|((wire_rx, tap_rx), (wire_tx, tap_tx))| PortQueues {
+            wire_rx,
+            wire_tx,
+            tap_rx,
+            tap_tx,
+        })
+        .collect()
+}
+
+fn deal_receivers(queues: Vec<RxQueue>, workers: usize) -> Vec<Option<RxQueue>> {
+    let mut queues = queues.into_iter();
+    (0..workers).map(|_| queues.next()).collect()
+}
+
+/// A queue for every worker; where there are too few, all of them are shared, worker by worker in turn.
+fn deal_transmitters(queues: Vec<TxQueue>, workers: usize) -> Vec<TransmitBuffer> {
+    if queues.len() >= workers {
+        return queues
+            .into_iter()
+            .take(workers)
+            .map(|queue| TransmitBuffer::new(Transmitter::Own(queue)))
+            .collect();
+    }
+    let shared: Vec<Arc<Mutex<TxQueue>>> = queues
+        .into_iter()
+        .map(|queue| Arc::new(Mutex::new(queue)))
+        .collect();
+    let in_turn = shared.iter().cycle().take(workers);
+    in_turn
+        .map(|queue| TransmitBuffer::new(Transmitter::Shared(Arc::clone(queue))))
+        .collect()
+}
