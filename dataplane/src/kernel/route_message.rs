@@ -74,7 +74,7 @@ impl BestRoutes {
     }
 }
 
-/// Whether a route event can change what [`best_routes`] says.
+/// Whether a route event can change what [`BestRoutes`] says.
 pub(super) fn is_relevant(message: &RouteMessage) -> bool {
     let is_cached = message.header.flags.contains(RouteFlags::Cloned);
     table(message).is_some() && !is_cached
