@@ -10,6 +10,7 @@
 //!
 //! What happens to a packet is decided in `pollux-engine`; this crate gives it ports, memory, time and tables.
 
+pub mod arguments;
 pub mod frame;
 pub mod hold;
 pub mod idle;
@@ -19,6 +20,7 @@ pub mod numbering;
 pub mod port;
 pub mod private_socket;
 pub mod publication;
+pub mod settings;
 pub mod state_files;
 pub mod transmit;
 pub mod worker;

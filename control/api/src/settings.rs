@@ -3,7 +3,18 @@
 //! The data plane reads this form and no TOML; `pollux settings FILE` prints it. Every field has a default that is
 //! right for a first run.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
+
+/// Entries a connection table may have.
+pub const CONNECTIONS: RangeInclusive<u32> = 1024..=1 << 30;
+
+/// Memory for packet buffers a data plane may be given, in MiB.
+pub const MEMORY_MIB: RangeInclusive<u32> = 16..=1 << 20;
+
+/// MTUs a port may be given, in bytes: from what every IPv4 host takes to a jumbo frame.
+pub const MTU: RangeInclusive<u16> = 576..=9600;
 
 /// Settings of one `pollux-dataplane` process; they change only with its restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -34,7 +34,7 @@
 //! The order of services and servers is the order in which they are added.
 
 use pollux_api::identity::Endpoint;
-use pollux_api::settings::{HugePages, PollMode};
+use pollux_api::settings::{CONNECTIONS, HugePages, MEMORY_MIB, MTU, PollMode};
 use pollux_api::{ForwardingMethod, Protocol, SchedulerName, Weight};
 use toml::de::DeTable;
 
@@ -155,13 +155,13 @@ impl DataplaneTable {
 fn read_dataplane(table: TableReader<'_>) -> DataplaneTable {
     let read = DataplaneTable {
         cores: table.numbers("cores", 0..=1023),
-        connections: table.number("connections", 1024..=1 << 30),
+        connections: table.number("connections", CONNECTIONS),
         poll: table.word(
             "poll",
             &[("adaptive", PollMode::Adaptive), ("busy", PollMode::Busy)],
         ),
         huge_pages: read_huge_pages(&table),
-        memory_mib: table.number("memory_mib", 16..=1 << 20),
+        memory_mib: table.number("memory_mib", MEMORY_MIB),
         file_prefix: table.text("file_prefix", "pollux"),
         ports: table.tables("port").into_iter().map(read_port).collect(),
     };
@@ -191,7 +191,7 @@ fn read_port(table: TableReader<'_>) -> PortTable {
     let read = PortTable {
         name: table.require(table.text("name", name), "name", name),
         device: table.require(table.text("device", device), "device", device),
-        mtu: table.number("mtu", 576..=9600),
+        mtu: table.number("mtu", MTU),
     };
     table.finish();
     read
