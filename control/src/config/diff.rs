@@ -68,3 +68,6 @@ fn service_changes(old: &ServiceEntry, new: &ServiceEntry) -> Vec<Change> {
     });
     edited.into_iter().chain(gone).chain(rest).collect()
 }
+
+#[cfg(test)]
+mod tests;

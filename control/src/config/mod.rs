@@ -8,6 +8,8 @@
 //!
 //! Only [`validate`] makes a [`ValidConfig`], and everything later takes nothing else.
 
+#[cfg(test)]
+mod any_configuration;
 pub mod diff;
 pub mod file_schema;
 pub mod problem;
@@ -35,7 +37,7 @@ pub enum LoadError {
     #[error("cannot read the configuration file {0}: {1}")]
     Read(PathBuf, io::Error),
     /// It is wrong.
-    #[error(transparent)]
+    #[error("the configuration file is not valid; to mend:\n{0}")]
     Invalid(#[from] Problems),
 }
 

@@ -70,7 +70,13 @@ impl<'a> TableReader<'a> {
     }
 
     fn wrong_type(&self, found: &Located<&DeValue<'_>>, wanted: &str) {
-        let message = format!("a {} stands here: write {wanted}", found.value.type_str());
+        let name = found.value.type_str();
+        let article = if name.starts_with(['a', 'i']) {
+            "an"
+        } else {
+            "a"
+        };
+        let message = format!("{article} {name} stands here: write {wanted}");
         self.problems.add(&found.place, message);
     }
 
@@ -112,9 +118,9 @@ impl<'a> TableReader<'a> {
                 .iter()
                 .map(|(word, _)| format!("\"{word}\""))
                 .collect();
-            let list = list.join(" or ");
-            self.problems
-                .add(&place, format!("unknown {key} \"{value}\": write {list}"));
+            let list = list.join(", ");
+            let message = format!("unknown {key} \"{value}\": known are {list}");
+            self.problems.add(&place, message);
         }
         known.map(|(_, value)| Located {
             value: *value,

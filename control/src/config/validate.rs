@@ -273,3 +273,6 @@ fn check_port_name(name: &Located<String>, problems: &ProblemList) {
         problems.add(&name.place, message);
     }
 }
+
+#[cfg(test)]
+mod tests;

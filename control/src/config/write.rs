@@ -5,9 +5,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use pollux_api::{Configuration, Destination, ForwardingMethod, ServiceEntry, Weight};
+use pollux_api::{
+    Configuration, Destination, ForwardingMethod, Protocol, ServiceEntry, ServiceId, Weight,
+};
 use thiserror::Error;
-use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
+use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, Value, value};
+
+use crate::server_address::ServerAddress;
 
 /// Why a configuration could not be written. The file is as it was.
 #[derive(Debug, Error)]
@@ -39,15 +43,23 @@ pub fn save(path: &Path, configuration: &Configuration) -> Result<(), SaveError>
     replace(&path, text.as_bytes()).map_err(|error| SaveError::Write(path, error))
 }
 
-/// The text of a file with its services replaced.
+/// The text of a file with its services replaced. A service or server that is in the file already keeps its comments
+/// and how it is written; only the values that differ change.
 ///
 /// # Errors
 /// The old text is no TOML.
 pub fn merge(old: &str, configuration: &Configuration) -> Result<String, toml_edit::TomlError> {
     let mut document: DocumentMut = old.parse()?;
-    document.remove("service");
-    if !configuration.services.is_empty() {
-        let services: ArrayOfTables = configuration.services.iter().map(service_table).collect();
+    let mut old = tables(document.remove("service"));
+    let services: ArrayOfTables = configuration
+        .services
+        .iter()
+        .map(|entry| {
+            let known = take(&mut old, |table| describes_service(table, entry));
+            service_table(known.unwrap_or_default(), entry)
+        })
+        .collect();
+    if !services.is_empty() {
         document.insert("service", Item::ArrayOfTables(services));
     }
     Ok(document.to_string())
@@ -59,38 +71,124 @@ pub fn to_text(configuration: &Configuration) -> String {
     merge("", configuration).unwrap_or_default()
 }
 
-fn service_table(entry: &ServiceEntry) -> Table {
-    let mut table = Table::new();
+/// The tables of `[[key]]`, in whichever way they are written.
+fn tables(item: Option<Item>) -> Vec<Table> {
+    match item.map(Item::into_array_of_tables) {
+        Some(Ok(array)) => array.into_iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn take(tables: &mut Vec<Table>, is_wanted: impl Fn(&Table) -> bool) -> Option<Table> {
+    let index = tables.iter().position(is_wanted)?;
+    Some(tables.remove(index))
+}
+
+fn text<'a>(table: &'a Table, key: &str) -> Option<&'a str> {
+    table.get(key)?.as_str()
+}
+
+fn describes_service(table: &Table, entry: &ServiceEntry) -> bool {
     let id = entry.service.id;
-    table.insert("protocol", value(id.protocol.to_string().to_lowercase()));
-    table.insert("address", value(id.endpoint.to_string()));
-    table.insert("scheduler", value(entry.service.scheduler.as_str()));
-    if !entry.destinations.is_empty() {
-        // The list is last added first; the file is in the order of adding.
-        let servers: ArrayOfTables = entry.destinations.iter().rev().map(server_table).collect();
+    let address = text(table, "address").and_then(|address| address.parse().ok());
+    text(table, "protocol") == Some(protocol_word(id.protocol)) && address == Some(id.endpoint)
+}
+
+fn describes_server(table: &Table, service: ServiceId, destination: &Destination) -> bool {
+    let address: Option<ServerAddress> =
+        text(table, "address").and_then(|address| address.parse().ok());
+    address.and_then(|address| address.endpoint_for(service).ok()) == Some(destination.id)
+}
+
+fn protocol_word(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    }
+}
+
+/// The table of a service, made from the one the file had.
+fn service_table(mut table: Table, entry: &ServiceEntry) -> Table {
+    let id = entry.service.id;
+    let mut old_servers = tables(table.remove("server"));
+    // Where a table stood matters no more: it goes where the configuration has it.
+    table.set_position(None);
+    if table.is_empty() {
+        table.insert("protocol", value(protocol_word(id.protocol)));
+        table.insert("address", value(id.endpoint.to_string()));
+    }
+    // The scheduler is always written: it is what people look for.
+    set(
+        &mut table,
+        "scheduler",
+        entry.service.scheduler.as_str(),
+        None,
+    );
+    // The list is last added first; the file is in the order of adding.
+    let servers: ArrayOfTables = entry
+        .destinations
+        .iter()
+        .rev()
+        .map(|destination| {
+            let known = take(&mut old_servers, |table| {
+                describes_server(table, id, destination)
+            });
+            server_table(known.unwrap_or_default(), destination)
+        })
+        .collect();
+    if !servers.is_empty() {
         table.insert("server", Item::ArrayOfTables(servers));
     }
     table
 }
 
-fn server_table(destination: &Destination) -> Table {
-    let mut table = Table::new();
-    table.insert("address", value(destination.id.to_string()));
-    if destination.method != ForwardingMethod::default() {
-        table.insert("method", value(destination.method.to_string()));
+/// The table of a server, made from the one the file had.
+fn server_table(mut table: Table, destination: &Destination) -> Table {
+    table.set_position(None);
+    if table.is_empty() {
+        table.insert("address", value(destination.id.to_string()));
     }
-    if destination.weight != Weight::default() {
-        table.insert("weight", value(i64::from(destination.weight.get())));
-    }
+    let number = |number: u32| i64::from(number);
+    let method = destination.method.to_string();
+    let default_method = ForwardingMethod::default().to_string();
+    set(
+        &mut table,
+        "method",
+        method.as_str(),
+        Some(default_method.as_str()),
+    );
+    set(
+        &mut table,
+        "weight",
+        number(destination.weight.get()),
+        Some(number(Weight::default().get())),
+    );
     for (key, threshold) in [
         ("upper_threshold", destination.upper_threshold),
         ("lower_threshold", destination.lower_threshold),
     ] {
-        if threshold != 0 {
-            table.insert(key, value(i64::from(threshold)));
-        }
+        set(&mut table, key, number(threshold), Some(0));
     }
     table
+}
+
+/// Sets a key to a value. A default is only written over another value, and the comment behind it stays.
+fn set<V>(table: &mut Table, key: &str, new: V, default: Option<V>)
+where
+    V: Into<Value> + PartialEq,
+{
+    let is_default = default.is_some_and(|default| default == new);
+    match table.get_mut(key).and_then(Item::as_value_mut) {
+        Some(old) => {
+            let decor = old.decor().clone();
+            *old = new.into();
+            *old.decor_mut() = decor;
+        }
+        None if is_default => {}
+        None => {
+            table.insert(key, value(new));
+        }
+    }
 }
 
 /// Readers see the old file or the new one, never a part; after a power cut as well.
@@ -122,3 +220,6 @@ fn write_beside(path: &Path, new: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()
 }
+
+#[cfg(test)]
+mod tests;

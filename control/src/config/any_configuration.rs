@@ -1,0 +1,75 @@
+//! Any valid configuration, for property tests.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use pollux_api::configuration::{Change, Configuration, Destination, VirtualService};
+use pollux_api::identity::Endpoint;
+use pollux_api::{ForwardingMethod, Protocol, SchedulerName, ServiceId, Weight};
+use proptest::prelude::*;
+
+/// Addresses and ports from small sets, so that two configurations often have something in common.
+fn address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        (1..5_u8).prop_map(|host| IpAddr::V4(Ipv4Addr::new(203, 0, 113, host))),
+        (1..5_u16).prop_map(|host| IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host))),
+    ]
+}
+
+fn service() -> impl Strategy<Value = VirtualService> {
+    let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)];
+    let scheduler = proptest::sample::select(&SchedulerName::ALL);
+    (protocol, address(), 80..83_u16, scheduler).prop_map(|(protocol, address, port, scheduler)| {
+        let endpoint = Endpoint::new(address, port).unwrap();
+        VirtualService {
+            id: ServiceId { protocol, endpoint },
+            scheduler,
+        }
+    })
+}
+
+fn destination() -> impl Strategy<Value = Destination> {
+    let method = prop_oneof![
+        Just(ForwardingMethod::Nat),
+        Just(ForwardingMethod::Tunnel),
+        Just(ForwardingMethod::Direct),
+    ];
+    let thresholds = prop_oneof![
+        Just((0, 0)),
+        (1..=u32::MAX).prop_flat_map(|upper| (Just(upper), 0..=upper)),
+    ];
+    let weight = prop_oneof![0..4_u32, Just(Weight::MAX)];
+    (address(), 80..83_u16, method, weight, thresholds).prop_map(
+        |(address, port, method, weight, (upper_threshold, lower_threshold))| Destination {
+            id: Endpoint::new(address, port).unwrap(),
+            method,
+            weight: u64::from(weight).try_into().unwrap(),
+            upper_threshold,
+            lower_threshold,
+        },
+    )
+}
+
+/// A configuration made as users make them: what would not be valid was refused.
+pub fn configuration() -> impl Strategy<Value = Configuration> {
+    let service = (service(), prop::collection::vec(destination(), 0..6));
+    prop::collection::vec(service, 0..6).prop_map(|services| {
+        let mut configuration = Configuration::default();
+        for (service, destinations) in services {
+            let id = service.id;
+            if configuration
+                .apply_one(&Change::AddService { service })
+                .is_err()
+            {
+                continue;
+            }
+            for destination in destinations {
+                let change = Change::AddDestination {
+                    service: id,
+                    destination,
+                };
+                let _ = configuration.apply_one(&change);
+            }
+        }
+        configuration
+    })
+}

@@ -1,0 +1,227 @@
+use pollux_api::settings::{HugePages, PollMode};
+use pollux_api::{ForwardingMethod, Protocol};
+
+use super::*;
+
+fn valid(text: &str) -> ValidConfig {
+    parse("pollux.toml", text).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// The problems of a text, without the name of the file.
+fn problems(text: &str) -> Vec<String> {
+    let problems = parse("f", text).unwrap_err().0;
+    let lines = problems.iter().map(ToString::to_string);
+    lines
+        .map(|line| line.strip_prefix("f:").unwrap().to_owned())
+        .collect()
+}
+
+fn assert_problem(text: &str, expected: &str) {
+    assert_eq!(problems(text), [expected], "in\n{text}");
+}
+
+const SERVICE: &str = "[[service]]\nprotocol = \"tcp\"\naddress = \"198.51.100.1:80\"\n";
+
+fn server(lines: &str) -> String {
+    format!("{SERVICE}[[service.server]]\n{lines}\n")
+}
+
+#[test]
+fn nothing_is_valid() {
+    for text in ["", "# only a comment\n", "[dataplane]\n[control]\n"] {
+        assert_eq!(valid(text), ValidConfig::empty());
+    }
+}
+
+#[test]
+fn the_example_of_the_schema_is_valid_and_means_what_it_says() {
+    let example: String = include_str!("../file_schema.rs")
+        .lines()
+        .skip_while(|line| *line != "//! ```toml")
+        .skip(1)
+        .take_while(|line| *line != "//! ```")
+        .map(|line| format!("{}\n", line.trim_start_matches("//!")))
+        .collect();
+    let config = valid(&example);
+    let dataplane = config.dataplane();
+    assert_eq!(dataplane.cores, Some(vec![1, 2]));
+    assert_eq!(dataplane.poll, Some(PollMode::Adaptive));
+    assert_eq!(dataplane.huge_pages, HugePages::Auto);
+    assert_eq!(dataplane.memory_mib, Some(256));
+    assert_eq!(dataplane.ports[0].name, "wan");
+    assert_eq!(dataplane.ports[0].mtu, Some(1500));
+    assert_eq!(config.control().socket_mode, 0o660);
+    assert_eq!(config.control().socket_group.as_deref(), Some("pollux"));
+    let entry = &config.configuration().services[0];
+    assert_eq!(entry.service.id.protocol, Protocol::Tcp);
+    assert_eq!(entry.service.scheduler.as_str(), "wrr");
+    assert_eq!(entry.destinations[0].method, ForwardingMethod::Nat);
+    assert_eq!(entry.destinations[0].weight.get(), 3);
+}
+
+#[test]
+fn left_out_settings_are_those_of_ipvsadm() {
+    let config = valid(&server("address = \"203.0.113.11\""));
+    let entry = &config.configuration().services[0];
+    assert_eq!(entry.service.scheduler.as_str(), "wlc");
+    let destination = &entry.destinations[0];
+    assert_eq!(destination.id.to_string(), "203.0.113.11:80");
+    assert_eq!(destination.method, ForwardingMethod::Direct);
+    assert_eq!(destination.weight.get(), 1);
+}
+
+#[test]
+fn the_last_server_of_the_file_is_the_first_of_the_list() {
+    let text = server("address = \"203.0.113.11\"\n[[service.server]]\naddress = \"203.0.113.12\"");
+    let config = valid(&text);
+    let order = config.configuration().services[0].destinations.iter();
+    let order: Vec<String> = order.map(|known| known.id.to_string()).collect();
+    assert_eq!(order, ["203.0.113.12:80", "203.0.113.11:80"]);
+}
+
+#[test]
+fn huge_pages_may_be_a_switch() {
+    for (text, expected) in [
+        ("true", HugePages::Always),
+        ("false", HugePages::Never),
+        ("\"auto\"", HugePages::Auto),
+        ("\"never\"", HugePages::Never),
+    ] {
+        let config = valid(&format!("[dataplane]\nhuge_pages = {text}\n"));
+        assert_eq!(config.dataplane().huge_pages, expected);
+    }
+}
+
+#[test]
+fn every_problem_is_reported_at_once() {
+    let text = format!(
+        "[dataplane]\nconections = 5\npoll = \"fast\"\n\n{}",
+        server("weight = -1\nmethod = 5\ncolour = \"red\"")
+    );
+    assert_eq!(
+        problems(&text),
+        [
+            "2: dataplane.conections: unknown key: known here are connections, cores, file_prefix, huge_pages, \
+             memory_mib, poll, port",
+            "3: dataplane.poll: unknown poll \"fast\": known are \"adaptive\", \"busy\"",
+            "8: service[0].server[0]: address is missing: write address = \"203.0.113.11:80\"",
+            "9: service[0].server[0].weight: weight -1 out of range: write a number from 0 to 2147483647",
+            "10: service[0].server[0].method: an integer stands here: write a string as in method = \"nat\"",
+            "11: service[0].server[0].colour: unknown key: known here are address, lower_threshold, method, \
+             upper_threshold, weight",
+        ]
+    );
+}
+
+#[test]
+fn every_error_of_syntax_is_reported_at_once() {
+    let found = problems("[[service]]\naddress = \"198.51.100.1:80\nscheduler = wrr\n");
+    assert!(found[0].starts_with("2: this is not TOML: "), "{found:?}");
+    assert!(found[1].starts_with("3: this is not TOML: "), "{found:?}");
+}
+
+#[test]
+fn services_are_checked() {
+    assert_problem(
+        "[[service]]\nprotocol = \"sctp\"\naddress = \"198.51.100.1:80\"\n",
+        "2: service[0].protocol: unknown protocol \"sctp\": known are \"tcp\", \"udp\"",
+    );
+    assert_problem(
+        &format!("{SERVICE}scheduler = \"fair\"\n"),
+        "4: service[0].scheduler: unknown scheduler \"fair\": known are rr, wrr, wlc",
+    );
+    assert_problem(
+        "[[service]]\nprotocol = \"tcp\"\naddress = \"198.51.100.1:0\"\n",
+        "3: service[0].address: bad address \"198.51.100.1:0\": port 0 is not a port a service or server can have; \
+         write a port from 1 to 65535",
+    );
+    assert_problem(
+        &format!("{SERVICE}\n{SERVICE}"),
+        "7: service[1].address: service TCP 198.51.100.1:80 is already defined in line 3: keep one of the two",
+    );
+    assert_problem(
+        "[service]\n",
+        "1: service: a table stands here: write [[service]] with two brackets on each side",
+    );
+    assert_problem(
+        "service = [7]\n",
+        "1: service[0]: an integer stands here: write a table, [[service]]",
+    );
+}
+
+#[test]
+fn servers_are_checked() {
+    assert_problem(
+        &server("address = \"2001:db8::1\"\nmethod = \"nat\""),
+        "5: service[0].server[0].address: server [2001:db8::1]:80 is not of the address family of service \
+         TCP 198.51.100.1:80: only method tunnel (-i) can join IPv4 and IPv6, nat needs a server of the service's own family",
+    );
+    assert_problem(
+        &server("address = \"203.0.113.11\"\n[[service.server]]\naddress = \"203.0.113.11:80\""),
+        "7: service[0].server[1].address: server 203.0.113.11:80 of service TCP 198.51.100.1:80 is already defined in \
+         line 5: keep one of the two",
+    );
+    assert_problem(
+        &server("address = \"203.0.113.11\"\nlower_threshold = 5\nupper_threshold = 4"),
+        "5: service[0].server[0].address: lower_threshold 5 is above upper_threshold 4: write one at most as large",
+    );
+    assert_problem(
+        &server("address = \"203.0.113.11\"\nweight = 99999999999999999999"),
+        "6: service[0].server[0].weight: weight 99999999999999999999 out of range: write a number from 0 to 2147483647",
+    );
+    assert_problem(
+        &server("address = \"203.0.113.11:8080\""),
+        "5: service[0].server[0].address: server 203.0.113.11:8080 of service TCP 198.51.100.1:80: method direct leaves \
+         packets as they are, so the server's port must be the service's, 80; only nat (-m) translates ports",
+    );
+    assert_problem(
+        &format!("{SERVICE}[service.server]\naddress = \"203.0.113.11\"\n"),
+        "4: service[0].server: a table stands here: write [[service.server]] with two brackets on each side",
+    );
+}
+
+#[test]
+fn the_data_planes_settings_are_checked() {
+    let ports = "[[dataplane.port]]\nname = \"wan\"\ndevice = \"0000:01:00.0\"\n";
+    for (text, expected) in [
+        (
+            "[dataplane]\ncores = []\n".to_owned(),
+            "2: dataplane.cores: no cores: name at least one, or leave the key out for all but the first",
+        ),
+        (
+            "[dataplane]\ncores = [1, 2, 1]\n".to_owned(),
+            "2: dataplane.cores: core 1 is named twice: one worker a core",
+        ),
+        (
+            "[dataplane]\nfile_prefix = \"a/b\"\n".to_owned(),
+            "2: dataplane.file_prefix: bad prefix \"a/b\": write a word without a slash",
+        ),
+        (
+            format!("{ports}\n[[dataplane.port]]\nname = \"wan\"\ndevice = \"0000:02:00.0\"\n"),
+            "6: dataplane.port[1].name: name \"wan\" is already used in line 2: every port needs its own",
+        ),
+        (
+            "[[dataplane.port]]\nname = \"a-name-that-is-too-long\"\ndevice = \"x\"\n".to_owned(),
+            "2: dataplane.port[0].name: bad port name \"a-name-that-is-too-long\": it names a TAP, so write 1 to 15 \
+             letters or digits",
+        ),
+        (
+            "[control]\nsocket_mode = \"rw\"\n".to_owned(),
+            "2: control.socket_mode: bad mode \"rw\": write it in octal, as in \"0660\"",
+        ),
+        (
+            "dataplane = 7\n".to_owned(),
+            "1: dataplane: an integer stands here: write a table, [dataplane]",
+        ),
+    ] {
+        assert_problem(&text, expected);
+    }
+}
+
+#[test]
+fn broken_services_do_not_keep_a_data_plane_from_its_settings() {
+    let text = format!("[dataplane]\nconnections = 2000\n{SERVICE}scheduler = \"fair\"\n");
+    assert_eq!(parse_dataplane("f", &text).unwrap().connections, 2000);
+    assert!(parse("f", &text).is_err());
+    assert!(parse_dataplane("f", "[dataplane]\nconnections = 2\n").is_err());
+}

@@ -1,0 +1,122 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::any_configuration::configuration;
+use crate::config::validate::parse;
+
+fn read(text: &str) -> Configuration {
+    match parse("written.toml", text) {
+        Ok(config) => config.configuration().clone(),
+        Err(problems) => panic!("{problems}\nin\n{text}"),
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_back(configuration in configuration()) {
+        prop_assert_eq!(read(&to_text(&configuration)), configuration);
+    }
+
+    #[test]
+    fn what_is_written_over_another_is_read_back(old in configuration(), new in configuration()) {
+        let text = merge(&to_text(&old), &new).unwrap();
+        prop_assert_eq!(read(&text), new);
+    }
+
+    #[test]
+    fn writing_twice_is_writing_once(configuration in configuration()) {
+        let once = to_text(&configuration);
+        prop_assert_eq!(merge(&once, &configuration).unwrap(), once);
+    }
+}
+
+const BY_HAND: &str = r#"# The shop's director.
+[dataplane]
+cores = [1, 2]     # the others are for BIRD
+
+# The shop.
+[[service]]
+protocol = "tcp"
+address = "198.51.100.1:80"   # announced by BIRD
+
+# The old machine, slow.
+[[service.server]]
+address = "203.0.113.11"
+method = "nat"
+weight = 1         # half of the other
+
+[[service.server]]
+address = "203.0.113.12"
+method = "nat"
+weight = 2
+
+[control]
+socket_group = "pollux"
+# The end.
+"#;
+
+#[test]
+fn a_file_by_hand_keeps_everything_that_did_not_change() {
+    let mut configuration = read(BY_HAND);
+    configuration.services[0].destinations[1].weight = 0_u64.try_into().unwrap();
+    let text = merge(BY_HAND, &configuration).unwrap();
+    for kept in [
+        "# The shop's director.\n[dataplane]\ncores = [1, 2]     # the others are for BIRD\n",
+        "# The shop.\n[[service]]\nprotocol = \"tcp\"\naddress = \"198.51.100.1:80\"   # announced by BIRD\n",
+        "# The old machine, slow.\n[[service.server]]\naddress = \"203.0.113.11\"\nmethod = \"nat\"\n",
+        "weight = 0         # half of the other\n",
+        "[control]\nsocket_group = \"pollux\"\n",
+        "# The end.\n",
+    ] {
+        assert!(text.contains(kept), "{kept}is not in\n{text}");
+    }
+    assert_eq!(read(&text), configuration);
+    assert_eq!(
+        parse("", &text).unwrap().dataplane().cores,
+        Some(vec![1, 2])
+    );
+}
+
+#[test]
+fn tables_in_one_line_are_understood_too() {
+    let text = r#"service = [{ protocol = "tcp", address = "198.51.100.1:80", server = [{ address = "203.0.113.11" }] }]"#;
+    let configuration = read(text);
+    assert_eq!(configuration.services[0].destinations.len(), 1);
+    assert_eq!(read(&merge(text, &configuration).unwrap()), configuration);
+}
+
+#[test]
+fn saving_replaces_the_file_and_nothing_beside_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pollux.toml");
+    fs::write(&path, BY_HAND).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let link = directory.path().join("link.toml");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+
+    save(&link, &Configuration::default()).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(
+        text.contains("[dataplane]") && !text.contains("[[service"),
+        "{text}"
+    );
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_file_that_cannot_be_kept_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pollux.toml");
+    fs::write(&path, "[broken").unwrap();
+    let error = save(&path, &Configuration::default()).unwrap_err();
+    assert!(error.to_string().contains("pollux check"), "{error}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "[broken");
+
+    let error = save(
+        &directory.path().join("no/pollux.toml"),
+        &Configuration::default(),
+    );
+    assert!(matches!(error, Err(SaveError::Write(..))), "{error:?}");
+}
