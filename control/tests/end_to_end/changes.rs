@@ -1,0 +1,148 @@
+//! What each command does to the configuration that runs.
+
+use std::time::Duration;
+
+use pollux_api::statistics::TrafficTotals;
+use serde_json::json;
+
+use super::machine::Machine;
+
+const SERVICE: &str = "-t 198.51.100.1:80";
+const SERVER: &str = "-t 198.51.100.1:80 -r 203.0.113.11";
+
+#[test]
+fn services_are_added_changed_and_removed() {
+    let machine = Machine::up();
+    machine.done(&format!("service add {SERVICE}"));
+    machine.done("service add -u [2001:db8:100::1]:53 --scheduler rr");
+    let configuration = machine.json("show configuration");
+    assert_eq!(
+        configuration["services"],
+        json!([
+            {"service": {"id": {"protocol": "tcp", "endpoint": "198.51.100.1:80"}, "scheduler": "wlc"}, "destinations": []},
+            {"service": {"id": {"protocol": "udp", "endpoint": "[2001:db8:100::1]:53"}, "scheduler": "rr"}, "destinations": []},
+        ])
+    );
+    machine.done(&format!("server add {SERVER}"));
+    machine.done(&format!("service edit {SERVICE} -s wrr"));
+    let service = &machine.json("show configuration")["services"][0];
+    assert_eq!(service["service"]["scheduler"], "wrr");
+    assert_eq!(service["destinations"].as_array().unwrap().len(), 1);
+
+    machine.done(&format!("service remove {SERVICE}"));
+    let services = machine.json("show services");
+    assert_eq!(services.as_array().unwrap().len(), 1);
+    machine.done("flush");
+    assert_eq!(machine.json("show services"), json!([]));
+}
+
+/// The one server of the one service.
+fn server(machine: &Machine) -> serde_json::Value {
+    machine.json("show configuration")["services"][0]["destinations"][0].clone()
+}
+
+#[test]
+fn a_new_servers_defaults_are_those_of_ipvsadm() {
+    let machine = Machine::up();
+    machine.done(&format!("service add {SERVICE}"));
+    machine.done(&format!("server add {SERVER}"));
+    assert_eq!(
+        server(&machine),
+        json!({"id": "203.0.113.11:80", "method": "direct", "weight": 1, "upper_threshold": 0, "lower_threshold": 0})
+    );
+}
+
+#[test]
+fn an_edit_changes_what_is_given_and_nothing_else() {
+    let machine = Machine::up();
+    machine.done(&format!("service add {SERVICE}"));
+    machine.done(&format!("server add {SERVER} -m -w 3 -x 100 -y 50"));
+    let mut expected = json!(
+        {"id": "203.0.113.11:80", "method": "nat", "weight": 3, "upper_threshold": 100, "lower_threshold": 50}
+    );
+    assert_eq!(server(&machine), expected);
+    for (options, key, value) in [
+        ("-w 0", "weight", json!(0)),
+        ("-g", "method", json!("direct")),
+        ("-i", "method", json!("tunnel")),
+        ("-y 0", "lower_threshold", json!(0)),
+        ("-x 7", "upper_threshold", json!(7)),
+        ("--weight 2147483647", "weight", json!(2_147_483_647)),
+    ] {
+        machine.done(&format!("server edit {SERVER} {options}"));
+        expected[key] = value;
+        assert_eq!(server(&machine), expected, "{options}");
+    }
+    machine.done(&format!("server remove {SERVER}"));
+    assert_eq!(server(&machine), json!(null));
+}
+
+#[test]
+fn a_change_answers_programs_with_its_generation() {
+    let machine = Machine::up();
+    let first = machine.json(&format!("service add {SERVICE}"));
+    let second = machine.json("flush");
+    assert_eq!(
+        (first, second),
+        (json!({"generation": 1}), json!({"generation": 2}))
+    );
+}
+
+#[test]
+fn zero_is_for_one_service_or_for_all() {
+    let machine = Machine::up();
+    machine.done("service add -t 198.51.100.1:80");
+    machine.done("service add -t 198.51.100.1:81");
+    let count = |machine: &Machine| {
+        let totals = TrafficTotals {
+            connections: 10,
+            ..TrafficTotals::default()
+        };
+        let mut state = machine.state.lock().unwrap();
+        for port in [80, 81] {
+            let name = format!("TCP 198.51.100.1:{port}");
+            state.totals.insert(name, totals);
+        }
+    };
+    let connections = |machine: &Machine| {
+        let services = machine.json("show stats");
+        [0, 1].map(|index: usize| services[index]["totals"]["connections"].as_u64().unwrap())
+    };
+    count(&machine);
+    machine.done("zero -t 198.51.100.1:81");
+    assert_eq!(connections(&machine), [10, 0]);
+    count(&machine);
+    machine.done("zero");
+    assert_eq!(connections(&machine), [0, 0]);
+}
+
+#[test]
+fn rates_follow_the_counters() {
+    let machine = Machine::up();
+    machine.done("service add -t 198.51.100.1:80");
+    machine.done("server add -t 198.51.100.1:80 -r 203.0.113.11");
+    let rate = |machine: &Machine| {
+        machine.json("show rates")[0]["rates"]["inbound_packets"]
+            .as_u64()
+            .unwrap()
+    };
+    // The first sample after the service came: it has counted nothing yet.
+    std::thread::sleep(Duration::from_millis(2100));
+    assert_eq!(rate(&machine), 0);
+    let totals = TrafficTotals {
+        inbound_packets: 8_000,
+        ..TrafficTotals::default()
+    };
+    let name = "TCP 198.51.100.1:80".to_owned();
+    machine.state.lock().unwrap().totals.insert(name, totals);
+    machine.until("a rate is shown", |machine| rate(machine) > 0);
+    // How much of it arrives at which tick is the estimator's own test; the server has half of its service's.
+    let report = machine.json("show rates -t 198.51.100.1:80");
+    let own = report[0]["rates"]["inbound_packets"].as_u64().unwrap();
+    assert!((1..=4_000).contains(&own), "{report}");
+    assert_eq!(report[0]["destinations"][0][0], "203.0.113.11:80");
+    let half = &report[0]["destinations"][0][1]["inbound_packets"];
+    assert!(half.as_u64().unwrap().abs_diff(own / 2) <= 1, "{report}");
+    machine.done("zero");
+    assert_eq!(rate(&machine), 0);
+}

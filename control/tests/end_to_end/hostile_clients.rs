@@ -1,0 +1,239 @@
+//! Clients that say nonsense, too much, too little or nothing: an error each, state untouched, nobody else kept waiting.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::fake_dataplane::{Mischief, connection};
+use super::machine::{Client, Machine};
+
+const SHOW: &str = r#"{"version":1,"id":7,"body":{"command":"show_services"}}"#;
+
+fn is_answered(machine: &Machine) {
+    let start = Instant::now();
+    let answer = machine.client().ask(SHOW).unwrap();
+    assert_eq!(
+        (&answer["id"], answer["result"].get("Ok").is_some()),
+        (&json!(7), true)
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+fn machine() -> Machine {
+    let machine = Machine::up();
+    machine.done("service add -t 198.51.100.1:80");
+    machine
+}
+
+fn code(answer: &Value) -> &str {
+    answer["result"]["Err"]["code"].as_str().unwrap()
+}
+
+fn message(answer: &Value) -> &str {
+    answer["result"]["Err"]["message"].as_str().unwrap()
+}
+
+#[test]
+fn nonsense_is_answered_and_the_next_request_is_served() {
+    let machine = machine();
+    let before = machine.json("show configuration");
+    let mut client = machine.client();
+    for (line, text) in [
+        ("", "not a message of this socket"),
+        ("hello", "not a message of this socket"),
+        ("{}", "missing field `version`"),
+        ("[1,2,3]", "not a message of this socket"),
+        (
+            r#"{"version":2,"id":1,"body":{}}"#,
+            "message version 2, this program speaks version 1",
+        ),
+        (
+            r#"{"version":1,"id":1,"body":{"command":"reboot"}}"#,
+            "unknown variant `reboot`",
+        ),
+        (
+            r#"{"version":1,"id":1,"body":{"command":"change"}}"#,
+            "missing field `changes`",
+        ),
+        (
+            r#"{"version":1,"id":1,"body":{"command":"change","changes":[{"change":"flush"}],"dry":true}}"#,
+            "unknown field `dry`",
+        ),
+        (
+            r#"{"version":1,"id":1,"body":{"command":"change","changes":[{"change":"flush"},{"change":"remove_service","id":{"protocol":"tcp","endpoint":"198.51.100.1:0"}}]}}"#,
+            "port 0 is not a port",
+        ),
+        (
+            r#"{"version":1,"id":-1,"body":{"command":"flush"}}"#,
+            "invalid value",
+        ),
+        ("\u{0}\u{1}\u{2}", "not a message of this socket"),
+    ] {
+        let answer = client.ask(line).unwrap();
+        assert_eq!(
+            (code(&answer), &answer["id"]),
+            ("bad_request", &json!(0)),
+            "{line}"
+        );
+        assert!(message(&answer).contains(text), "{line}: {answer}");
+    }
+    let answer = client.ask(SHOW).unwrap();
+    assert_eq!(answer["id"], 7);
+    // Not UTF-8, and deeper than any parser should go.
+    client.send(&[0xff, 0xfe, b'\n']);
+    assert_eq!(code(&client.answer().unwrap()), "bad_request");
+    assert_eq!(
+        code(&client.ask(&"[".repeat(1 << 20)).unwrap()),
+        "bad_request"
+    );
+    assert_eq!(machine.json("show configuration"), before);
+}
+
+#[test]
+fn a_thousand_broken_requests_change_nothing() {
+    let machine = machine();
+    let before = machine.json("show configuration");
+    let good = r#"{"version":1,"id":9,"body":{"command":"change","changes":[{"change":"flush"}]}}"#;
+    let mut client = machine.client();
+    for seed in 0..1000_usize {
+        // A byte replaced by one that no JSON of this request has there.
+        let mut bytes = good.as_bytes().to_vec();
+        bytes[seed % good.len()] = [b'~', 0, 0x80, b'\\'][seed / good.len() % 4];
+        client.send(&bytes);
+        client.send(b"\n");
+        let answer = client.answer().unwrap();
+        assert_eq!(
+            code(&answer),
+            "bad_request",
+            "{}",
+            String::from_utf8_lossy(&bytes)
+        );
+    }
+    assert_eq!(machine.json("show configuration"), before);
+}
+
+#[test]
+fn a_line_without_end_is_cut_off_at_the_limit() {
+    let machine = machine();
+    let mut client = machine.client();
+    let part = vec![b' '; 1 << 20];
+    for _ in 0..65 {
+        client.send(&part);
+    }
+    let answer = client.answer().unwrap();
+    assert_eq!(code(&answer), "bad_request");
+    assert!(
+        message(&answer).contains("longer than 67108864 bytes"),
+        "{answer}"
+    );
+    assert_eq!(client.answer(), None, "closed");
+    is_answered(&machine);
+}
+
+#[test]
+fn large_requests_share_a_limited_memory() {
+    let machine = machine();
+    let part = vec![b' '; 1 << 20];
+    let mut clients: Vec<Client> = (0..6).map(|_| machine.client()).collect();
+    for client in &mut clients {
+        for _ in 0..60 {
+            client.send(&part);
+        }
+    }
+    // Four have room, the others are told so; small requests are served all the while.
+    is_answered(&machine);
+    let refused: Vec<Value> = clients[4..].iter_mut().filter_map(Client::answer).collect();
+    assert!(!refused.is_empty());
+    for answer in refused {
+        assert_eq!(code(&answer), "busy", "{answer}");
+    }
+    drop(clients);
+    machine.until("the memory is given back", |machine| {
+        let mut client = machine.client();
+        for _ in 0..60 {
+            client.send(&part);
+        }
+        let answer = client.ask(SHOW).unwrap();
+        answer["id"] == 7
+    });
+}
+
+#[test]
+fn half_a_request_is_cut_off_in_time() {
+    let machine = machine();
+    let start = Instant::now();
+    let mut client = machine.client();
+    client.send(&SHOW.as_bytes()[..20]);
+    is_answered(&machine);
+    let answer = client.answer().unwrap();
+    assert!(
+        message(&answer).contains("did not end within 10 s"),
+        "{answer}"
+    );
+    assert_eq!(client.answer(), None, "closed");
+    assert!(
+        start.elapsed() < Duration::from_secs(13),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn who_does_not_read_delays_nobody() {
+    let machine = machine();
+    machine.state.lock().unwrap().connections = (0..10_000).map(connection).collect();
+    let page = r#"{"version":1,"id":1,"body":{"command":"show_connections","start":0,"limit":4294967295}}"#;
+    let mut deaf: Vec<Client> = (0..8).map(|_| machine.client()).collect();
+    for client in &mut deaf {
+        client.send(format!("{page}\n{page}\n").as_bytes());
+    }
+    is_answered(&machine);
+    machine.until("they are cut off", |machine| {
+        machine
+            .log()
+            .matches("did not read its answer within 10 s")
+            .count()
+            == 8
+    });
+}
+
+#[test]
+fn a_slow_data_plane_is_waited_for_in_turn() {
+    let machine = machine();
+    machine.state.lock().unwrap().mischief = Mischief::Slow(Duration::from_millis(300));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| machine.shown("show services"));
+        }
+    });
+}
+
+#[test]
+fn clients_beyond_the_limit_take_the_place_of_the_idle() {
+    let machine = machine();
+    // Idle ones, among them some that have asked once, and one that closed without a word.
+    let mut idle: Vec<Client> = (0..300).map(|_| machine.client()).collect();
+    drop(idle.pop());
+    is_answered(&machine);
+    assert_eq!(idle[0].ask(SHOW), None, "the first one had to go");
+    assert_eq!(idle[298].ask(SHOW).unwrap()["id"], 7, "the last one stays");
+}
+
+#[test]
+fn requests_in_one_write_are_answered_in_order() {
+    let machine = machine();
+    let mut client = machine.client();
+    let requests: String = (1..=100)
+        .map(|id| {
+            format!("{{\"version\":1,\"id\":{id},\"body\":{{\"command\":\"show_workers\"}}}}\n")
+        })
+        .collect();
+    client.send(requests.as_bytes());
+    for id in 1..=100 {
+        assert_eq!(client.answer().unwrap()["id"], id);
+    }
+}

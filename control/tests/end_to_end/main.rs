@@ -1,0 +1,21 @@
+//! The real `polluxd` and the real `pollux`, with a data plane that has everything but packets.
+//!
+//! Every test has its own run directory and its own daemons. Nothing here needs a privilege, except that two tests look
+//! from another user's side and are skipped where there is no root to become one.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "in a test, that is how a wrong expectation shows; clippy knows it of #[test] functions only"
+)]
+
+mod fake_dataplane;
+mod machine;
+
+mod changes;
+mod file;
+mod hostile_clients;
+mod refusals;
+mod restarts;
+mod views;

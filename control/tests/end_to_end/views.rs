@@ -1,0 +1,287 @@
+//! What `pollux show` prints, letter by letter.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use pollux_api::statistics::TrafficTotals;
+use serde_json::json;
+
+use super::fake_dataplane::{Mischief, connection};
+use super::machine::Machine;
+
+fn machine() -> Machine {
+    let machine = Machine::up();
+    machine.done("service add -t 198.51.100.1:80 -s wrr");
+    machine.done("server add -t 198.51.100.1:80 -r 203.0.113.12:8080 -m -w 2");
+    machine.done("server add -t 198.51.100.1:80 -r 203.0.113.11 -m -w 3");
+    machine.done("service add -u [2001:db8:100::1]:53");
+    machine.done("server add -u [2001:db8:100::1]:53 -r 2001:db8:2::11");
+    machine.state.lock().unwrap().totals.insert(
+        "TCP 198.51.100.1:80".to_owned(),
+        TrafficTotals {
+            connections: 600,
+            inbound_packets: 246_912,
+            outbound_packets: 0,
+            inbound_bytes: 24_691_357_802,
+            outbound_bytes: 7,
+        },
+    );
+    machine
+}
+
+fn assert_shown(machine: &Machine, line: &str, expected: &str) {
+    let shown = machine.shown(line);
+    assert_eq!(shown, expected, "{line}:\n{shown}");
+    for line in shown.lines() {
+        assert!(line.chars().count() <= 80, "wider than 80 columns: {line}");
+    }
+}
+
+#[test]
+fn services_look_as_in_ipvsadm() {
+    let machine = machine();
+    assert_shown(
+        &machine,
+        "show services",
+        "\
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port         Forward Weight ActiveConn InActConn
+TCP  198.51.100.1:80 wrr
+  -> 203.0.113.11:80            Masq    3      7          1234
+  -> 203.0.113.12:8080          Masq    2      7          1234
+UDP  [2001:db8:100::1]:53 wlc
+  -> [2001:db8:2::11]:53        Route   1      7          1234
+",
+    );
+    machine.done("server edit -t 198.51.100.1:80 -r 203.0.113.12:8080 -x 1000 -w 0");
+    // In the order schedulers walk the list: here the other way round.
+    machine.done("server remove -t 198.51.100.1:80 -r 203.0.113.11");
+    machine.done("server add -t 198.51.100.1:80 -r 203.0.113.13 -i");
+    assert_shown(
+        &machine,
+        "show services -t 198.51.100.1:80 --nosort",
+        "\
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port         Forward Weight ActiveConn InActConn Upper Lower
+TCP  198.51.100.1:80 wrr
+  -> 203.0.113.13:80            Tunnel  1      7          1234      0     0
+  -> 203.0.113.12:8080          Masq    0      7          1234      1000  0
+",
+    );
+}
+
+#[test]
+fn totals_and_rates_look_as_in_ipvsadm() {
+    let machine = machine();
+    assert_shown(
+        &machine,
+        "show stats",
+        "\
+Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes
+  -> RemoteAddress:Port
+TCP  198.51.100.1:80                   600   246.9K        0   24.69G        7
+  -> 203.0.113.11:80                   300   123.4K        0   12.34G        3
+  -> 203.0.113.12:8080                 300   123.4K        0   12.34G        3
+UDP  [2001:db8:100::1]:53                0        0        0        0        0
+  -> [2001:db8:2::11]:53                 0        0        0        0        0
+",
+    );
+    let exact = machine.shown("show stats --exact");
+    assert!(
+        exact.contains("600   246912        0 24691357802"),
+        "{exact}"
+    );
+    assert_shown(
+        &machine,
+        "show rates -u [2001:db8:100::1]:53",
+        "\
+Prot LocalAddress:Port                 CPS    InPPS   OutPPS    InBPS   OutBPS
+  -> RemoteAddress:Port
+UDP  [2001:db8:100::1]:53                0        0        0        0        0
+  -> [2001:db8:2::11]:53                 0        0        0        0        0
+",
+    );
+}
+
+#[test]
+fn connections_are_walked_page_by_page() {
+    let machine = machine();
+    assert_shown(
+        &machine,
+        "show connections",
+        "pro expire state       source             virtual            destination\n",
+    );
+    assert_eq!(machine.json("show connections"), json!([]));
+    // More than two pages.
+    let count = 10_000;
+    machine.state.lock().unwrap().connections = (1..=count).map(connection).collect();
+    let shown = machine.shown("show connections");
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines.len(), usize::from(count) + 1);
+    assert_eq!(
+        lines[10_000],
+        "TCP 14:59  ESTABLISHED 192.0.2.10:10000   198.51.100.1:80    203.0.113.11:80"
+    );
+    let values = machine.json("show connections -t 198.51.100.1:80");
+    assert_eq!(values.as_array().unwrap().len(), usize::from(count));
+    assert_eq!(values[0]["client"], "192.0.2.10:1");
+    assert_eq!(
+        machine.json("show connections -u 198.51.100.1:80"),
+        json!([])
+    );
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let machine = machine();
+    machine.state.lock().unwrap().connections = (1..=20_000).map(connection).collect();
+    let mut pollux = machine
+        .pollux_command("show connections")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    BufReader::new(pollux.stdout.take().unwrap())
+        .read_line(&mut first)
+        .unwrap();
+    let output = pollux.wait_with_output().unwrap();
+    assert!(first.starts_with("pro expire"));
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+}
+
+#[test]
+fn ports_and_workers_fit_the_screen() {
+    let machine = machine();
+    assert_shown(
+        &machine,
+        "show ports",
+        "\
+lan: link up, 10 Gbit/s, mtu 1500, 02:00:00:00:00:01
+    device net_af_packet0,iface=eth1,qpairs=2
+    driver net_af_packet, 2 receive and 2 transmit queues
+                                packets     bytes    errors    missed no buffer
+    received                     12.34M    1.234G         0         3         0
+    sent                         12.34M    1.234G         0
+    of those, from the kernel        42
+",
+    );
+    let extended = machine.shown("show ports --extended");
+    assert!(
+        extended.ends_with("    rx_good_packets 12345678\n"),
+        "{extended}"
+    );
+    assert_shown(
+        &machine,
+        "show workers",
+        "\
+Worker Core    Busy Received Connections  Created  Expired Generation
+     0    1  12.5 %   12.34M         500      600      100          5
+     1    2  12.5 %   12.34M         500      600      100          5
+",
+    );
+}
+
+#[test]
+fn drops_hide_what_never_happened_and_check_the_sum() {
+    let machine = machine();
+    assert_shown(
+        &machine,
+        "show drops",
+        "\
+lan: 1000 received
+         900 forwarded                sent to a server or a client
+          90 punted                   handed to the kernel
+           8 dropped: ipv4_truncated  shorter than its IPv4 header says
+           2 held                     waits for the MAC address of its next hop
+        1000 sum                      all are accounted for
+",
+    );
+    let all = machine.shown("show drops --all");
+    assert!(
+        all.contains("           0 dropped: ipv4_bad_checksum IPv4 header checksum\n"),
+        "{all}"
+    );
+    machine.state.lock().unwrap().mischief = Mischief::LoseCount;
+    let wrong = machine.shown("show drops");
+    assert!(
+        wrong.ends_with("        1000 sum                      BUT 1001 are received: a counter lies, please report it\n"),
+        "{wrong}"
+    );
+}
+
+#[test]
+fn the_configuration_is_shown_as_a_file() {
+    let machine = machine();
+    assert_shown(
+        &machine,
+        "show configuration",
+        "\
+[[service]]
+protocol = \"tcp\"
+address = \"198.51.100.1:80\"
+scheduler = \"wrr\"
+
+[[service.server]]
+address = \"203.0.113.12:8080\"
+method = \"nat\"
+weight = 2
+
+[[service.server]]
+address = \"203.0.113.11:80\"
+method = \"nat\"
+weight = 3
+
+[[service]]
+protocol = \"udp\"
+address = \"[2001:db8:100::1]:53\"
+scheduler = \"wlc\"
+
+[[service.server]]
+address = \"[2001:db8:2::11]:53\"
+",
+    );
+}
+
+#[test]
+fn programs_get_the_values_of_the_socket() {
+    let machine = machine();
+    let mut client = machine.client();
+    for (line, command) in [
+        ("show services", "show_services"),
+        ("show stats", "show_services"),
+        ("show rates", "show_rates"),
+        ("show ports", "show_ports"),
+        ("show workers", "show_workers"),
+        ("show drops", "show_drops"),
+        ("show configuration", "show_configuration"),
+    ] {
+        let request = format!(r#"{{"version":1,"id":1,"body":{{"command":"{command}"}}}}"#);
+        let answer = client.ask(&request).unwrap();
+        assert_eq!(
+            answer["result"]["Ok"]["value"],
+            machine.json(line),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn help_has_examples_and_every_verb() {
+    let machine = Machine::new();
+    let help = machine.shown("--help");
+    for text in [
+        "pollux service add -t 198.51.100.1:80 -s wrr",
+        "Exit status: 0 done, 1 refused or not reachable, 2 wrong usage.",
+        "service ",
+        "server ",
+        "show ",
+        "flush ",
+        "zero ",
+        "check ",
+        "save ",
+        "settings ",
+    ] {
+        assert!(help.contains(text), "{text} is not in\n{help}");
+    }
+}
