@@ -16,14 +16,6 @@ use crate::port::{AttachError, Port, unowned_ports};
 /// The largest CPU number DPDK's core lists may name (`RTE_MAX_LCORE` of the distributions is 128).
 const CPU_NUMBERS: usize = 128;
 
-/// What holds the free mbufs of a [`Mempool`](crate::Mempool): DPDK's lock-free stack.
-///
-/// With its default, `ring_mp_mc`, a thread that the kernel preempts within an operation makes all
-/// others spin until it runs again: with more threads than CPUs, a test of 0.2 s took minutes.
-/// `ring_mt_rts` does not wait, but refuses frames that come back meanwhile, and they are lost.
-/// While the caches of the threads do, all of them cost the same.
-const POOL_STORE: &str = "lf_stack";
-
 /// Where DPDK's memory comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Memory {
@@ -252,11 +244,7 @@ impl Drop for RegisteredThread {
 impl EalArguments {
     /// The command line EAL reads, program name first.
     fn to_words(&self) -> Result<Vec<CString>, EalError> {
-        let mut words = vec![
-            String::from("pollux"),
-            String::from("--no-telemetry"),
-            format!("--mbuf-pool-ops-name={POOL_STORE}"),
-        ];
+        let mut words = vec![String::from("pollux"), String::from("--no-telemetry")];
         words.extend(self.file_prefix_word()?);
         words.extend(self.memory_words()?);
         words.push(self.cores_word()?);

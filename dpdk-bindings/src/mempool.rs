@@ -1,12 +1,14 @@
 //! A pool of mbufs: the memory every frame lies in, all of it taken at the start.
 
-use std::ffi::{CString, c_int};
+mod create;
+
+use std::ffi::CString;
 use std::ptr::NonNull;
 
 use dpdk_sys::rte_mempool;
 
 use crate::eal::Eal;
-use crate::error::{DpdkError, check_pointer};
+use crate::error::DpdkError;
 use crate::mbuf::Mbuf;
 
 /// Bytes free before the frame in a fresh mbuf: room for the headers of a tunnel.
@@ -14,10 +16,6 @@ pub const HEADROOM: u16 = dpdk_sys::RTE_PKTMBUF_HEADROOM as u16;
 
 /// The name must leave room for DPDK's own prefix.
 const NAME_LENGTH_MAX: usize = 24;
-/// `SOCKET_ID_ANY`.
-const ANY_NUMA_NODE: c_int = -1;
-/// What an mbuf costs besides its data room: `struct rte_mbuf`, object header and padding.
-const MBUF_OVERHEAD_BYTES: u64 = 256;
 
 /// How big a pool is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +92,7 @@ impl Mempool {
     ///
     /// # Errors
     /// See [`MempoolError`].
-    pub fn create(_eal: &Eal, settings: &MempoolSettings) -> Result<Self, MempoolError> {
+    pub fn create(eal: &Eal, settings: &MempoolSettings) -> Result<Self, MempoolError> {
         let name = &settings.name;
         let c_name = CString::new(name.as_str())
             .ok()
@@ -103,19 +101,7 @@ impl Mempool {
         if settings.data_room <= HEADROOM {
             return Err(MempoolError::DataRoomTooSmall(settings.data_room));
         }
-        // SAFETY: EAL is initialised (`_eal`), the name is NUL-terminated and copied by DPDK; every
-        // number is allowed, those DPDK cannot take are answered with an error.
-        let pool = unsafe {
-            dpdk_sys::rte_pktmbuf_pool_create(
-                c_name.as_ptr(),
-                settings.mbufs,
-                settings.cache,
-                0,
-                settings.data_room,
-                settings.numa_node.map_or(ANY_NUMA_NODE, c_int::from),
-            )
-        };
-        let raw = check_pointer(pool, || format!("create memory pool {name}"))
+        let raw = create::create(eal, settings, &c_name)
             .map_err(|error| out_of_memory(error, settings))?;
         Ok(Self {
             raw,
@@ -167,10 +153,9 @@ fn out_of_memory(error: DpdkError, settings: &MempoolSettings) -> MempoolError {
     if ![ENOMEM, ENOBUFS].contains(&error.errno()) {
         return MempoolError::Dpdk(error);
     }
-    let bytes_each = u64::from(settings.data_room).saturating_add(MBUF_OVERHEAD_BYTES);
     MempoolError::OutOfMemory {
         name: settings.name.clone(),
         mbufs: settings.mbufs,
-        needed_megabytes: (u64::from(settings.mbufs).saturating_mul(bytes_each) >> 20) + 1,
+        needed_megabytes: (create::bytes(settings) as u64 >> 20) + 1,
     }
 }

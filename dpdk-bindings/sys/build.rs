@@ -46,8 +46,18 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_xstats_get_names",
     "rte_eth_xstats_reset",
     "rte_mempool_avail_count",
+    "rte_mempool_calc_obj_size",
+    "rte_mempool_create_empty",
+    "rte_mempool_free",
+    "rte_mempool_obj_iter",
+    "rte_mempool_populate_default",
+    "rte_mempool_populate_iova",
+    "rte_mempool_set_ops_byname",
+    "rte_memzone_free",
+    "rte_memzone_reserve_aligned",
     "rte_pktmbuf_free_bulk",
-    "rte_pktmbuf_pool_create",
+    "rte_pktmbuf_init",
+    "rte_pktmbuf_pool_init",
     "rte_strerror",
     "rte_thread_register",
     "rte_thread_unregister",
@@ -56,7 +66,7 @@ const FUNCTIONS: &[&str] = &[
 ];
 
 /// Types only named by the shim or by tests.
-const TYPES: &[&str] = &["rte_mbuf", "shim_.*"];
+const TYPES: &[&str] = &["rte_mbuf", "rte_pktmbuf_pool_private", "shim_.*"];
 
 /// Constants whose names DPDK keeps from 22.11 to 24.11; the rest come through `shim.h`.
 const CONSTANTS: &[&str] = &[

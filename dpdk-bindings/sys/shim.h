@@ -19,6 +19,7 @@
 #include <rte_log.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
+#include <rte_memzone.h>
 #include <rte_version.h>
 
 /*
@@ -64,6 +65,8 @@ static const uint64_t SHIM_TX_TCP_CHECKSUM = RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
 static const uint64_t SHIM_TX_UDP_CHECKSUM = RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
 static const uint32_t SHIM_SPEED_UNKNOWN = RTE_ETH_SPEED_NUM_UNKNOWN;
 static const uint16_t SHIM_MBUF_PORT_INVALID = RTE_MBUF_PORT_INVALID;
+static const uint32_t SHIM_POOL_PACKED = RTE_MEMPOOL_F_NO_IOVA_CONTIG;
+static const uint32_t SHIM_POOL_ALIGN = RTE_MEMPOOL_ALIGN;
 static const uint32_t SHIM_LOG_ERR = RTE_LOG_ERR;
 static const uint32_t SHIM_LOG_WARNING = RTE_LOG_WARNING;
 static const uint32_t SHIM_LOG_INFO = RTE_LOG_INFO;
