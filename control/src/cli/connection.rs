@@ -58,13 +58,22 @@ impl Connection {
             .take(limit)
             .read_until(b'\n', &mut answer);
         if answer.last() != Some(&b'\n') {
-            let closed = || io::Error::from(io::ErrorKind::UnexpectedEof);
-            return Err(CliError::Connection(
-                read.err().or(written.err()).unwrap_or_else(closed),
-            ));
+            return Err(broken(read.err().or(written.err())));
         }
         let response: Response<Answer> = line::decode(&answer)?;
         response.result.map_err(CliError::Refused)
+    }
+}
+
+/// Why there is no whole answer.
+fn broken(error: Option<io::Error>) -> CliError {
+    match error {
+        // What the socket's own time limit gives.
+        Some(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            CliError::Silent(ANSWER_TIME_MAX)
+        }
+        Some(error) => CliError::Connection(error),
+        None => CliError::Connection(io::ErrorKind::UnexpectedEof.into()),
     }
 }
 

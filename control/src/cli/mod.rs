@@ -10,6 +10,7 @@ mod table;
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use pollux_api::control::{Answer, Command};
 use pollux_api::identity::NameError;
@@ -35,6 +36,12 @@ pub enum CliError {
     /// The connection broke.
     #[error("the connection to polluxd broke: {0}; what was asked may be done or not")]
     Connection(io::Error),
+    /// polluxd does not answer in time.
+    #[error(
+        "polluxd did not answer within {} s; what was asked may be done or not: its log tells what it waits for",
+        .0.as_secs()
+    )]
+    Silent(Duration),
     /// The answer is no answer.
     #[error("polluxd's answer: {0}")]
     Line(#[from] LineError),

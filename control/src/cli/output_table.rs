@@ -28,8 +28,10 @@ pub fn services(services: &[ServiceStatistics], sorted: bool) -> Table {
     let thresholds = services
         .iter()
         .any(|service| service.destinations.iter().any(has_thresholds));
+    // As wide as in ipvsadm; with two more columns, as wide as a screen allows.
+    let address_width = if thresholds { 31 } else { 33 };
     let mut table = Table::new(&[
-        (Align::Left, 31),
+        (Align::Left, address_width),
         (Align::Left, 7),
         (Align::Left, 6),
         (Align::Left, 10),

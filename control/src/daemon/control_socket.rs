@@ -1,8 +1,9 @@
 //! Claims the control socket: one polluxd a run directory, whatever became of the one before.
 //!
 //! Who holds the lock on `polluxd.pid` is the daemon of the directory. The kernel frees the lock with the process, so
-//! the socket of a dead daemon is replaced and that of a live one never. The new socket is made beside its place with
-//! owner and mode set, then renamed: nobody ever finds it with other permissions.
+//! the socket of a dead daemon is replaced and that of a live one never. The new socket is made beside its place, given
+//! its group and mode, then renamed: under its name nobody ever finds it with other permissions, and there is always
+//! one or the other.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};

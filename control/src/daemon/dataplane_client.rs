@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::limits::{DATAPLANE_TIME_MAX, SMALL_BYTES, TURN_TIME_MAX};
 use super::line_reader::{ReadError, read_line};
+use super::{decode, lock, off_loop};
 use crate::config::{self, ValidConfig, diff};
 use crate::run_directory::RunDirectory;
 
@@ -72,10 +73,12 @@ impl ConfigFile {
     }
 
     /// What the file says now, or said when it was last valid.
-    fn configuration(&self) -> Configuration {
-        let mut last_valid = super::lock(&self.last_valid);
-        match config::load(&self.path) {
-            Ok(read) => *last_valid = read,
+    async fn configuration(&self) -> Configuration {
+        let path = self.path.clone();
+        let loaded = off_loop(move || config::load(&path)).await;
+        let mut last_valid = lock(&self.last_valid);
+        match loaded {
+            Ok(config) => *last_valid = config,
             Err(error) => log::error!("{error}\nusing what the file said when it was last valid"),
         }
         last_valid.configuration().clone()
@@ -192,7 +195,7 @@ impl DataplaneClient {
     /// Gives a data plane without configuration the file's.
     async fn load_file(&self, connection: &mut Connection) -> Result<(), Failure> {
         let path = self.file.path.display();
-        let wanted = self.file.configuration();
+        let wanted = self.file.configuration().await;
         if wanted.services.is_empty() {
             let text = format!("data plane is up, without services, as {path} has none");
             self.log_once(log::Level::Info, &text);
@@ -223,7 +226,7 @@ impl DataplaneClient {
     }
 
     fn log_once(&self, level: log::Level, text: &str) {
-        let mut logged = super::lock(&self.logged);
+        let mut logged = lock(&self.logged);
         if logged.as_deref() != Some(text) {
             log::log!(level, "{text}");
             *logged = Some(text.to_owned());
@@ -293,8 +296,7 @@ impl Connection {
         let answer = timeout(DATAPLANE_TIME_MAX, round_trip)
             .await
             .map_err(|_| ExchangeError::TimedOut)??;
-        let response: Response<Report> =
-            super::off_loop(answer.len(), move || line::decode(&answer)).await?;
+        let response: Response<Report> = decode(answer).await?;
         if response.id != asked {
             return Err(ExchangeError::OutOfOrder {
                 asked,

@@ -25,6 +25,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use pollux_api::line::{self, LineError};
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -167,14 +169,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs a computation over `bytes` bytes of JSON: small ones here, large ones on another thread.
-async fn off_loop<T: Send + 'static>(
-    bytes: usize,
-    compute: impl FnOnce() -> T + Send + 'static,
-) -> T {
-    if bytes <= SMALL_BYTES {
-        return compute();
-    }
+/// Runs a computation on another thread, so that this one goes on with other clients.
+async fn off_loop<T: Send + 'static>(compute: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(compute).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
@@ -184,4 +180,12 @@ async fn off_loop<T: Send + 'static>(
             Err(_) => std::future::pending().await,
         },
     }
+}
+
+/// Decodes a line: a short one here, a long one on another thread.
+async fn decode<T: DeserializeOwned + Send + 'static>(line: Vec<u8>) -> Result<T, LineError> {
+    if line.len() <= SMALL_BYTES {
+        return line::decode(&line);
+    }
+    off_loop(move || line::decode(&line)).await
 }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::clients::Presence;
 use super::limits::{ANSWER_TIME_MAX, REQUEST_TIME_MAX, SMALL_BYTES, Share};
 use super::line_reader::{ReadError, read_line};
-use super::{Daemon, off_loop};
+use super::{Daemon, decode, off_loop};
 
 /// Why a session ends before the client closes it.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,7 @@ impl Session {
         let mut share = self.daemon.budget.share();
         let line = self.read_request(&mut share).await?;
         self.presence.busy();
-        let decoded = off_loop(line.len(), move || line::decode::<Request<Command>>(&line)).await;
+        let decoded = decode::<Request<Command>>(line).await;
         let response = match decoded {
             Ok(request) => {
                 let result = self.daemon.execute(request.body).await;
@@ -103,8 +103,11 @@ impl Session {
         share: &mut Share,
     ) -> Result<(), SessionEnd> {
         let id = response.id;
-        // How long the line becomes is known when it is there; short ones are the exception that pays nothing for this.
-        let encoded = off_loop(usize::MAX, move || line::encode(&response)).await;
+        let encoded = match response.result {
+            Ok(Answer::Done { .. }) | Err(_) => line::encode(&response),
+            // How long the others become is only known afterwards.
+            Ok(_) => off_loop(move || line::encode(&response)).await,
+        };
         let mut line =
             encoded.unwrap_or_else(|error| encoded_refusal(id, FailureCode::Internal, error));
         if !share.cover(line.len()) {

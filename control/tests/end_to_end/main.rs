@@ -18,4 +18,5 @@ mod file;
 mod hostile_clients;
 mod refusals;
 mod restarts;
+mod scale;
 mod views;

@@ -45,12 +45,12 @@ fn services_look_as_in_ipvsadm() {
         "show services",
         "\
 Prot LocalAddress:Port Scheduler Flags
-  -> RemoteAddress:Port         Forward Weight ActiveConn InActConn
+  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
 TCP  198.51.100.1:80 wrr
-  -> 203.0.113.11:80            Masq    3      7          1234
-  -> 203.0.113.12:8080          Masq    2      7          1234
+  -> 203.0.113.11:80              Masq    3      7          1234
+  -> 203.0.113.12:8080            Masq    2      7          1234
 UDP  [2001:db8:100::1]:53 wlc
-  -> [2001:db8:2::11]:53        Route   1      7          1234
+  -> [2001:db8:2::11]:53          Route   1      7          1234
 ",
     );
     machine.done("server edit -t 198.51.100.1:80 -r 203.0.113.12:8080 -x 1000 -w 0");
