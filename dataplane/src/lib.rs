@@ -11,6 +11,8 @@
 //! What happens to a packet is decided in `pollux-engine`; this crate gives it ports, memory, time and tables.
 
 pub mod arguments;
+pub mod busy_share;
+pub mod compile;
 pub mod frame;
 pub mod hold;
 pub mod idle;
@@ -21,6 +23,9 @@ pub mod port;
 pub mod private_socket;
 pub mod publication;
 pub mod settings;
+pub mod publisher;
+pub mod reports;
 pub mod state_files;
+pub mod totals;
 pub mod transmit;
 pub mod worker;

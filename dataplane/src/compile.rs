@@ -1,0 +1,226 @@
+//! From what people and the kernel say to what the engine takes. Pure.
+//!
+//! * [`services`]: configuration and numbers to [`SnapshotSpec`].
+//! * [`forwarding`]: the kernel's view and the ports to [`ForwardingTable`].
+//! * [`neighbours_in_use`]: which neighbours packets will need.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use pollux_api::{
+    Configuration, Destination, ForwardingMethod, Protocol, SchedulerName, ServiceId,
+};
+use pollux_engine::SnapshotSpec;
+use pollux_engine::connection as engine;
+use pollux_engine::forwarding_table::{
+    ForwardingTable, Interface, NeighbourSpec, PortSpec, RouteSpec, RouteTarget,
+};
+use pollux_engine::scheduler::SchedulerKind;
+use pollux_engine::service::{DestinationSpec, ServiceSpec};
+use pollux_engine::wire::protocol;
+
+use crate::kernel::{self, Egress, KernelView, NeighbourKey};
+use crate::numbering::Numbering;
+
+/// A port as the forwarding table needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortFacts {
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// Largest IP packet the device sends, bytes.
+    pub mtu: u16,
+}
+
+/// Gateways kept resolved for clients, at most: a router has few, and each costs a question every some seconds.
+const GATEWAYS_MAX: usize = 1024;
+
+/// The services, and the removed destinations that connections may still refer to. `numbering` is the one assigned to
+/// this configuration.
+pub fn services(
+    configuration: &Configuration,
+    numbering: &Numbering,
+    generation: u64,
+) -> SnapshotSpec {
+    let compiled = configuration.services.iter().filter_map(|entry| {
+        let id = entry.service.id;
+        let destinations = entry.destinations.iter();
+        Some(ServiceSpec {
+            number: numbering.service(id)?.get(),
+            protocol: protocol_number(id.protocol),
+            address: id.endpoint.address(),
+            port: id.endpoint.port(),
+            scheduler: scheduler(entry.service.scheduler),
+            destinations: destinations
+                .filter_map(|found| destination(id, found, numbering))
+                .collect(),
+        })
+    });
+    let removed = numbering.trash().map(|(number, _, id)| DestinationSpec {
+        number: number.get(),
+        address: id.address(),
+        port: id.port(),
+        method: engine::ForwardingMethod::Masquerade,
+        weight: 0,
+        upper_threshold: 0,
+        lower_threshold: 0,
+    });
+    SnapshotSpec {
+        generation,
+        services: compiled.collect(),
+        removed: removed.collect(),
+        ..SnapshotSpec::default()
+    }
+}
+
+fn destination(
+    service: ServiceId,
+    found: &Destination,
+    numbering: &Numbering,
+) -> Option<DestinationSpec> {
+    Some(DestinationSpec {
+        number: numbering.destination(service, found.id)?.get(),
+        address: found.id.address(),
+        port: found.id.port(),
+        method: method(found.method),
+        weight: found.weight.get(),
+        upper_threshold: found.upper_threshold,
+        lower_threshold: found.lower_threshold,
+    })
+}
+
+/// The IP protocol number.
+pub fn protocol_number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => protocol::TCP,
+        Protocol::Udp => protocol::UDP,
+    }
+}
+
+fn scheduler(name: SchedulerName) -> SchedulerKind {
+    match name {
+        SchedulerName::RoundRobin => SchedulerKind::RoundRobin,
+        SchedulerName::WeightedRoundRobin => SchedulerKind::WeightedRoundRobin,
+        SchedulerName::WeightedLeastConnection => SchedulerKind::WeightedLeastConnection,
+    }
+}
+
+fn method(method: ForwardingMethod) -> engine::ForwardingMethod {
+    match method {
+        ForwardingMethod::Nat => engine::ForwardingMethod::Masquerade,
+        ForwardingMethod::Tunnel => engine::ForwardingMethod::Tunnel,
+        ForwardingMethod::Direct => engine::ForwardingMethod::DirectRoute,
+    }
+}
+
+/// The kernel's routes and neighbours as workers use them.
+pub fn forwarding(generation: u32, ports: &[PortFacts], view: &KernelView) -> ForwardingTable {
+    let specs = ports
+        .iter()
+        .zip(0..)
+        .map(|(port, number)| port_spec(number, port, view))
+        .collect();
+    let routes: Vec<RouteSpec> = view
+        .routes
+        .iter()
+        .map(|(prefix, route)| RouteSpec {
+            address: prefix.network(),
+            prefix_length: prefix.prefix_len(),
+            target: route_target(&route.target),
+            preferred_source: route.preferred_source,
+        })
+        .collect();
+    let neighbours: Vec<NeighbourSpec> = view
+        .neighbours
+        .iter()
+        .filter_map(|((egress, address), neighbour)| match neighbour {
+            kernel::Neighbour::Usable(mac) => Some(NeighbourSpec {
+                interface: interface(*egress),
+                address: *address,
+                mac: mac.0,
+            }),
+            kernel::Neighbour::Failed => None,
+        })
+        .collect();
+    ForwardingTable::new(generation, specs, &routes, &neighbours)
+}
+
+/// The port with the director's addresses on it. The administrator may lower the MTU on the TAP, not raise it.
+fn port_spec(number: u16, port: &PortFacts, view: &KernelView) -> PortSpec {
+    let tap = kernel::TapIndex::new(number);
+    let mtu = view.link(tap).map_or(port.mtu, |link| {
+        u16::try_from(link.mtu).unwrap_or(u16::MAX).min(port.mtu)
+    });
+    let own = view
+        .addresses
+        .iter()
+        .filter(|address| address.egress.is_some_and(|egress| egress.tap == tap));
+    // Addresses for the wide world first: one of the others is a source only for its own network.
+    let (global, local): (Vec<&kernel::Address>, Vec<&kernel::Address>) =
+        own.partition(|address| address.global);
+    let addresses = global
+        .into_iter()
+        .chain(local)
+        .map(|address| (address.ip, address.prefix_length))
+        .collect();
+    PortSpec {
+        mac: port.mac,
+        mtu,
+        addresses,
+    }
+}
+
+fn route_target(target: &kernel::RouteTarget) -> RouteTarget {
+    match target {
+        // Of several next hops the first is taken: all of a flow must go one way, and this is one.
+        kernel::RouteTarget::Send(next_hops) => match next_hops.first() {
+            Some(next_hop) => match next_hop.gateway {
+                Some(gateway) => RouteTarget::Gateway(interface(next_hop.egress), gateway),
+                None => RouteTarget::OnLink(interface(next_hop.egress)),
+            },
+            None => RouteTarget::Unreachable,
+        },
+        // The kernel can deliver both, the engine neither.
+        kernel::RouteTarget::Local | kernel::RouteTarget::OtherInterface => RouteTarget::Local,
+        kernel::RouteTarget::Discard(_) => RouteTarget::Unreachable,
+    }
+}
+
+fn interface(egress: Egress) -> Interface {
+    Interface {
+        port: egress.tap.get(),
+        vlan: egress.vlan,
+    }
+}
+
+/// The next hops of every destination and the gateways clients are behind.
+pub fn neighbours_in_use(
+    configuration: &Configuration,
+    view: &KernelView,
+) -> BTreeSet<NeighbourKey> {
+    let servers = configuration
+        .services
+        .iter()
+        .flat_map(|entry| &entry.destinations);
+    let next_hops = servers.filter_map(|server| next_hop(view, server.id.address()));
+    let gateways = view
+        .routes
+        .values()
+        .filter_map(|route| match &route.target {
+            kernel::RouteTarget::Send(next_hops) => {
+                let first = next_hops.first()?;
+                Some((first.egress, first.gateway?))
+            }
+            _ => None,
+        });
+    next_hops.chain(gateways.take(GATEWAYS_MAX)).collect()
+}
+
+fn next_hop(view: &KernelView, address: IpAddr) -> Option<NeighbourKey> {
+    match &view.route(address)?.target {
+        kernel::RouteTarget::Send(next_hops) => {
+            let first = next_hops.first()?;
+            Some((first.egress, first.gateway.unwrap_or(address)))
+        }
+        _ => None,
+    }
+}

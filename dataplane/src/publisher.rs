@@ -1,0 +1,327 @@
+//! The one place where what runs is changed: transactions and the kernel's news become snapshots.
+//!
+//! ```text
+//! Transaction ─► Configuration::apply ─► numbers ─► state file ─┐
+//!                                                               ├─► Snapshot ─► swap ─► every worker has it ─► answer
+//! KernelView ───────────────────► ForwardingTable ──────────────┘
+//! ```
+//!
+//! A transaction is checked whole before anything of it is done. It is stored before it runs, so that whatever was
+//! answered "done" is what a data plane that comes back runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pollux_api::line::{Failure, FailureCode};
+use pollux_api::{Configuration, ServiceId, Transaction};
+use pollux_engine::Snapshot;
+use pollux_engine::counters::WorkerCounters;
+use pollux_engine::forwarding_table::ForwardingTable;
+use tokio::sync::Mutex;
+
+use crate::busy_share::{BusyShare, BusyShareSampler};
+use crate::compile;
+use crate::compile::PortFacts;
+use crate::kernel::{KernelView, MirrorHandle};
+use crate::numbering::DestinationNumber;
+use crate::port::OpenPort;
+use crate::state_files::{State, StateDirectory};
+use crate::totals::Totals;
+use crate::worker::Shared;
+
+/// How often the publisher looks whether every worker has a new snapshot.
+const ACKNOWLEDGE_POLL: Duration = Duration::from_millis(1);
+/// A worker that does not come by in this time is stuck.
+const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often removed destinations are looked at.
+const TRASH_PERIOD: Duration = Duration::from_secs(2);
+/// Over which the workers' busy shares are measured.
+const SAMPLE_PERIOD: Duration = Duration::from_secs(1);
+
+/// Changes what runs, and tells how it does ([`crate::reports`]).
+pub struct Publisher {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) ports: Vec<OpenPort>,
+    pub(crate) cores: Vec<u16>,
+    pub(crate) counters: Vec<Arc<WorkerCounters>>,
+    pub(crate) busy_share: BusyShare,
+    state_directory: StateDirectory,
+    mirror: MirrorHandle,
+    running: Mutex<Running>,
+}
+
+/// The workers, as far as the control side reaches.
+pub struct Workers {
+    /// Table, snapshot, stop.
+    pub shared: Arc<Shared>,
+    /// Their ports.
+    pub ports: Vec<OpenPort>,
+    /// Their cores, by worker.
+    pub cores: Vec<u16>,
+    /// Their counters, by worker.
+    pub counters: Vec<Arc<WorkerCounters>>,
+}
+
+/// What runs.
+pub(crate) struct Running {
+    pub state: State,
+    pub totals: Totals,
+    view: Arc<KernelView>,
+    forwarding: Arc<ForwardingTable>,
+}
+
+/// The first snapshot of a process: what is needed before there are workers.
+pub struct FirstSnapshot {
+    /// To be given to the workers.
+    pub snapshot: Arc<Snapshot>,
+    forwarding: Arc<ForwardingTable>,
+    view: Arc<KernelView>,
+}
+
+impl FirstSnapshot {
+    /// Compiles what was stored last against the kernel as it is.
+    pub fn compile(
+        state: &State,
+        ports: &[OpenPort],
+        view: Arc<KernelView>,
+        workers: usize,
+    ) -> Self {
+        let forwarding = Arc::new(compile::forwarding(1, &facts(ports), &view));
+        let spec = compile::services(&state.configuration, &state.numbering, 1);
+        let snapshot = Arc::new(Snapshot::compile(
+            &spec,
+            Arc::clone(&forwarding),
+            None,
+            workers,
+        ));
+        Self {
+            snapshot,
+            forwarding,
+            view,
+        }
+    }
+}
+
+fn facts(ports: &[OpenPort]) -> Vec<PortFacts> {
+    ports
+        .iter()
+        .map(|port| PortFacts {
+            mac: port.mac,
+            mtu: port.mtu,
+        })
+        .collect()
+}
+
+impl Publisher {
+    /// The publisher of workers that already run with `first`, compiled from `state`.
+    pub fn new(
+        workers: Workers,
+        state_directory: StateDirectory,
+        state: State,
+        first: FirstSnapshot,
+        mirror: MirrorHandle,
+    ) -> Self {
+        let FirstSnapshot {
+            forwarding, view, ..
+        } = first;
+        let Workers {
+            shared,
+            ports,
+            cores,
+            counters,
+        } = workers;
+        mirror.set_in_use(compile::neighbours_in_use(&state.configuration, &view));
+        let running = Mutex::new(Running {
+            state,
+            totals: Totals::default(),
+            view,
+            forwarding,
+        });
+        let busy_share = BusyShare::new(counters.len());
+        Self {
+            shared,
+            ports,
+            cores,
+            counters,
+            busy_share,
+            state_directory,
+            mirror,
+            running,
+        }
+    }
+
+    /// Follows the kernel and empties the trash until the mirror ends.
+    pub async fn run(&self) {
+        let mut mirror = self.mirror.clone();
+        let mut trash = tokio::time::interval(TRASH_PERIOD);
+        let mut sample = tokio::time::interval(SAMPLE_PERIOD);
+        let mut sampler = BusyShareSampler::new(&self.counters);
+        loop {
+            tokio::select! {
+                more = mirror.changed() => {
+                    if !more {
+                        return;
+                    }
+                    self.follow_kernel(mirror.view()).await;
+                }
+                _ = trash.tick() => self.empty_trash().await,
+                _ = sample.tick() => sampler.sample(&self.counters, &self.busy_share),
+            }
+        }
+    }
+
+    pub(crate) async fn running(&self) -> tokio::sync::MutexGuard<'_, Running> {
+        self.running.lock().await
+    }
+
+    /// Does a transaction, whole or not at all; returns the generation that every worker runs with then.
+    ///
+    /// # Errors
+    /// A [`Failure`] for the asker; nothing was changed, but when a worker is stuck.
+    pub async fn transact(&self, transaction: &Transaction) -> Result<u64, Failure> {
+        let mut running = self.running.lock().await;
+        let before = &running.state;
+        if let Some(base) = transaction
+            .base_generation
+            .filter(|base| *base != before.generation)
+        {
+            let message = format!(
+                "the configuration has changed: generation {} runs, the changes were made against {base}; look at it \
+                 again and repeat them",
+                before.generation
+            );
+            return Err(Failure::new(FailureCode::Conflict, message));
+        }
+        let configuration = before.configuration.apply(&transaction.changes)?;
+        let mut next = State {
+            generation: before.generation + 1,
+            numbering: before.numbering.clone(),
+            configuration,
+        };
+        next.numbering.assign(&next.configuration);
+        self.state_directory
+            .store(&next)
+            .map_err(|error| Failure::new(FailureCode::Internal, error))?;
+        running.note_changes(&next, &self.shared.publication.current());
+        running.state = next;
+        self.mirror.set_in_use(compile::neighbours_in_use(
+            &running.state.configuration,
+            &running.view,
+        ));
+        self.publish(&running).await?;
+        Ok(running.state.generation)
+    }
+
+    /// The kernel's tables have changed: workers get them at once.
+    async fn follow_kernel(&self, view: Arc<KernelView>) {
+        let mut running = self.running.lock().await;
+        let generation = running.forwarding.generation().checked_add(1).unwrap_or(1);
+        running.forwarding = Arc::new(compile::forwarding(generation, &facts(&self.ports), &view));
+        running.view = view;
+        self.mirror.set_in_use(compile::neighbours_in_use(
+            &running.state.configuration,
+            &running.view,
+        ));
+        if let Err(error) = self.publish(&running).await {
+            log::error!("after a change of the kernel's tables: {error}");
+        }
+    }
+
+    /// Numbers of removed destinations without connections become free.
+    async fn empty_trash(&self) {
+        let mut running = self.running.lock().await;
+        let snapshot = self.shared.publication.current();
+        let idle = |number: &DestinationNumber| {
+            snapshot
+                .destination(number.get())
+                .is_none_or(|found| found.shared.counts().total() == 0)
+        };
+        let unused: Vec<(DestinationNumber, ServiceId)> = {
+            let trash = running.state.numbering.trash();
+            trash
+                .map(|(number, service, _)| (number, service))
+                .filter(|(number, _)| idle(number))
+                .collect()
+        };
+        if unused.is_empty() {
+            return;
+        }
+        let configuration: Configuration = running.state.configuration.clone();
+        for (number, service) in unused {
+            running.totals.retire(service, number, &snapshot);
+            running.totals.forget_destination(number);
+            running.state.numbering.release(number, &configuration);
+        }
+        if let Err(error) = self.state_directory.store(&running.state) {
+            log::error!("{error}");
+        }
+        if let Err(error) = self.publish(&running).await {
+            log::error!("after removed servers were forgotten: {error}");
+        }
+    }
+
+    /// Compiles, swaps, waits until every worker has passed, frees the old one here.
+    async fn publish(&self, running: &Running) -> Result<(), Failure> {
+        let current = self.shared.publication.current();
+        let generation = current.generation() + 1;
+        let spec = compile::services(
+            &running.state.configuration,
+            &running.state.numbering,
+            generation,
+        );
+        let forwarding = Arc::clone(&running.forwarding);
+        let next = Arc::new(Snapshot::compile(
+            &spec,
+            forwarding,
+            Some(&current),
+            self.counters.len(),
+        ));
+        drop(current);
+        let old = self.shared.publication.publish(next);
+        let all_passed = async {
+            while !self.shared.publication.all_have(generation) {
+                tokio::time::sleep(ACKNOWLEDGE_POLL).await;
+            }
+        };
+        let in_time = tokio::time::timeout(ACKNOWLEDGE_TIMEOUT, all_passed).await;
+        if in_time.is_err() {
+            // A worker may still hold it, and must not be the one to free it.
+            std::mem::forget(old);
+            let message = format!(
+                "a worker has not taken the new configuration within {} s: it is stuck or its core is taken by \
+                 something else; the change will run once it goes on. See `pollux show workers`",
+                ACKNOWLEDGE_TIMEOUT.as_secs()
+            );
+            return Err(Failure::new(FailureCode::Internal, message));
+        }
+        Ok(())
+    }
+}
+
+impl Running {
+    /// Totals of services that go, of services that are new, and of destinations that come back, start anew.
+    fn note_changes(&mut self, next: &State, snapshot: &Snapshot) {
+        for entry in &self.state.configuration.services {
+            if next.configuration.service(entry.service.id).is_none() {
+                self.totals.forget_service(entry.service.id);
+            }
+        }
+        for (number, service, id) in self.state.numbering.trash() {
+            let Some(entry) = next.configuration.service(service) else {
+                continue;
+            };
+            if self.state.configuration.service(service).is_none() {
+                self.totals.zero(service, [number].into_iter(), snapshot);
+            } else if entry.destinations.iter().any(|known| known.id == id) {
+                self.totals.retire(service, number, snapshot);
+            }
+        }
+    }
+
+    /// Every destination that has a number with this service, removed ones too.
+    pub fn numbers_of(&self, service: ServiceId) -> impl Iterator<Item = DestinationNumber> {
+        let all = self.state.numbering.destinations();
+        all.filter(move |(_, of, _)| *of == service)
+            .map(|(number, ..)| number)
+    }
+}

@@ -1,0 +1,270 @@
+//! What the data plane tells polluxd: sums over the workers' counters, pages of the table, the state of the ports.
+//!
+//! Nothing here takes a lock that a worker takes. The table is read while it changes: an entry that is freed and used
+//! again meanwhile may be shown as either connection.
+
+use std::net::SocketAddr;
+
+use pollux_api::dataplane::{
+    ConnectionPage, ConnectionQuery, ConnectionReport, NicCounters, PortStatus, WorkerStatus,
+};
+use pollux_api::line::{Failure, FailureCode};
+use pollux_api::statistics::{DestinationStatistics, DropReport, FateCount, ServiceStatistics};
+use pollux_api::{ChangeError, Configuration, ForwardingMethod, Protocol, ServiceId, Transaction};
+use pollux_engine::clock::TICKS_PER_SECOND;
+use pollux_engine::connection::{self, Connection, Direction};
+use pollux_engine::counters::PortCounters;
+use pollux_engine::wire::protocol;
+use pollux_engine::{Fate, Snapshot};
+
+use crate::kernel::MacAddress;
+use crate::port::OpenPort;
+use crate::private_socket::DataplaneControl;
+use crate::publisher::{Publisher, Running};
+use crate::worker::{now_nanoseconds, tick_of};
+
+/// Entries looked at for one page, at most, so that no answer takes long.
+const PAGE_ENTRIES_MAX: u32 = 1 << 16;
+
+impl DataplaneControl for Publisher {
+    async fn transact(&self, transaction: Transaction) -> Result<u64, Failure> {
+        Self::transact(self, &transaction).await
+    }
+
+    async fn zero(&self, service: Option<ServiceId>) -> Result<u64, Failure> {
+        let mut running = self.running().await;
+        let snapshot = self.shared.publication.current();
+        let configured = running
+            .state
+            .configuration
+            .services
+            .iter()
+            .map(|entry| entry.service.id);
+        let ids: Vec<ServiceId> = configured
+            .filter(|id| service.is_none_or(|wanted| wanted == *id))
+            .collect();
+        match service {
+            Some(wanted) if ids.is_empty() => return Err(ChangeError::NoService(wanted).into()),
+            _ => {}
+        }
+        for id in ids {
+            let numbers: Vec<_> = running.numbers_of(id).collect();
+            running.totals.zero(id, numbers.into_iter(), &snapshot);
+        }
+        Ok(running.state.generation)
+    }
+
+    async fn configuration(&self) -> Result<(u64, Configuration), Failure> {
+        let running = self.running().await;
+        Ok((
+            running.state.generation,
+            running.state.configuration.clone(),
+        ))
+    }
+
+    async fn services(&self) -> Result<Vec<ServiceStatistics>, Failure> {
+        let running = self.running().await;
+        let snapshot = self.shared.publication.current();
+        let entries = running.state.configuration.services.iter();
+        Ok(entries
+            .map(|entry| ServiceStatistics {
+                service: entry.service.clone(),
+                totals: running.totals.service(
+                    entry.service.id,
+                    running.numbers_of(entry.service.id),
+                    &snapshot,
+                ),
+                destinations: destinations(&running, entry, &snapshot),
+            })
+            .collect())
+    }
+
+    async fn connections(&self, query: ConnectionQuery) -> Result<ConnectionPage, Failure> {
+        let now = tick_of(now_nanoseconds());
+        let snapshot = self.shared.publication.current();
+        let table = &self.shared.table;
+        let limit = usize::try_from(query.limit).unwrap_or(usize::MAX).max(1);
+        let mut page = ConnectionPage {
+            connections: Vec::new(),
+            next: None,
+        };
+        let end = table.size().connections();
+        let last = query.start.saturating_add(PAGE_ENTRIES_MAX).min(end);
+        for number in query.start..last {
+            if page.connections.len() >= limit {
+                page.next = Some(number);
+                return Ok(page);
+            }
+            if let Some(entry) = table
+                .connection(number)
+                .filter(|entry| entry.life().is_alive(now))
+            {
+                page.connections
+                    .extend(connection_report(&entry, &snapshot, now));
+            }
+        }
+        page.next = Some(last).filter(|last| *last < end);
+        Ok(page)
+    }
+
+    async fn ports(&self) -> Result<Vec<PortStatus>, Failure> {
+        self.ports
+            .iter()
+            .enumerate()
+            .map(|(number, port)| self.port_status(number, port))
+            .collect()
+    }
+
+    async fn workers(&self) -> Result<Vec<WorkerStatus>, Failure> {
+        let numbered = self.counters.iter().zip(&self.cores).enumerate();
+        Ok(numbered
+            .map(|(worker, (counters, core))| {
+                let ports = 0..self.ports.len();
+                let received = ports
+                    .filter_map(|port| counters.port(port))
+                    .map(|port| port.received.get());
+                WorkerStatus {
+                    worker: u16::try_from(worker).unwrap_or(u16::MAX),
+                    core: *core,
+                    loops: counters.loops.get(),
+                    busy_loops: counters.busy_loops.get(),
+                    received: received.sum(),
+                    connections_created: counters.connections_created.get(),
+                    connections_expired: counters.connections_expired.get(),
+                    connections: counters.connections.get(),
+                    generation: self.shared.publication.seen_by(worker),
+                    busy_share: self.busy_share.of(worker),
+                }
+            })
+            .collect())
+    }
+
+    async fn drops(&self) -> Result<Vec<DropReport>, Failure> {
+        let numbered = self.ports.iter().enumerate();
+        Ok(numbered
+            .map(|(number, port)| {
+                let sum = |value: &dyn Fn(&PortCounters) -> u64| -> u64 {
+                    let of_workers = self
+                        .counters
+                        .iter()
+                        .filter_map(|worker| worker.port(number));
+                    // Held goes up and down on different workers' counters: only the wrapping sum is right.
+                    of_workers.map(value).fold(0, u64::wrapping_add)
+                };
+                let fates = Fate::ALL.into_iter().map(|fate| FateCount {
+                    fate: fate.name().to_owned(),
+                    is_drop: fate.is_drop(),
+                    meaning: fate.meaning().to_owned(),
+                    packets: sum(&|port| port.fate(fate)),
+                });
+                DropReport {
+                    port: port.name.to_string(),
+                    fates: fates.collect(),
+                    held: sum(&|port| port.held.get()),
+                    received: sum(&|port| port.received.get()),
+                }
+            })
+            .collect())
+    }
+}
+
+impl Publisher {
+    fn port_status(&self, number: usize, port: &OpenPort) -> Result<PortStatus, Failure> {
+        let failed = |error| {
+            Failure::new(
+                FailureCode::Internal,
+                format!("port {}: {error}", port.name),
+            )
+        };
+        let statistics = port.wire.statistics().map_err(failed)?;
+        let link = port.wire.link().map_err(failed)?;
+        let info = port.wire.info().map_err(failed)?;
+        let extended = port.wire.extended_statistics().map_err(failed)?;
+        let of_workers = self
+            .counters
+            .iter()
+            .filter_map(|worker| worker.port(number));
+        Ok(PortStatus {
+            name: port.name.to_string(),
+            device: port.device.clone(),
+            driver: info.driver,
+            mac: MacAddress(port.mac).to_string(),
+            mtu: port.mtu,
+            link_up: link.up,
+            speed_mbps: link.speed_mbps,
+            receive_queues: port.rx_queues,
+            transmit_queues: port.tx_queues,
+            nic: NicCounters {
+                received_packets: statistics.rx_packets,
+                sent_packets: statistics.tx_packets,
+                received_bytes: statistics.rx_bytes,
+                sent_bytes: statistics.tx_bytes,
+                missed_packets: statistics.rx_missed,
+                receive_errors: statistics.rx_errors,
+                send_errors: statistics.tx_errors,
+                no_buffer: statistics.rx_no_mbuf,
+            },
+            kernel_transmitted: of_workers.map(|port| port.kernel_transmitted.get()).sum(),
+            extended: extended
+                .into_iter()
+                .map(|statistic| (statistic.name, statistic.value))
+                .collect(),
+        })
+    }
+}
+
+fn destinations(
+    running: &Running,
+    entry: &pollux_api::ServiceEntry,
+    snapshot: &Snapshot,
+) -> Vec<DestinationStatistics> {
+    let configured = entry.destinations.iter();
+    configured
+        .map(|destination| {
+            let number = running
+                .state
+                .numbering
+                .destination(entry.service.id, destination.id);
+            let compiled = number.and_then(|number| snapshot.destination(number.get()));
+            let counts = compiled
+                .map(|found| found.shared.counts())
+                .unwrap_or_default();
+            DestinationStatistics {
+                destination: destination.clone(),
+                active_connections: counts.active,
+                inactive_connections: counts.inactive,
+                persistent_connections: 0,
+                totals: number
+                    .map(|number| running.totals.destination(number, snapshot))
+                    .unwrap_or_default(),
+            }
+        })
+        .collect()
+}
+
+fn connection_report(
+    entry: &Connection<'_>,
+    snapshot: &Snapshot,
+    now: pollux_engine::Tick,
+) -> Option<ConnectionReport> {
+    let inbound = entry.key(Direction::Inbound);
+    let destination = snapshot.destination(entry.destination())?;
+    let left = now.until(entry.life().expires());
+    Some(ConnectionReport {
+        protocol: if inbound.protocol == protocol::TCP {
+            Protocol::Tcp
+        } else {
+            Protocol::Udp
+        },
+        expires_s: u32::try_from(left).unwrap_or(0) / TICKS_PER_SECOND,
+        state: entry.life().state().name().to_owned(),
+        client: inbound.source(),
+        virtual_address: inbound.destination(),
+        destination: SocketAddr::new(destination.spec.address, destination.spec.port),
+        method: match entry.method() {
+            connection::ForwardingMethod::Masquerade => ForwardingMethod::Nat,
+            connection::ForwardingMethod::Tunnel => ForwardingMethod::Tunnel,
+            connection::ForwardingMethod::DirectRoute => ForwardingMethod::Direct,
+        },
+    })
+}
