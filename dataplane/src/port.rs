@@ -6,11 +6,11 @@ use dpdk_bindings::{
     AttachError, Distribution, Eal, Mempool, MempoolError, MempoolSettings, Port, PortError,
     PortSettings as DevicePortSettings, Queues, RxQueue, TxQueue,
 };
-use pollux_api::settings::PortSettings;
 use thiserror::Error;
 
 use crate::kernel::tap::TapError;
 use crate::kernel::{MacAddress, TapName, TapNameError, tap};
+use crate::settings::{Device, ValidPort};
 use crate::transmit::{TransmitBuffer, Transmitter};
 use crate::worker::PortQueues;
 
@@ -118,13 +118,16 @@ fn buffer_bytes(mtu: u16) -> u16 {
 }
 
 /// The devices that are there, by names of our own, when the settings name none.
-pub fn found_ports(eal: &Eal) -> Vec<PortSettings> {
+pub fn found_ports(eal: &Eal) -> Result<Vec<ValidPort>, OpenError> {
     let devices = eal.unattached_devices().into_iter().enumerate();
     devices
-        .map(|(number, device)| PortSettings {
-            name: format!("pollux{number}"),
-            device,
-            mtu: None,
+        .map(|(number, device)| {
+            let name: TapName = format!("pollux{number}").parse()?;
+            Ok(ValidPort {
+                name,
+                device: Device::Virtual(device),
+                mtu: None,
+            })
         })
         .collect()
 }
@@ -135,7 +138,7 @@ pub fn found_ports(eal: &Eal) -> Vec<PortSettings> {
 /// [`OpenError`] of the first port that cannot be had; those before it are closed again.
 pub async fn open_all(
     eal: &Eal,
-    settings: &[PortSettings],
+    settings: &[ValidPort],
     workers: usize,
 ) -> Result<(Vec<OpenPort>, Vec<Vec<PortQueues>>), OpenError> {
     if settings.is_empty() {
@@ -144,15 +147,15 @@ pub async fn open_all(
     let mut attached = Vec::new();
     for port in settings {
         let wire = eal
-            .attach(&port.device)
+            .attach(&port.device.to_string())
             .map_err(|source| OpenError::Attach {
-                name: port.name.clone(),
+                name: port.name.to_string(),
                 source,
             })?;
         let mtu = match port.mtu {
             Some(mtu) => mtu,
             None => wire.mtu().map_err(|source| OpenError::Device {
-                name: port.name.clone(),
+                name: port.name.to_string(),
                 source,
             })?,
         };
@@ -183,15 +186,15 @@ pub async fn open_all(
 async fn open(
     eal: &Eal,
     number: usize,
-    settings: &PortSettings,
+    settings: &ValidPort,
     wire: Port,
     mtu: u16,
     workers: usize,
     pool: &Mempool,
 ) -> Result<(OpenPort, Vec<PortQueues>), OpenError> {
-    let name: TapName = settings.name.parse()?;
+    let name = settings.name.clone();
     let of_device = |source| OpenError::Device {
-        name: settings.name.clone(),
+        name: settings.name.to_string(),
         source,
     };
     let queues = u16::try_from(workers).unwrap_or(u16::MAX);
@@ -213,7 +216,7 @@ async fn open(
     let tap_port = eal
         .attach(&tap_device)
         .map_err(|source| OpenError::TapDevice {
-            name: settings.name.clone(),
+            name: settings.name.to_string(),
             source,
         })?;
     let wanted = DevicePortSettings {
@@ -226,7 +229,7 @@ async fn open(
     tap::set_up(&name, MacAddress(mac), mtu).await?;
     let open = OpenPort {
         name,
-        device: settings.device.clone(),
+        device: settings.device.to_string(),
         wire,
         tap: tap_port,
         mac,
@@ -238,7 +241,7 @@ async fn open(
 }
 
 /// Says at the start when workers will not share the load as the administrator may think they do.
-fn report_queues(name: &str, queues: &Queues, workers: usize) {
+fn report_queues(name: &TapName, queues: &Queues, workers: usize) {
     if queues.rx.len() < workers {
         log::warn!(
             "port {name}: the device has {} receive queues for {workers} workers; the others receive nothing from it",

@@ -197,27 +197,8 @@ impl ConnectionTable {
         workers: usize,
         now: Tick,
     ) -> Result<Self, TableError> {
+        check_header(memory.lines(), size)?;
         let mut table = Self::over(memory, size, workers, HashKey([0; 6]))?;
-        let [magic, version, entries, wide, buckets, ..] = [0, 1, 2, 3, 4].map(|word: usize| {
-            table
-                .header()
-                .0
-                .get(word)
-                .map_or(0, |word| word.load(Acquire))
-        });
-        if magic != MAGIC {
-            return Err(TableError::Magic);
-        }
-        if version != LAYOUT_VERSION {
-            return Err(TableError::Version(version));
-        }
-        if (entries, wide, buckets) != (size.entries.into(), size.wide.into(), size.buckets as u64)
-        {
-            return Err(TableError::Size {
-                found: entries,
-                wanted: size.entries,
-            });
-        }
         let mut secret = [0; 6];
         secret
             .iter_mut()
@@ -516,6 +497,26 @@ impl ConnectionTable {
             .get(first..first + self.size.wide as usize)
             .unwrap_or_default()
     }
+}
+
+/// Whether the header is that of a table of this size; looked at before anything else is.
+fn check_header(lines: &[Line], size: TableSize) -> Result<(), TableError> {
+    let header = lines.first().unwrap_or(&EMPTY_LINE);
+    let [magic, version, entries, wide, buckets, ..] = &header.0;
+    if magic.load(Acquire) != MAGIC {
+        return Err(TableError::Magic);
+    }
+    let found = [version, entries, wide, buckets].map(|word| word.load(Relaxed));
+    if found[0] != LAYOUT_VERSION {
+        return Err(TableError::Version(found[0]));
+    }
+    if found[1..] != [size.entries.into(), size.wide.into(), size.buckets as u64] {
+        return Err(TableError::Size {
+            found: found[1],
+            wanted: size.entries,
+        });
+    }
+    Ok(())
 }
 
 static EMPTY_LINE: Line = Line([const { AtomicU64::new(0) }; 8]);

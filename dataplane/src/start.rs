@@ -1,0 +1,276 @@
+//! From settings to a running data plane, and back.
+//!
+//! The order matters: what can be refused is refused before anything is touched; the state directory's lock comes
+//! before the table it guards; workers start before the socket opens, so whoever can connect is answered.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use anyhow::Context as _;
+use dpdk_bindings::{Eal, EalArguments, EalError, Memory, PciDevices};
+use pollux_api::settings::HugePages;
+use pollux_engine::connection::{Shard, TableSize};
+use pollux_engine::counters::WorkerCounters;
+use pollux_engine::{Snapshot, Worker as Engine};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::arguments::Arguments;
+use crate::idle::Idle;
+use crate::kernel::{Mirror, MirrorHandle};
+use crate::port::{self, OpenPort};
+use crate::private_socket::{Limits, PrivateSocket};
+use crate::publication::Publication;
+use crate::publisher::{FirstSnapshot, Publisher, Workers};
+use crate::settings::{Core, Device, UsableCores, ValidSettings};
+use crate::state_files::{State, StateDirectory};
+use crate::table_file::TableFile;
+use crate::worker::{PortQueues, Shared, Worker, now_nanoseconds, tick_of};
+
+/// Ports to reckon memory for when the settings name none.
+const PORTS_EXPECTED: usize = 4;
+/// The MTU to reckon memory for when the settings name none.
+const MTU_EXPECTED: u16 = 1500;
+
+/// Runs the data plane until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Why it could not start, with what to do about it.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let usable = UsableCores::discover().context("cannot find out which cores there are")?;
+    let settings = ValidSettings::new(arguments.merged_settings()?, &usable)?;
+    let state_directory = StateDirectory::open(&arguments.state_dir)?;
+    let state = state_directory.load()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let socket = PrivateSocket::open(&arguments.run_dir, Limits::default())?;
+        let eal = start_eal(&settings)?;
+        serve(
+            &settings,
+            &eal,
+            socket,
+            &arguments.run_dir,
+            state_directory,
+            state,
+        )
+        .await
+    })
+}
+
+/// Starts DPDK with huge pages, or without when that is allowed, and says which.
+fn start_eal(settings: &ValidSettings) -> anyhow::Result<Eal> {
+    let ports = if settings.ports().is_empty() {
+        PORTS_EXPECTED
+    } else {
+        settings.ports().len()
+    };
+    let mtu = settings
+        .ports()
+        .iter()
+        .filter_map(|port| port.mtu)
+        .max()
+        .unwrap_or(MTU_EXPECTED);
+    let reckoned = || port::memory_mib(ports, settings.cores().len(), mtu);
+    let megabytes = settings.memory_mib().unwrap_or_else(reckoned);
+    let mut arguments = EalArguments {
+        memory: Memory::HugePages { megabytes },
+        file_prefix: settings.file_prefix().to_owned(),
+        pci: pci_devices(settings),
+        ..EalArguments::default()
+    };
+    let without = Memory::OrdinaryPages { megabytes };
+    let eal = match settings.huge_pages() {
+        HugePages::Never => Eal::start(&EalArguments {
+            memory: without,
+            ..arguments
+        }),
+        HugePages::Always => Eal::start(&arguments),
+        HugePages::Auto => match Eal::start(&arguments) {
+            // Both are found out before DPDK is touched, so it can still be started.
+            Err(reason @ (EalError::TooFewHugePages { .. } | EalError::NoHugePages)) => {
+                log::warn!("{reason}; going on with normal pages");
+                arguments.memory = without;
+                Eal::start(&arguments)
+            }
+            other => other,
+        },
+    }?;
+    let pages = if eal.uses_huge_pages() {
+        "huge pages"
+    } else {
+        "normal pages"
+    };
+    log::info!("{}: {megabytes} MiB of frames in {pages}", eal.version());
+    Ok(eal)
+}
+
+fn pci_devices(settings: &ValidSettings) -> PciDevices {
+    if settings.ports().is_empty() {
+        return PciDevices::All;
+    }
+    let addresses = settings
+        .ports()
+        .iter()
+        .filter_map(|port| match &port.device {
+            Device::Pci(address) => Some(*address),
+            Device::Virtual(_) => None,
+        });
+    let addresses: Vec<_> = addresses.collect();
+    if addresses.is_empty() {
+        PciDevices::None
+    } else {
+        PciDevices::Only(addresses)
+    }
+}
+
+async fn serve(
+    settings: &ValidSettings,
+    eal: &Eal,
+    socket: PrivateSocket,
+    run_directory: &Path,
+    state_directory: StateDirectory,
+    state: State,
+) -> anyhow::Result<()> {
+    let workers = settings.cores().len();
+    let wanted = match settings.ports() {
+        [] => port::found_ports(eal)?,
+        named => named.to_vec(),
+    };
+    let (ports, queues) = port::open_all(eal, &wanted, workers).await?;
+    let names = ports.iter().map(|port| port.name.clone()).collect();
+    let (mirror, mut handle) = Mirror::connect(names).await?;
+    tokio::spawn(mirror.run());
+    let first = FirstSnapshot::compile(&state, &ports, handle.view(), workers);
+    let size = TableSize::for_connections(settings.connections());
+    let file = TableFile::locate(run_directory, settings.file_prefix(), eal.uses_huge_pages());
+    let table = file.open(size, workers, tick_of(now_nanoseconds()))?;
+    log::info!(
+        "{} connections ({} MiB) in {}",
+        size.connections(),
+        size.bytes() >> 20,
+        file.path().display()
+    );
+    let shared = Arc::new(Shared {
+        table,
+        publication: Publication::new(Arc::clone(&first.snapshot), workers),
+        stop: AtomicBool::new(false),
+    });
+    let counters: Vec<Arc<WorkerCounters>> = (0..workers)
+        .map(|_| Arc::new(WorkerCounters::new(ports.len())))
+        .collect();
+    let threads = start_workers(settings, eal, &shared, queues, &counters, &handle)?;
+    report(settings, &ports);
+    let cores = settings.cores().iter().map(|core| core.get()).collect();
+    let workers = Workers {
+        shared: Arc::clone(&shared),
+        ports,
+        cores,
+        counters,
+    };
+    let publisher = Arc::new(Publisher::new(
+        workers,
+        state_directory,
+        state,
+        first,
+        handle,
+    ));
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        () = socket.serve(Arc::clone(&publisher)) => {}
+        () = publisher.run() => log::error!("the kernel's tables are not followed any more"),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    log::info!("stopping; connections stay in {}", file.path().display());
+    shared.stop.store(true, Ordering::Relaxed);
+    for thread in threads {
+        if thread.join().is_err() {
+            log::error!("a worker ended by a panic");
+        }
+    }
+    Ok(())
+}
+
+fn start_workers(
+    settings: &ValidSettings,
+    eal: &Eal,
+    shared: &Arc<Shared>,
+    queues: Vec<Vec<PortQueues>>,
+    counters: &[Arc<WorkerCounters>],
+    mirror: &MirrorHandle,
+) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    let workers = settings.cores().len();
+    let snapshot = shared.publication.current();
+    let numbered = settings
+        .cores()
+        .iter()
+        .zip(queues)
+        .zip(counters)
+        .enumerate();
+    numbered
+        .map(|(number, ((core, ports), counters))| {
+            let shard = take_up_shard(shared, &snapshot, number, workers);
+            let engine = Engine::new(shard, Arc::clone(counters));
+            let idle = Idle::new(settings.poll());
+            let worker = Worker::new(Arc::clone(shared), engine, ports, idle, mirror.clone());
+            let (eal, core) = (*eal, *core);
+            let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+            let started = thread.spawn(move || {
+                pin(core);
+                // Without a number of its own a thread only does without the pool's cache.
+                let registered = eal
+                    .register_thread()
+                    .inspect_err(|error| log::warn!("worker {number}: {error}"));
+                worker.run();
+                drop(registered);
+            });
+            started.context("cannot start a worker thread")
+        })
+        .collect()
+}
+
+/// The worker's part of the table; connections that are there already count for their destinations again.
+fn take_up_shard(shared: &Shared, snapshot: &Snapshot, worker: usize, workers: usize) -> Shard {
+    Shard::new(&shared.table, worker, workers, |connection| {
+        if let Some(destination) = snapshot.destination(connection.destination()) {
+            destination.bind(connection.life().state());
+        }
+    })
+}
+
+fn pin(core: Core) {
+    let mut set = CpuSet::new();
+    set.set(usize::from(core.get()));
+    if let Err(error) = sched_setaffinity(None, &set) {
+        log::warn!("cannot pin a worker to core {}: {error}", core.get());
+    }
+}
+
+fn report(settings: &ValidSettings, ports: &[OpenPort]) {
+    for port in ports {
+        log::info!(
+            "port {}: {}, MTU {}, {} receive and {} transmit queues",
+            port.name,
+            port.device,
+            port.mtu,
+            port.rx_queues,
+            port.tx_queues
+        );
+    }
+    let cores: Vec<String> = settings
+        .cores()
+        .iter()
+        .map(|core| core.get().to_string())
+        .collect();
+    log::info!(
+        "{} workers on cores {}, polling {:?}",
+        cores.len(),
+        cores.join(", "),
+        settings.poll()
+    );
+}
