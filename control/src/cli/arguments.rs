@@ -49,14 +49,26 @@ pub enum Verb {
     #[command(subcommand)]
     Show(View),
     /// Remove every service
+    ///
+    /// All in one transaction, as `ipvsadm -C`. The file is not touched: the next boot has them back.
     Flush,
     /// Set the counters of a service, or of all, to zero
+    ///
+    /// As `ipvsadm -Z`. Its rates begin at zero too; its connections are not touched.
     Zero(AnyService),
     /// Say everything that is wrong with a configuration file
+    ///
+    /// Needs no daemon and changes nothing. Every problem is one line: FILE:LINE: KEY: what is wrong and what to write.
     Check(ConfigFile),
     /// Write the services that run into the configuration file; the rest of the file stays
+    ///
+    /// Changes made by command last until the next boot unless saved. Services and servers that are in the file already
+    /// keep their comments. The file is replaced as a whole or not at all.
     Save(ConfigFile),
     /// Print what a configuration file says to the data plane, as pollux-dataplane reads it
+    ///
+    /// JSON for `pollux-dataplane --settings`. Only the table `dataplane` is looked at, so that nothing wrong with a
+    /// service keeps a data plane from starting. Needs no daemon.
     Settings(ConfigFile),
 }
 
@@ -64,6 +76,8 @@ pub enum Verb {
 #[derive(Debug, Subcommand)]
 pub enum ServiceVerb {
     /// Add a service; it has no servers yet
+    ///
+    /// When this returns, every worker knows it. As `ipvsadm -A`.
     Add {
         /// Which.
         #[command(flatten)]
@@ -73,6 +87,8 @@ pub enum ServiceVerb {
         scheduler: SchedulerName,
     },
     /// Change settings of a service; what is not given stays
+    ///
+    /// Its servers and connections stay too.
     Edit {
         /// Which.
         #[command(flatten)]
@@ -93,6 +109,9 @@ pub enum ServiceVerb {
 #[derive(Debug, Subcommand)]
 pub enum ServerVerb {
     /// Add a server to a service
+    ///
+    /// As `ipvsadm -a`, with its defaults: method direct, weight 1. Only method nat can have another port than the service,
+    /// only method tunnel a server of the other address family.
     Add {
         /// Of which service.
         #[command(flatten)]
@@ -105,6 +124,9 @@ pub enum ServerVerb {
         settings: ServerSettings,
     },
     /// Change settings of a server; what is not given stays, its connections too
+    ///
+    /// Not as `ipvsadm -e`, which sets everything that is not given to its default: here `-w 0` drains a NAT server and it
+    /// is still a NAT server.
     #[command(group = ArgGroup::new("change")
         .args(["nat", "tunnel", "direct", "weight", "upper_threshold", "lower_threshold"])
         .required(true)
@@ -144,6 +166,8 @@ pub enum View {
         nosort: bool,
     },
     /// The connections, as ipvsadm -Lc
+    ///
+    /// The table is walked page by page while it changes: what comes or goes meanwhile may be missing.
     Connections {
         /// Which.
         #[command(flatten)]
@@ -159,6 +183,8 @@ pub enum View {
         exact: bool,
     },
     /// Connections, packets and bytes a second, averaged over about 8 s
+    ///
+    /// The estimator of Linux IPVS: every 2 s the average moves a quarter of the way to the rate of those 2 s.
     Rates {
         /// Which.
         #[command(flatten)]
@@ -176,6 +202,8 @@ pub enum View {
     /// The workers: one core each
     Workers,
     /// What became of every packet received, by port
+    ///
+    /// Every packet is in exactly one line; the last line adds them up and says so if it is not what was received.
     Drops {
         /// Also what never happened
         #[arg(long)]
@@ -298,6 +326,32 @@ impl ServerSettings {
             weight: self.weight,
             upper_threshold: self.upper_threshold,
             lower_threshold: self.lower_threshold,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn weights_have_ipvsadms_range() {
+        assert_eq!(parse_weight("2147483647").unwrap().get(), Weight::MAX);
+        for (text, message) in [
+            ("2147483648", "weight 2147483648 out of range"),
+            ("-1", "weight -1 out of range"),
+            ("1.5", "write a number from 0 to 2147483647"),
+            ("", "write a number from 0 to 2147483647"),
+        ] {
+            let error = parse_weight(text).unwrap_err();
+            assert!(error.starts_with(message), "{text}: {error}");
         }
     }
 }

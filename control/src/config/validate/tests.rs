@@ -225,3 +225,30 @@ fn broken_services_do_not_keep_a_data_plane_from_its_settings() {
     assert!(parse("f", &text).is_err());
     assert!(parse_dataplane("f", "[dataplane]\nconnections = 2\n").is_err());
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "(?s).{0,200}") {
+        let _ = parse("f", &text);
+    }
+
+    /// A valid file with some bytes exchanged: whatever is wrong is in a line that there is.
+    #[test]
+    fn problems_are_in_lines_of_the_file(changes in proptest::collection::vec((0..400_usize, " -~"), 1..8)) {
+        let mut text: Vec<char> = server("address = \"203.0.113.11\"\nweight = 3\nmethod = \"nat\"")
+            .chars()
+            .collect();
+        for (at, with) in changes {
+            let length = text.len();
+            text[at % length] = with.chars().next().unwrap();
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(Problems(found)) = parse("f", &text) {
+            let lines = text.lines().count();
+            proptest::prop_assert!(!found.is_empty());
+            for problem in found {
+                proptest::prop_assert!((1..=lines).contains(&problem.line), "{} in\n{}", problem, text);
+            }
+        }
+    }
+}
