@@ -1,3 +1,5 @@
+//! Differences lead where they must and touch nothing else: on any two configurations.
+
 use proptest::prelude::*;
 
 use super::*;

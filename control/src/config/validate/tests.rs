@@ -1,3 +1,5 @@
+//! What files are valid, what they mean, and every message for those that are not.
+
 use pollux_api::settings::{HugePages, PollMode};
 use pollux_api::{ForwardingMethod, Protocol};
 

@@ -1,3 +1,5 @@
+//! What is written is read back, comments stay, and a file that cannot be kept is left alone.
+
 use proptest::prelude::*;
 
 use super::*;
