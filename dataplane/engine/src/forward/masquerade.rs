@@ -1,6 +1,6 @@
 //! NAT (IPVS: masquerading): one address and one port of a packet are replaced, and every checksum that covers them is
-//! mended incrementally (RFC 1624), so a packet whose checksum was wrong stays wrong, as in Linux. A UDP packet over
-//! IPv4 that came without a checksum gets one, as in Linux.
+//! mended incrementally (RFC 1624), so a packet whose checksum was wrong stays wrong, as in Linux. A UDP packet that came
+//! without a checksum gets one, as in Linux, over IPv6 too.
 
 use zerocopy::FromBytes;
 use zerocopy::byteorder::network_endian::U32;
@@ -10,7 +10,7 @@ use crate::wire::ipv4::Ipv4Header;
 use crate::wire::ipv6::Ipv6Header;
 use crate::wire::protocol;
 use crate::wire::tcp::TCP_CHECKSUM_OFFSET;
-use crate::wire::udp::UDP_CHECKSUM_OFFSET;
+use crate::wire::udp::{UDP_BYTES, UDP_CHECKSUM_OFFSET, UdpHeader};
 
 /// Which end of a packet is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub fn translate_v4(
             .add32(header.destination.get());
         addresses.add16(protocol.into()).add32(length)
     };
-    translate_segment(segment, protocol, end, port, old, new, Some(&pseudo_header));
+    translate_segment(segment, protocol, end, port, old, new, &pseudo_header);
 }
 
 /// Translates an IPv6 packet and takes a hop off; as [`translate_v4`].
@@ -82,8 +82,12 @@ pub fn translate_v6(
     };
     let (old, new) = replace_address(field, address);
     header.hop_limit = header.hop_limit.wrapping_sub(1);
-    // A UDP checksum of 0 is not allowed over IPv6 (RFC 8200 8.1): such a packet stays as broken as it came.
-    translate_segment(segment, protocol, end, port, old, new, None);
+    let pseudo_header = |length: usize| {
+        let length = u32::try_from(length).unwrap_or(0);
+        let addresses = Sum::of(&header.source).plus(Sum::of(&header.destination));
+        addresses.add16(protocol.into()).add32(length)
+    };
+    translate_segment(segment, protocol, end, port, old, new, &pseudo_header);
 }
 
 /// Replaces an IPv6 address; the sums of what went and what came.
@@ -102,7 +106,7 @@ fn translate_segment(
     port: u16,
     old: Sum,
     new: Sum,
-    pseudo_header: Option<&dyn Fn(usize) -> Sum>,
+    pseudo_header: &dyn Fn(usize) -> Sum,
 ) {
     let Some(old_port) = replace_port(segment, end, port) else {
         return;
@@ -120,10 +124,9 @@ fn translate_segment(
     };
     let before = u16::from_be_bytes(*field);
     if protocol == protocol::UDP && before == 0 {
-        if let Some(pseudo_header) = pseudo_header {
-            let full = Sum::of(segment).plus(pseudo_header(segment.len())).finish();
-            write_udp_checksum(segment, full);
-        }
+        let datagram = datagram_of(segment);
+        let full = Sum::of(datagram).plus(pseudo_header(datagram.len()));
+        write_udp_checksum(segment, full.finish());
         return;
     }
     let after = update(before, old.add16(old_port), new.add16(port));
@@ -134,6 +137,15 @@ fn translate_segment(
         after
     }
     .to_be_bytes();
+}
+
+/// The datagram without what may lie behind it in the packet.
+fn datagram_of(segment: &[u8]) -> &[u8] {
+    let length = UdpHeader::ref_from_prefix(segment).map_or(0, |(header, _)| header.length.get());
+    match segment.get(..length.into()) {
+        Some(datagram) if datagram.len() >= UDP_BYTES => datagram,
+        _ => segment,
+    }
 }
 
 fn write_udp_checksum(segment: &mut [u8], checksum: u16) {
