@@ -71,7 +71,7 @@ fates! {
     TooBig = "too_big", true;
     /// Larger than the way to the server takes, and the sender allows fragments, which Pollux does not make yet.
     NeedsFragmentation = "needs_fragmentation", true;
-    /// The kernel has no route to the server or client.
+    /// The kernel has no route to the server or client; answered with ICMP host or network unreachable.
     NoRoute = "no_route", true;
     /// The neighbour's MAC did not become known in time.
     NeighbourUnresolved = "neighbour_unresolved", true;

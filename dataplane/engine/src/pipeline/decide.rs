@@ -1,9 +1,10 @@
 //! Third stage: what becomes of a frame. Three tiers by cost: a connection is known (translate from its entry), none is
 //! known (find a service, schedule, insert), not ours (punt).
 
-use super::icmp_error::{self, Problem};
+use super::icmp_error::Problem;
 use super::icmp_related::{self, Layout};
 use super::meta::{Kind, Meta};
+use super::refuse::{Refusal, Way};
 use super::worker::{Context, unbind};
 use super::{Verdict, Worker, deliver};
 use crate::connection::{Connection, Direction, Family, ForwardingMethod, Hit, State, tcp_state};
@@ -30,6 +31,7 @@ impl Worker {
             // Without any service IPVS is off, as in Linux: even known connections are the kernel's.
             _ if context.snapshot.services().is_empty() => return Verdict::Punt(Fate::Punted),
             Kind::Related { .. } => return self.related(context, ingress, frame, meta),
+            Kind::TunnelError { inner } => self.tunnel_error(context, frame, meta, inner),
             Kind::Flow => self.flow(context, ingress, frame, meta),
         };
         fate.unwrap_or_else(|fate| self.drop_as(ingress, fate))
@@ -51,15 +53,9 @@ impl Worker {
             None => match self.schedule(context, meta) {
                 Ok(Some(hit)) => hit,
                 Ok(None) => return Ok(Verdict::Punt(Fate::Punted)),
-                Err(Fate::NoDestination) => {
-                    return Ok(self.refuse(
-                        context,
-                        ingress,
-                        frame,
-                        meta,
-                        Problem::NoDestination,
-                        Fate::NoDestination,
-                    ));
+                Err(fate @ Fate::NoDestination) => {
+                    let refusal = Refusal::to_client(Problem::NoDestination, fate);
+                    return Ok(self.refuse(context, ingress, frame, meta, refusal));
                 }
                 Err(fate) => return Err(fate),
             },
@@ -71,7 +67,11 @@ impl Worker {
     }
 
     #[inline]
-    fn known_connection<'c>(&self, context: &Context<'c>, meta: &Meta) -> Option<Hit<'c>> {
+    pub(super) fn known_connection<'c>(
+        &self,
+        context: &Context<'c>,
+        meta: &Meta,
+    ) -> Option<Hit<'c>> {
         context
             .table
             .confirm(meta.candidate?, &meta.key, meta.hash, context.now)
@@ -129,12 +129,12 @@ impl Worker {
             .shared
             .moved(transition.before, transition.after);
         self.count_inbound(destination, meta);
-        let packet = Outgoing {
-            meta,
+        let way = Way {
+            direction: Direction::Inbound,
             next_hop: destination.next_hop,
             mtu: destination.mtu,
         };
-        if let Some(verdict) = self.check_way(context, ingress, frame, &packet) {
+        if let Some(verdict) = self.check_way(context, ingress, frame, meta, way) {
             return Ok(verdict);
         }
         self.send_to_server(context, frame, meta, connection, destination)
@@ -201,12 +201,12 @@ impl Worker {
             self.count_outbound(destination, meta);
         }
         let (next_hop, mtu) = way_back(context, connection);
-        let packet = Outgoing {
-            meta,
+        let way = Way {
+            direction: Direction::Outbound,
             next_hop,
             mtu,
         };
-        if let Some(verdict) = self.check_way(context, ingress, frame, &packet) {
+        if let Some(verdict) = self.check_way(context, ingress, frame, meta, way) {
             return Ok(verdict);
         }
         translate(frame, meta, connection, Direction::Outbound);
@@ -217,49 +217,6 @@ impl Worker {
             meta.key.family,
             next_hop,
         )
-    }
-
-    /// Hops left, and small enough for the way? If not, the sender is told. To the director itself: the kernel's.
-    #[inline]
-    fn check_way<F: Frame>(
-        &mut self,
-        context: &Context<'_>,
-        ingress: u16,
-        frame: &mut F,
-        packet: &Outgoing<'_>,
-    ) -> Option<Verdict> {
-        let Outgoing {
-            meta,
-            next_hop,
-            mtu,
-        } = *packet;
-        if next_hop == NextHop::Local {
-            return Some(Verdict::Punt(Fate::Punted));
-        }
-        if meta.ttl <= 1 {
-            return Some(self.refuse(
-                context,
-                ingress,
-                frame,
-                meta,
-                Problem::TimeExceeded,
-                Fate::TimeExceeded,
-            ));
-        }
-        if meta.ip_bytes <= mtu {
-            return None;
-        }
-        if meta.key.family == Family::V4 && !may_not_fragment(frame, meta) {
-            return Some(self.drop_as(ingress, Fate::NeedsFragmentation));
-        }
-        Some(self.refuse(
-            context,
-            ingress,
-            frame,
-            meta,
-            Problem::TooBig(mtu),
-            Fate::TooBig,
-        ))
     }
 
     /// An ICMP error about a known connection goes on to the other side; about anything else, to the kernel.
@@ -325,39 +282,8 @@ impl Worker {
         sent.unwrap_or_else(|fate| self.drop_as(ingress, fate))
     }
 
-    /// The packet goes no further and its sender is told why, rate and route permitting.
-    #[cold]
-    fn refuse<F: Frame>(
-        &mut self,
-        context: &Context<'_>,
-        ingress: u16,
-        frame: &mut F,
-        meta: &Meta,
-        problem: Problem,
-        fate: Fate,
-    ) -> Verdict {
-        self.count(ingress, fate);
-        let forwarding = context.snapshot.forwarding();
-        let next_hop = forwarding.route(meta.key.source().ip());
-        let identification = self.next_identification();
-        let (ip, family) = (usize::from(meta.ip), meta.key.family);
-        if !matches!(next_hop, NextHop::Adjacent(_))
-            || !self.error_budget.take(context.now)
-            || !icmp_error::answer(frame, ip, family, problem, identification)
-        {
-            return Verdict::Drop;
-        }
-        match deliver::deliver(forwarding, frame, ip, family, next_hop) {
-            Ok(Verdict::Forward { port }) => {
-                self.counters.icmp_errors_sent.add(1);
-                Verdict::Answer { port }
-            }
-            _ => Verdict::Drop,
-        }
-    }
-
     #[inline]
-    fn count_inbound(&self, destination: &Destination, meta: &Meta) {
+    pub(super) fn count_inbound(&self, destination: &Destination, meta: &Meta) {
         if let Some(traffic) = destination.shared.traffic(self.number) {
             traffic.inbound_packets.add(1);
             traffic.inbound_bytes.add(meta.ip_bytes.into());
@@ -371,14 +297,6 @@ impl Worker {
             traffic.outbound_bytes.add(meta.ip_bytes.into());
         }
     }
-}
-
-/// A packet and its way.
-#[derive(Clone, Copy)]
-struct Outgoing<'m> {
-    meta: &'m Meta,
-    next_hop: NextHop,
-    mtu: u16,
 }
 
 #[inline]
@@ -415,7 +333,7 @@ fn way_back(context: &Context<'_>, connection: &Connection<'_>) -> (NextHop, u16
 
 /// The frame from its IP header on.
 #[inline]
-fn ip_packet<'f, F: Frame>(frame: &'f mut F, meta: &Meta) -> &'f mut [u8] {
+pub(super) fn ip_packet<'f, F: Frame>(frame: &'f mut F, meta: &Meta) -> &'f mut [u8] {
     frame
         .bytes_mut()
         .get_mut(usize::from(meta.ip)..)
@@ -446,13 +364,4 @@ fn translate<F: Frame>(
             translate_v6(packet, transport, meta.key.protocol, end, address, port);
         }
     }
-}
-
-/// Whether DF is set.
-fn may_not_fragment<F: Frame>(frame: &mut F, meta: &Meta) -> bool {
-    const FLAGS_OFFSET: usize = 6;
-    const DONT_FRAGMENT_BIT: u8 = 0x40;
-    ip_packet(frame, meta)
-        .get(FLAGS_OFFSET)
-        .is_some_and(|flags| flags & DONT_FRAGMENT_BIT != 0)
 }

@@ -1,13 +1,15 @@
-//! ICMP errors the director itself makes: time exceeded, fragmentation needed, packet too big, port unreachable.
+//! ICMP errors the director itself makes: time exceeded, fragmentation needed, packet too big, unreachable.
 //!
 //! The packet that caused the error becomes the answer, in place: its head stays as the embedded packet and new headers
-//! go in front. The source is the virtual IP, as in Linux. Rates are limited per worker (RFC 1812 4.3.2.8).
+//! go in front. A client hears from the virtual IP, a server from the director's address on its side, as in Linux. Rates
+//! are limited per worker (RFC 1812 4.3.2.8).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, FromZeros};
 
 use crate::clock::{TICKS_PER_SECOND, Tick};
-use crate::connection::Family;
 use crate::frame::Frame;
 use crate::wire::checksum::Sum;
 use crate::wire::icmp::{ICMP_BYTES, IcmpHeader, v4, v6};
@@ -30,6 +32,38 @@ pub(super) enum Problem {
     /// The largest packet that would have passed, bytes.
     TooBig(u16),
     NoDestination,
+    HostUnreachable,
+    NetworkUnreachable,
+    /// What a router said of the tunnel that the packet went through: type, code and the word after the checksum.
+    OfTunnel(u8, u8, u32),
+}
+
+impl Problem {
+    /// Type, code and the word after the checksum.
+    fn v4(self) -> (u8, u8, u32) {
+        use v4::DESTINATION_UNREACHABLE as UNREACHABLE;
+        match self {
+            Self::TimeExceeded => (v4::TIME_EXCEEDED, 0, 0),
+            Self::TooBig(mtu) => (UNREACHABLE, v4::FRAGMENTATION_NEEDED, mtu.into()),
+            Self::NoDestination => (UNREACHABLE, v4::PORT_UNREACHABLE, 0),
+            Self::HostUnreachable => (UNREACHABLE, v4::HOST_UNREACHABLE, 0),
+            Self::NetworkUnreachable => (UNREACHABLE, v4::NETWORK_UNREACHABLE, 0),
+            Self::OfTunnel(kind, code, rest) => (kind, code, rest),
+        }
+    }
+
+    /// The same for ICMPv6, which knows no errors of tunnels.
+    fn v6(self) -> Option<(u8, u8, u32)> {
+        use v6::DESTINATION_UNREACHABLE as UNREACHABLE;
+        Some(match self {
+            Self::TimeExceeded => (v6::TIME_EXCEEDED, 0, 0),
+            Self::TooBig(mtu) => (v6::PACKET_TOO_BIG, 0, mtu.into()),
+            Self::NoDestination => (UNREACHABLE, v6::PORT_UNREACHABLE, 0),
+            Self::HostUnreachable => (UNREACHABLE, v6::ADDRESS_UNREACHABLE, 0),
+            Self::NetworkUnreachable => (UNREACHABLE, v6::NO_ROUTE, 0),
+            Self::OfTunnel(..) => return None,
+        })
+    }
 }
 
 /// At most this many errors a second and worker; short bursts pass.
@@ -67,31 +101,29 @@ impl ErrorBudget {
     }
 }
 
-/// Makes the error of the packet at offset `ip`. False, the frame spoilt, when it may not be answered (RFC 1122
-/// 3.2.2: not to a source that is no single host) or has no room in front.
+/// Makes the error of the packet at offset `ip`; it comes from `speaker`. False, the frame spoilt, when it may not be
+/// answered (RFC 1122 3.2.2: not to a source that is no single host) or has no room in front.
 pub(super) fn answer<F: Frame>(
     frame: &mut F,
     ip: usize,
-    family: Family,
+    speaker: IpAddr,
     problem: Problem,
     identification: u16,
 ) -> bool {
-    match family {
-        Family::V4 => answer_v4(frame, ip, problem, identification),
-        Family::V6 => answer_v6(frame, ip, problem),
+    match speaker {
+        IpAddr::V4(speaker) => answer_v4(frame, ip, speaker, problem, identification),
+        IpAddr::V6(speaker) => answer_v6(frame, ip, speaker, problem),
     }
 }
 
-fn answer_v4<F: Frame>(frame: &mut F, ip: usize, problem: Problem, identification: u16) -> bool {
-    let (kind, code, rest) = match problem {
-        Problem::TimeExceeded => (v4::TIME_EXCEEDED, 0, 0),
-        Problem::TooBig(mtu) => (
-            v4::DESTINATION_UNREACHABLE,
-            v4::FRAGMENTATION_NEEDED,
-            u32::from(mtu),
-        ),
-        Problem::NoDestination => (v4::DESTINATION_UNREACHABLE, v4::PORT_UNREACHABLE, 0),
-    };
+fn answer_v4<F: Frame>(
+    frame: &mut F,
+    ip: usize,
+    speaker: Ipv4Addr,
+    problem: Problem,
+    identification: u16,
+) -> bool {
+    let (kind, code, rest) = problem.v4();
     frame.truncate(ip + ICMPV4_ERROR_BYTES_MAX - IPV4_BYTES - ICMP_BYTES);
     let Ok((original, _)) =
         Ipv4Header::ref_from_prefix(frame.bytes().get(ip..).unwrap_or_default())
@@ -120,18 +152,16 @@ fn answer_v4<F: Frame>(frame: &mut F, ip: usize, problem: Problem, identificatio
         ttl: OWN_TTL,
         protocol: protocol::ICMP,
         checksum: U16::ZERO,
-        source: original.destination,
+        source: U32::new(speaker.to_bits()),
         destination: original.source,
     };
     header.fill_checksum();
     write_message(message, kind, code, rest, Sum::default())
 }
 
-fn answer_v6<F: Frame>(frame: &mut F, ip: usize, problem: Problem) -> bool {
-    let (kind, code, rest) = match problem {
-        Problem::TimeExceeded => (v6::TIME_EXCEEDED, 0, 0),
-        Problem::TooBig(mtu) => (v6::PACKET_TOO_BIG, 0, u32::from(mtu)),
-        Problem::NoDestination => (v6::DESTINATION_UNREACHABLE, v6::PORT_UNREACHABLE, 0),
+fn answer_v6<F: Frame>(frame: &mut F, ip: usize, speaker: Ipv6Addr, problem: Problem) -> bool {
+    let Some((kind, code, rest)) = problem.v6() else {
+        return false;
     };
     frame.truncate(ip + usize::from(IPV6_MTU_MIN) - IPV6_BYTES - ICMP_BYTES);
     let Ok((original, _)) =
@@ -156,7 +186,7 @@ fn answer_v6<F: Frame>(frame: &mut F, ip: usize, problem: Problem) -> bool {
     header.payload_length = U16::new(length);
     header.next_header = protocol::ICMPV6;
     header.hop_limit = OWN_TTL;
-    header.source = original.destination;
+    header.source = speaker.octets();
     header.destination = original.source;
     let addresses = Sum::of(&header.source).plus(Sum::of(&header.destination));
     write_message(

@@ -15,6 +15,11 @@ pub(super) enum Kind {
         /// Offset of the embedded transport header from the start of the frame.
         inner_transport: u16,
     },
+    /// An ICMP error about the outer packet of a tunnel: `key` is the flow of the client's packet in it.
+    TunnelError {
+        /// Offset of the client's packet from the start of the frame.
+        inner: u16,
+    },
     /// Not for the engine: the kernel's, counted as this.
     Punt(Fate),
     /// Broken: dropped and counted as this.
@@ -38,6 +43,17 @@ pub(super) struct Meta {
     pub ttl: u8,
     /// TCP flags.
     pub tcp_flags: u8,
+}
+
+impl Kind {
+    /// Whether `key` is a flow to look up.
+    #[inline]
+    pub fn has_flow(self) -> bool {
+        matches!(
+            self,
+            Self::Flow | Self::Related { .. } | Self::TunnelError { .. }
+        )
+    }
 }
 
 impl Meta {

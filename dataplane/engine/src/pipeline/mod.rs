@@ -1,5 +1,5 @@
-//! The stages of a packet's way, in order: [`parse`], [`lookup`], [`decide`] (with [`schedule`] for new flows and
-//! [`icmp_related`] for errors about known ones), [`deliver`].
+//! The stages of a packet's way, in order: `parse`, `lookup`, `decide` (with `schedule` for new flows, `icmp_related` for
+//! errors about known ones, and `refuse` for what goes no further), `deliver`.
 
 mod decide;
 mod deliver;
@@ -8,6 +8,7 @@ mod icmp_related;
 mod lookup;
 mod meta;
 mod parse;
+mod refuse;
 mod schedule;
 mod worker;
 

@@ -171,6 +171,13 @@ fn parse_icmpv4(payload: &[u8], meta: &mut Meta) -> Parsed {
     if inner.version_ihl >> 4 != 4 || header_bytes < IPV4_BYTES || !first_fragment {
         return Err(PUNT);
     }
+    if inner.protocol == protocol::IPIP {
+        return parse_tunnel_error(
+            embedded.get(header_bytes..).ok_or(PUNT)?,
+            header_bytes,
+            meta,
+        );
+    }
     let ports = embedded_ports(embedded, header_bytes, inner.protocol)?;
     meta.key = FlowKey::v4(
         inner.protocol,
@@ -180,6 +187,27 @@ fn parse_icmpv4(payload: &[u8], meta: &mut Meta) -> Parsed {
     )
     .reversed();
     Ok(related(meta, header_bytes))
+}
+
+/// An ICMP error about the outer packet of a tunnel may quote enough to tell whose packet was in it.
+fn parse_tunnel_error(packet: &[u8], outer_header_bytes: usize, meta: &mut Meta) -> Parsed {
+    let (header, _) = Ipv4Header::ref_from_prefix(packet).map_err(|_| PUNT)?;
+    let header_bytes = header.header_bytes();
+    let first_fragment = header.flags_fragment.get() & FRAGMENT_OFFSET_MASK == 0;
+    if header.version_ihl >> 4 != 4 || header_bytes < IPV4_BYTES || !first_fragment {
+        return Err(PUNT);
+    }
+    let ports = embedded_ports(packet, header_bytes, header.protocol)?;
+    meta.key = FlowKey::v4(
+        header.protocol,
+        header.source.get(),
+        header.destination.get(),
+        ports,
+    );
+    let inner = usize::from(meta.transport) + ICMP_BYTES + outer_header_bytes;
+    Ok(Kind::TunnelError {
+        inner: offset(inner),
+    })
 }
 
 fn parse_icmpv6(payload: &[u8], meta: &mut Meta) -> Parsed {

@@ -26,6 +26,10 @@ const _: () = assert!(ICMP_BYTES == 8);
 pub mod v4 {
     /// Destination unreachable.
     pub const DESTINATION_UNREACHABLE: u8 = 3;
+    /// Its code: network unreachable.
+    pub const NETWORK_UNREACHABLE: u8 = 0;
+    /// Its code: host unreachable.
+    pub const HOST_UNREACHABLE: u8 = 1;
     /// Its code: port unreachable.
     pub const PORT_UNREACHABLE: u8 = 3;
     /// Its code: fragmentation needed and DF set.
@@ -49,6 +53,10 @@ pub mod v4 {
 pub mod v6 {
     /// Destination unreachable.
     pub const DESTINATION_UNREACHABLE: u8 = 1;
+    /// Its code: no route.
+    pub const NO_ROUTE: u8 = 0;
+    /// Its code: address unreachable.
+    pub const ADDRESS_UNREACHABLE: u8 = 3;
     /// Its code: port unreachable.
     pub const PORT_UNREACHABLE: u8 = 4;
     /// Packet too big.

@@ -1,0 +1,187 @@
+//! Packets that go no further, and what their senders are told: no hops left, too large for the way, no way at all; and
+//! what routers say of the tunnels to the servers.
+
+use zerocopy::FromBytes;
+
+use super::decide::ip_packet;
+use super::icmp_error::{self, Problem};
+use super::meta::Meta;
+use super::worker::Context;
+use super::{Verdict, Worker, deliver};
+use crate::connection::{Direction, Family, ForwardingMethod};
+use crate::fate::Fate;
+use crate::forward::direct_route;
+use crate::forwarding_table::NextHop;
+use crate::frame::Frame;
+use crate::wire::icmp::{IcmpHeader, v4};
+use crate::wire::ipv4::{IPV4_BYTES, Ipv4Header};
+
+/// The smallest IPv4 MTU that is believed (RFC 791).
+const IPV4_MTU_MIN: u32 = 68;
+
+/// Where a packet of a connection is to go.
+#[derive(Clone, Copy)]
+pub(super) struct Way {
+    pub direction: Direction,
+    pub next_hop: NextHop,
+    pub mtu: u16,
+}
+
+/// Why a packet goes no further, and who hears of it.
+#[derive(Clone, Copy)]
+pub(super) struct Refusal {
+    problem: Problem,
+    fate: Fate,
+    direction: Direction,
+}
+
+impl Refusal {
+    /// The client hears of it.
+    pub fn to_client(problem: Problem, fate: Fate) -> Self {
+        Self {
+            problem,
+            fate,
+            direction: Direction::Inbound,
+        }
+    }
+}
+
+impl Worker {
+    /// Is there a way, are hops left, and is the packet small enough? If not, the sender is told. A packet to the
+    /// director itself is the kernel's.
+    #[inline]
+    pub(super) fn check_way<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        ingress: u16,
+        frame: &mut F,
+        meta: &Meta,
+        way: Way,
+    ) -> Option<Verdict> {
+        let (problem, fate) = match way.next_hop {
+            NextHop::Local => return Some(Verdict::Punt(Fate::Punted)),
+            // A server is a host, a client a part of the network: as Linux says it.
+            NextHop::Unreachable if way.direction == Direction::Inbound => {
+                (Problem::HostUnreachable, Fate::NoRoute)
+            }
+            NextHop::Unreachable => (Problem::NetworkUnreachable, Fate::NoRoute),
+            _ if meta.ttl <= 1 => (Problem::TimeExceeded, Fate::TimeExceeded),
+            _ if meta.ip_bytes <= way.mtu => return None,
+            _ if meta.key.family == Family::V4 && !may_not_fragment(frame, meta) => {
+                return Some(self.drop_as(ingress, Fate::NeedsFragmentation));
+            }
+            _ => (Problem::TooBig(way.mtu), Fate::TooBig),
+        };
+        if fate == Fate::TooBig && way.direction == Direction::Inbound {
+            // Linux has taken the hop off before it looks at the size, and quotes what it has.
+            direct_route::decrement_ttl(ip_packet(frame, meta), meta.key.family);
+        }
+        let refusal = Refusal {
+            problem,
+            fate,
+            direction: way.direction,
+        };
+        Some(self.refuse(context, ingress, frame, meta, refusal))
+    }
+
+    /// The packet goes no further and its sender is told why, rate and route permitting.
+    #[cold]
+    pub(super) fn refuse<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        ingress: u16,
+        frame: &mut F,
+        meta: &Meta,
+        refusal: Refusal,
+    ) -> Verdict {
+        self.count(ingress, refusal.fate);
+        let forwarding = context.snapshot.forwarding();
+        let sender = meta.key.source().ip();
+        let speaker = match refusal.direction {
+            Direction::Inbound => Some(meta.key.destination_address()),
+            Direction::Outbound => forwarding.source_address(sender),
+        };
+        let next_hop = forwarding.route(sender);
+        let identification = self.next_identification();
+        let ip = usize::from(meta.ip);
+        let made = matches!(next_hop, NextHop::Adjacent(_))
+            && self.error_budget.take(context.now)
+            && speaker.is_some_and(|speaker| {
+                icmp_error::answer(frame, ip, speaker, refusal.problem, identification)
+            });
+        if !made {
+            return Verdict::Drop;
+        }
+        match deliver::deliver(forwarding, frame, ip, meta.key.family, next_hop) {
+            Ok(Verdict::Forward { port }) => {
+                self.counters.icmp_errors_sent.add(1);
+                Verdict::Answer { port }
+            }
+            _ => Verdict::Drop,
+        }
+    }
+
+    /// A router's error about the outer packet of a tunnel becomes one about the client's packet in it, from the virtual
+    /// IP to the client (`ip_vs_in_icmp`). The client's packet is at offset `inner`; `meta.key` is its flow.
+    ///
+    /// # Errors
+    /// Why the client is not told.
+    #[cold]
+    pub(super) fn tunnel_error<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        frame: &mut F,
+        meta: &Meta,
+        inner: u16,
+    ) -> Result<Verdict, Fate> {
+        let Some(hit) = self.known_connection(context, meta) else {
+            return Ok(Verdict::Punt(Fate::Punted));
+        };
+        let destination = context.snapshot.destination(hit.connection.destination());
+        let through_tunnel = hit.direction == Direction::Inbound
+            && hit.connection.method() == ForwardingMethod::Tunnel;
+        let Some(destination) = destination.filter(|_| through_tunnel) else {
+            return Ok(Verdict::Punt(Fate::Punted));
+        };
+        let problem = problem_of_tunnel(frame, meta, inner, destination.mtu)
+            .ok_or(Fate::NeedsFragmentation)?;
+        self.count_inbound(destination, meta);
+        let forwarding = context.snapshot.forwarding();
+        let (ip, speaker) = (usize::from(meta.ip), meta.key.destination_address());
+        let next_hop = forwarding.route(meta.key.source().ip());
+        let identification = self.next_identification();
+        frame.trim_front(usize::from(inner.saturating_sub(meta.ip)));
+        if !icmp_error::answer(frame, ip, speaker, problem, identification) {
+            return Err(Fate::NoHeadroom);
+        }
+        deliver::deliver(forwarding, frame, ip, meta.key.family, next_hop)
+    }
+}
+
+/// What the client is to hear; none when its packet may be fragmented, so that no size was its fault.
+fn problem_of_tunnel<F: Frame>(
+    frame: &mut F,
+    meta: &Meta,
+    inner: u16,
+    largest: u16,
+) -> Option<Problem> {
+    let client_may_not_fragment = is_dont_fragment(frame.bytes().get(usize::from(inner)..)?);
+    let message = frame.bytes().get(usize::from(meta.transport)..)?;
+    let (header, _) = IcmpHeader::ref_from_prefix(message).ok()?;
+    let (kind, code, rest) = (header.kind, header.code, header.rest.get());
+    if (kind, code) != (v4::DESTINATION_UNREACHABLE, v4::FRAGMENTATION_NEEDED) {
+        return Some(Problem::OfTunnel(kind, code, rest));
+    }
+    let outer_mtu = (rest & 0xffff).max(IPV4_MTU_MIN + IPV4_BYTES as u32);
+    let mtu = (outer_mtu - IPV4_BYTES as u32).min(largest.into());
+    client_may_not_fragment.then_some(Problem::OfTunnel(kind, code, mtu))
+}
+
+/// Whether DF is set.
+fn may_not_fragment<F: Frame>(frame: &mut F, meta: &Meta) -> bool {
+    is_dont_fragment(ip_packet(frame, meta))
+}
+
+fn is_dont_fragment(packet: &[u8]) -> bool {
+    Ipv4Header::ref_from_prefix(packet).is_ok_and(|(header, _)| header.dont_fragment())
+}
