@@ -1,1 +1,3 @@
-//! End-to-end tests of Pollux in network namespaces.
+//! What the tests of Pollux share: the replay of a real kernel's traces.
+
+pub mod golden;

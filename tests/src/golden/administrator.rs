@@ -1,0 +1,202 @@
+//! The administrator's side: services and servers with their numbers, and the trash where removed servers wait for
+//! their connections to end or for their own return.
+
+use std::net::SocketAddr;
+
+use pollux_engine::SnapshotSpec;
+use pollux_engine::clock::{Tick, seconds};
+use pollux_engine::connection::{State, Timeouts};
+use pollux_engine::service::{DestinationSpec, ServiceSpec};
+
+use super::command::{Change, ServerOptions, ServiceId};
+
+/// A removed server without connections is forgotten after this time, as in Linux.
+const TRASH_SECONDS: u32 = 120;
+
+/// Why a change was refused: the kernel refuses it too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// "Service already exists".
+    ServiceExists,
+    /// "No such service".
+    NoService,
+    /// "Destination already exists".
+    DestinationExists,
+    /// "No such destination".
+    NoDestination,
+}
+
+#[derive(Debug)]
+struct Removed {
+    service: ServiceId,
+    destination: DestinationSpec,
+    at: Tick,
+}
+
+/// The configuration and its history.
+#[derive(Debug, Default)]
+pub struct Administrator {
+    services: Vec<ServiceSpec>,
+    trash: Vec<Removed>,
+    timeouts: Timeouts,
+    next_service: u32,
+    next_destination: u32,
+}
+
+fn id(service: &ServiceSpec) -> ServiceId {
+    ServiceId {
+        protocol: service.protocol,
+        address: SocketAddr::new(service.address, service.port),
+    }
+}
+
+fn is_at(destination: &DestinationSpec, address: SocketAddr) -> bool {
+    (destination.address, destination.port) == (address.ip(), address.port())
+}
+
+impl Administrator {
+    /// The services.
+    pub fn services(&self) -> &[ServiceSpec] {
+        &self.services
+    }
+
+    /// What the next snapshot is made of.
+    pub fn spec(&self, generation: u64) -> SnapshotSpec {
+        SnapshotSpec {
+            generation,
+            services: self.services.clone(),
+            removed: self
+                .trash
+                .iter()
+                .map(|removed| removed.destination.clone())
+                .collect(),
+            timeouts: self.timeouts,
+        }
+    }
+
+    /// Forgets removed servers whose time is over; `is_referred_to` says whether connections have the number.
+    pub fn empty_trash(&mut self, now: Tick, is_referred_to: impl Fn(u32) -> bool) {
+        self.trash.retain(|removed| {
+            !removed.at.after(seconds(TRASH_SECONDS)).has_passed(now)
+                || is_referred_to(removed.destination.number)
+        });
+    }
+
+    /// Makes a change.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing has changed.
+    pub fn apply(&mut self, change: &Change, now: Tick) -> Result<(), Refused> {
+        match *change {
+            Change::AddService(service, scheduler) => {
+                if self.service(service).is_ok() {
+                    return Err(Refused::ServiceExists);
+                }
+                let number = self.next_service;
+                self.next_service += 1;
+                self.services.push(ServiceSpec {
+                    number,
+                    protocol: service.protocol,
+                    address: service.address.ip(),
+                    port: service.address.port(),
+                    scheduler,
+                    destinations: Vec::new(),
+                });
+            }
+            Change::EditService(service, scheduler) => self.service(service)?.scheduler = scheduler,
+            Change::RemoveService(service) => {
+                self.service(service)?;
+                self.remove_services(now, |spec| id(spec) == service);
+            }
+            Change::Clear => self.remove_services(now, |_| true),
+            Change::AddServer(service, options) => self.add_server(service, options)?,
+            Change::EditServer(service, options) => {
+                let destination = self.destination(service, options.address)?;
+                *destination = specify(destination.number, &options);
+            }
+            Change::RemoveServer(service, address) => {
+                let number = self.destination(service, address)?.number;
+                let list = &mut self.service(service)?.destinations;
+                let gone: Vec<_> = list.extract_if(.., |spec| spec.number == number).collect();
+                self.throw_away(service, gone, now);
+            }
+            Change::Timeouts(values) => {
+                let states = [State::Established, State::FinWait, State::Udp];
+                for (state, value) in states
+                    .into_iter()
+                    .zip(values)
+                    .filter(|(_, value)| *value > 0)
+                {
+                    self.timeouts.set(state, seconds(value));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn service(&mut self, wanted: ServiceId) -> Result<&mut ServiceSpec, Refused> {
+        self.services
+            .iter_mut()
+            .find(|spec| id(spec) == wanted)
+            .ok_or(Refused::NoService)
+    }
+
+    fn destination(
+        &mut self,
+        service: ServiceId,
+        address: SocketAddr,
+    ) -> Result<&mut DestinationSpec, Refused> {
+        self.service(service)?
+            .destinations
+            .iter_mut()
+            .find(|spec| is_at(spec, address))
+            .ok_or(Refused::NoDestination)
+    }
+
+    /// A server that lies in the trash comes back with its number, and so with its connections.
+    fn add_server(&mut self, service: ServiceId, options: ServerOptions) -> Result<(), Refused> {
+        match self.destination(service, options.address) {
+            Ok(_) => return Err(Refused::DestinationExists),
+            Err(Refused::NoDestination) => {}
+            Err(refused) => return Err(refused),
+        }
+        let is_it = |removed: &mut Removed| {
+            removed.service == service && is_at(&removed.destination, options.address)
+        };
+        let returned = self.trash.extract_if(.., is_it).next();
+        let number = returned.map_or(self.next_destination, |removed| removed.destination.number);
+        self.next_destination = self.next_destination.max(number + 1);
+        // The last added is the first in the kernel's list.
+        let destinations = &mut self.service(service)?.destinations;
+        destinations.insert(0, specify(number, &options));
+        Ok(())
+    }
+
+    fn remove_services(&mut self, now: Tick, is_it: impl Fn(&ServiceSpec) -> bool) {
+        let gone: Vec<_> = self.services.extract_if(.., |spec| is_it(spec)).collect();
+        for service in gone {
+            self.throw_away(id(&service), service.destinations, now);
+        }
+    }
+
+    fn throw_away(&mut self, service: ServiceId, gone: Vec<DestinationSpec>, at: Tick) {
+        self.trash
+            .extend(gone.into_iter().map(|destination| Removed {
+                service,
+                destination,
+                at,
+            }));
+    }
+}
+
+fn specify(number: u32, options: &ServerOptions) -> DestinationSpec {
+    DestinationSpec {
+        number,
+        address: options.address.ip(),
+        port: options.address.port(),
+        method: options.method,
+        weight: options.weight,
+        upper_threshold: options.upper_threshold,
+        lower_threshold: options.lower_threshold,
+    }
+}

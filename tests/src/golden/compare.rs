@@ -1,0 +1,74 @@
+//! Compares frames byte for byte, but for what is made up anew by every run: the IPv4 identification and IPv6 flow label
+//! of packets that the director makes itself (ICMP errors, outer headers of tunnels).
+
+use pollux_engine::wire::checksum::Sum;
+use pollux_engine::wire::ethernet::ETHERNET_BYTES;
+use pollux_engine::wire::ipv4::IPV4_BYTES;
+use pollux_engine::wire::protocol;
+
+use super::trace::{Frame, Wire};
+
+/// Says where the frames that came out differ from those of the kernel.
+///
+/// # Errors
+/// Both, for people.
+pub fn compare(expected: &[Frame], got: Option<(Wire, &[u8])>) -> Result<(), String> {
+    let same = match (expected, got) {
+        ([], None) => true,
+        ([expected], Some((wire, bytes))) => {
+            expected.port == wire && mask(&expected.bytes) == mask(bytes)
+        }
+        _ => false,
+    };
+    if same {
+        return Ok(());
+    }
+    let theirs: Vec<String> = expected
+        .iter()
+        .map(|frame| format!("{:?} {}\n    {}", frame.port, frame.text, hex(&frame.bytes)))
+        .collect();
+    let ours = got.map(|(wire, bytes)| format!("{wire:?}\n    {}", hex(bytes)));
+    Err(format!(
+        "kernel {}\nengine {}",
+        theirs.join("\n  "),
+        ours.unwrap_or_default()
+    ))
+}
+
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The frame without what cannot be foreseen. A wrong header checksum stays a difference.
+fn mask(frame: &[u8]) -> Vec<u8> {
+    let mut masked = frame.to_vec();
+    match masked.get_mut(ETHERNET_BYTES..) {
+        Some(packet) if packet.first().is_some_and(|first| first >> 4 == 4) => mask_v4(packet),
+        Some(packet) if packet.first().is_some_and(|first| first >> 4 == 6) => mask_v6(packet),
+        _ => {}
+    }
+    masked
+}
+
+fn mask_v4(packet: &mut [u8]) {
+    const MAY_FRAGMENT: u8 = 0x40;
+    let Some(header) = packet.first_chunk_mut::<IPV4_BYTES>() else {
+        return;
+    };
+    let tunnel =
+        matches!(header[9], protocol::IPIP | protocol::IPV6) && header[6] & MAY_FRAGMENT == 0;
+    let error = header[9] == protocol::ICMP && header[1] & 0xc0 == 0xc0;
+    if (tunnel || error) && Sum::of(header).finish() == 0 {
+        header[4..6].fill(0);
+        header[10..12].fill(0);
+    }
+}
+
+fn mask_v6(packet: &mut [u8]) {
+    const OWN_HOP_LIMIT: u8 = 64;
+    if packet.get(6..8) == Some(&[protocol::ICMPV6, OWN_HOP_LIMIT]) {
+        packet[1] &= 0xf0;
+        packet[2..4].fill(0);
+    }
+}

@@ -1,0 +1,210 @@
+//! The director under test: the engine's tables and one worker, the lab's topology, and a clock that tests move.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use pollux_engine::clock::{Tick, seconds};
+use pollux_engine::connection::{Connection, ConnectionTable, Shard, TableSize};
+use pollux_engine::counters::WorkerCounters;
+use pollux_engine::fate::Fate;
+use pollux_engine::frame::{Frame as _, HeapFrame};
+use pollux_engine::memory::Memory;
+use pollux_engine::{BURST, Context, Snapshot, Verdict, Worker};
+
+use super::administrator::{Administrator, Refused};
+use super::command::Change;
+use super::topology::{Topology, port};
+use super::trace::Wire;
+
+/// The start is near the wrap of the tick, so that every scenario of some length passes over it.
+const START: Tick = Tick(u32::MAX - seconds(20));
+const SEED: [u64; 6] = [
+    0x9e37_79b9_7f4a_7c15,
+    0xbf58_476d_1ce4_e5b9,
+    0x94d0_49bb_1331_11eb,
+    0xd6e8_feb8_6659_fd93,
+    0xa076_1d64_78bd_642f,
+    0xe703_7ed1_a0b4_28db,
+];
+
+/// What became of a frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It went out.
+    Out(Wire, Vec<u8>),
+    /// The kernel got it as it came.
+    Punt(Fate),
+    /// It waits for a neighbour.
+    Hold,
+    /// Nothing came of it.
+    Drop,
+}
+
+/// A director.
+#[derive(Debug)]
+pub struct Director {
+    /// The services and servers.
+    pub administrator: Administrator,
+    topology: Topology,
+    table: ConnectionTable,
+    counters: Arc<WorkerCounters>,
+    worker: Worker,
+    snapshot: Arc<Snapshot>,
+    generation: u32,
+    now: Tick,
+}
+
+impl Default for Director {
+    fn default() -> Self {
+        Self::new(TableSize::for_connections(TableSize::CONNECTIONS_MIN))
+    }
+}
+
+impl Director {
+    /// A director with an empty configuration.
+    pub fn new(size: TableSize) -> Self {
+        let memory = Memory::anonymous(size.lines(), false).unwrap();
+        let table = ConnectionTable::create(memory, size, 1, SEED).unwrap();
+        let shard = Shard::new(&table, 0, 1, |_| {});
+        table.quiescence().online(0);
+        let counters = Arc::new(WorkerCounters::new(2));
+        let topology = Topology::default();
+        let forwarding = Arc::new(topology.forwarding_table(1));
+        let administrator = Administrator::default();
+        let snapshot = Arc::new(Snapshot::compile(
+            &administrator.spec(1),
+            forwarding,
+            None,
+            1,
+        ));
+        Self {
+            administrator,
+            topology,
+            table,
+            worker: Worker::new(shard, Arc::clone(&counters)),
+            counters,
+            snapshot,
+            generation: 1,
+            now: START,
+        }
+    }
+
+    /// Makes a change of the configuration.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing has changed.
+    pub fn change(&mut self, change: &Change) -> Result<(), Refused> {
+        self.administrator.apply(change, self.now)?;
+        self.publish();
+        Ok(())
+    }
+
+    /// Changes the topology.
+    pub fn rewire(&mut self, edit: impl FnOnce(&mut Topology)) {
+        edit(&mut self.topology);
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        self.generation += 1;
+        let forwarding = Arc::new(self.topology.forwarding_table(self.generation));
+        let spec = self.administrator.spec(self.generation.into());
+        self.snapshot = Arc::new(Snapshot::compile(
+            &spec,
+            forwarding,
+            Some(&self.snapshot),
+            1,
+        ));
+    }
+
+    /// One frame in.
+    pub fn receive(&mut self, wire: Wire, bytes: &[u8]) -> Outcome {
+        let mut frames = [HeapFrame::new(bytes)];
+        let mut verdicts = ArrayVec::<Verdict, BURST>::new();
+        let context = Context {
+            table: &self.table,
+            snapshot: &self.snapshot,
+            now: self.now,
+        };
+        self.worker
+            .process(&context, port(wire), &mut frames, &mut verdicts);
+        self.worker.turn(&self.table);
+        let [frame] = &frames;
+        assert_eq!(verdicts.len(), 1, "one frame, one verdict");
+        let counters = self.counters.port(port(wire).into()).unwrap();
+        match verdicts[0] {
+            Verdict::Forward { port: egress } => {
+                counters.count(Fate::Forwarded);
+                Outcome::Out(self.wire(egress), frame.bytes().to_vec())
+            }
+            Verdict::Answer { port: egress } => {
+                Outcome::Out(self.wire(egress), frame.bytes().to_vec())
+            }
+            Verdict::Punt(fate) => {
+                counters.count(fate);
+                // What the kernel gets is what came, but for the padding that Ethernet adds.
+                assert!(
+                    bytes.starts_with(frame.bytes()),
+                    "a punted frame was changed"
+                );
+                Outcome::Punt(fate)
+            }
+            Verdict::Hold { .. } => Outcome::Hold,
+            Verdict::Drop => Outcome::Drop,
+        }
+    }
+
+    fn wire(&self, egress: u16) -> Wire {
+        [Wire::Cl, Wire::Rs]
+            .into_iter()
+            .find(|wire| port(*wire) == egress)
+            .unwrap()
+    }
+
+    /// Time passes; what has expired goes.
+    pub fn sleep(&mut self, passed: u32) {
+        self.now = self.now.after(seconds(passed));
+        let context = Context {
+            table: &self.table,
+            snapshot: &self.snapshot,
+            now: self.now,
+        };
+        // The sweep may begin anywhere, and ends a round at the end of the shard.
+        for _ in 0..2 {
+            self.worker
+                .sweep(&context, self.table.size().connections() + 1);
+        }
+        self.worker.turn(&self.table);
+        let (table, now) = (&self.table, self.now);
+        self.administrator.empty_trash(now, |number| {
+            alive(table, now).any(|connection| connection.destination() == number)
+        });
+        self.publish();
+    }
+
+    /// The configuration as the worker sees it.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The worker's counters.
+    pub fn counters(&self) -> &WorkerCounters {
+        &self.counters
+    }
+
+    /// The time.
+    pub fn now(&self) -> Tick {
+        self.now
+    }
+
+    /// The connections whose time has not come.
+    pub fn connections(&self) -> impl Iterator<Item = Connection<'_>> {
+        alive(&self.table, self.now)
+    }
+}
+
+fn alive(table: &ConnectionTable, now: Tick) -> impl Iterator<Item = Connection<'_>> {
+    (0..table.size().connections())
+        .filter_map(|number| table.connection(number))
+        .filter(move |connection| connection.life().is_alive(now))
+}

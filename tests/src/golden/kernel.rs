@@ -1,0 +1,149 @@
+//! What the kernel's own stack, behind IPVS, does with a packet that IPVS lets pass: what a punted frame must have come to
+//! in the trace.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use pollux_engine::wire::ethernet::ETHERNET_BYTES;
+use pollux_engine::wire::protocol;
+
+use super::topology::Topology;
+use super::trace::Frame;
+
+const RESET: u8 = 0x04;
+
+/// An IP packet, read loosely: the traces hold no malformed ones.
+#[derive(Debug, Clone, Copy)]
+struct Packet<'f> {
+    bytes: &'f [u8],
+    is_v4: bool,
+    protocol: u8,
+    is_fragment: bool,
+    payload: &'f [u8],
+}
+
+impl<'f> Packet<'f> {
+    fn read(frame: &'f [u8]) -> Option<Self> {
+        let bytes = frame.get(ETHERNET_BYTES..)?;
+        let is_v4 = bytes.first()? >> 4 == 4;
+        let header = if is_v4 {
+            usize::from(bytes.first()? & 15) * 4
+        } else {
+            40
+        };
+        Some(Self {
+            bytes,
+            is_v4,
+            protocol: *bytes.get(if is_v4 { 9 } else { 6 })?,
+            is_fragment: is_v4 && bytes.get(6..8)? != [0x40, 0] && bytes.get(6..8)? != [0, 0],
+            payload: bytes.get(header..)?,
+        })
+    }
+
+    fn address(&self, v4_at: usize, v6_at: usize) -> Option<IpAddr> {
+        Some(if self.is_v4 {
+            Ipv4Addr::from(*self.bytes.get(v4_at..)?.first_chunk()?).into()
+        } else {
+            Ipv6Addr::from(*self.bytes.get(v6_at..)?.first_chunk()?).into()
+        })
+    }
+
+    fn source(&self) -> Option<IpAddr> {
+        self.address(12, 8)
+    }
+
+    fn destination(&self) -> Option<IpAddr> {
+        self.address(16, 24)
+    }
+
+    /// Bytes but for TTL or hop limit and the header's checksum.
+    fn without_hops(&self) -> Vec<u8> {
+        let mut bytes = self.bytes.to_vec();
+        if self.is_v4 {
+            bytes[8] = 0;
+            bytes[10..12].fill(0);
+        } else {
+            bytes[7] = 0;
+        }
+        bytes
+    }
+
+    fn hops(&self) -> u8 {
+        self.bytes[if self.is_v4 { 8 } else { 7 }]
+    }
+}
+
+/// Whether the stack of the lab's director, without IPVS, answers `frame` by `out`.
+///
+/// # Errors
+/// What it would have done, for people.
+pub fn answers(frame: &[u8], out: &[Frame]) -> Result<(), String> {
+    let packet = Packet::read(frame).ok_or("not an IP packet")?;
+    let destination = packet.destination().ok_or("no destination")?;
+    let (expected, done) = if !Topology::is_local(destination) {
+        ("forwarded with a hop less", is_forwarded(&packet, out))
+    } else if packet.is_fragment {
+        ("kept until the packet is whole", out.is_empty())
+    } else {
+        answer_of_local_stack(&packet, out)
+    };
+    if done {
+        return Ok(());
+    }
+    let out: Vec<&str> = out.iter().map(|frame| frame.text.as_str()).collect();
+    Err(format!(
+        "engine punted, and the kernel's stack would have: {expected}; the trace has {out:?}"
+    ))
+}
+
+fn is_forwarded(packet: &Packet<'_>, out: &[Frame]) -> bool {
+    let [out] = out else { return false };
+    Packet::read(&out.bytes).is_some_and(|out| {
+        out.without_hops() == packet.without_hops() && out.hops() + 1 == packet.hops()
+    })
+}
+
+/// No socket is open on the lab's director.
+fn answer_of_local_stack(packet: &Packet<'_>, out: &[Frame]) -> (&'static str, bool) {
+    let kind = packet.payload.first().copied().unwrap_or(0);
+    match packet.protocol {
+        protocol::TCP
+            if packet
+                .payload
+                .get(13)
+                .is_some_and(|flags| flags & RESET != 0) =>
+        {
+            ("kept silent about a reset", out.is_empty())
+        }
+        protocol::TCP => ("reset the connection", is_answer(packet, out, is_reset)),
+        protocol::UDP => (
+            "called the port unreachable",
+            is_answer(packet, out, is_port_unreachable),
+        ),
+        protocol::ICMP if kind == 8 => (
+            "echoed",
+            is_answer(packet, out, |out| out.payload.first() == Some(&0)),
+        ),
+        protocol::ICMPV6 if kind == 128 => (
+            "echoed",
+            is_answer(packet, out, |out| out.payload.first() == Some(&129)),
+        ),
+        _ => ("taken it in silence", out.is_empty()),
+    }
+}
+
+fn is_answer(packet: &Packet<'_>, out: &[Frame], is_right: impl Fn(&Packet<'_>) -> bool) -> bool {
+    let [out] = out else { return false };
+    Packet::read(&out.bytes).is_some_and(|out| {
+        (out.source(), out.destination()) == (packet.destination(), packet.source())
+            && is_right(&out)
+    })
+}
+
+fn is_reset(out: &Packet<'_>) -> bool {
+    out.protocol == protocol::TCP && out.payload.get(13).is_some_and(|flags| flags & RESET != 0)
+}
+
+fn is_port_unreachable(out: &Packet<'_>) -> bool {
+    out.payload
+        .starts_with(if out.is_v4 { &[3, 3] } else { &[1, 4] })
+}

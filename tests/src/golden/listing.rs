@@ -1,0 +1,195 @@
+//! The numbers in what `ipvsadm` printed, and the engine's: servers' counts, connections with states, traffic.
+//!
+//! Texts and their layout belong to the command line and are not compared here.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use pollux_engine::clock::TICKS_PER_SECOND;
+use pollux_engine::connection::{Direction, ForwardingMethod};
+use pollux_engine::counters::Counter;
+use pollux_engine::service::{Destination, ServiceSpec};
+use pollux_engine::wire::protocol;
+
+use super::command::Listing;
+use super::director::Director;
+
+/// The kernel shows whole seconds, counted down from just below the timeout; Pollux refreshes in steps of half a second.
+const EXPIRY_TOLERANCE_SECONDS: i64 = 2;
+
+/// Lines by what they are about; seconds until expiry apart, because they may differ a little.
+type Lines = BTreeMap<String, i64>;
+
+/// Says where a printed listing and the director differ.
+///
+/// # Errors
+/// Both, for people.
+pub fn compare(listing: Listing, printed: &str, director: &Director) -> Result<(), String> {
+    let (theirs, ours) = match listing {
+        Listing::Connections => (printed_connections(printed), connections(director)),
+        _ => (
+            printed_servers(printed, listing),
+            servers(director, listing),
+        ),
+    };
+    let same = theirs.len() == ours.len()
+        && theirs
+            .iter()
+            .zip(&ours)
+            .all(|((their_line, theirs), (our_line, ours))| {
+                their_line == our_line && (theirs - ours).abs() <= EXPIRY_TOLERANCE_SECONDS
+            });
+    if same {
+        Ok(())
+    } else {
+        Err(format!("kernel {theirs:#?}\nengine {ours:#?}"))
+    }
+}
+
+/// `pro expire state source virtual destination`.
+fn printed_connections(text: &str) -> Lines {
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [
+            protocol,
+            expiry,
+            state,
+            source,
+            virtual_address,
+            destination,
+        ] = *words
+        else {
+            return None;
+        };
+        let (minutes, seconds) = expiry.split_once(':')?;
+        let seconds = minutes.parse::<i64>().ok()? * 60 + seconds.parse::<i64>().ok()?;
+        let about = format!("{protocol} {source} {virtual_address} {destination} {state}");
+        Some((about, seconds))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+fn connections(director: &Director) -> Lines {
+    let line = |connection: pollux_engine::connection::Connection<'_>| {
+        let key = connection.key(Direction::Inbound);
+        let number = connection.destination();
+        let destination = director.snapshot().destination(number);
+        let destination = destination.map_or_else(
+            || format!("destination {number}"),
+            |found| address(found).to_string(),
+        );
+        let about = format!(
+            "{} {} {} {destination} {}",
+            protocol_name(key.protocol),
+            key.source(),
+            key.destination(),
+            connection.life().state().name()
+        );
+        let ticks = director.now().until(connection.life().expires());
+        (about, i64::from(ticks) / i64::from(TICKS_PER_SECOND))
+    };
+    director.connections().map(line).collect()
+}
+
+/// Lines of services name what the lines of servers after them belong to.
+fn printed_servers(text: &str, listing: Listing) -> Lines {
+    let mut service = String::new();
+    let mut lines = Lines::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match *words {
+            [protocol @ ("TCP" | "UDP" | "SCTP" | "FWM"), address, ..] => {
+                service = format!("{protocol} {address}");
+            }
+            ["->", server, ref rest @ ..] if server != "RemoteAddress:Port" => {
+                lines.insert(format!("{service} -> {server} {}", rest.join(" ")), 0);
+            }
+            _ => {}
+        }
+    }
+    // Statistics of long runs are shortened (12K); none here is.
+    debug_assert!(listing != Listing::Connections);
+    lines
+}
+
+fn servers(director: &Director, listing: Listing) -> Lines {
+    let line = |service: &ServiceSpec, number: u32| {
+        let destination = director.snapshot().destination(number).unwrap();
+        let virtual_address = SocketAddr::new(service.address, service.port);
+        let about = format!(
+            "{} {virtual_address} -> {} {}",
+            protocol_name(service.protocol),
+            address(destination),
+            numbers(destination, listing)
+        );
+        (about, 0)
+    };
+    let services = director.administrator.services().iter();
+    services
+        .flat_map(|service| {
+            service
+                .destinations
+                .iter()
+                .map(move |spec| line(service, spec.number))
+        })
+        .collect()
+}
+
+fn numbers(destination: &Destination, listing: Listing) -> String {
+    let spec = &destination.spec;
+    let counts = destination.shared.counts();
+    let columns = match listing {
+        Listing::Thresholds => vec![
+            spec.upper_threshold.to_string(),
+            spec.lower_threshold.to_string(),
+            counts.active.to_string(),
+            counts.inactive.to_string(),
+        ],
+        Listing::Statistics => statistics(destination).iter().map(u64::to_string).collect(),
+        Listing::Servers | Listing::Connections => vec![
+            method_name(spec.method).to_owned(),
+            spec.weight.to_string(),
+            counts.active.to_string(),
+            counts.inactive.to_string(),
+        ],
+    };
+    columns.join(" ")
+}
+
+/// Connections, packets in and out, bytes in and out.
+fn statistics(destination: &Destination) -> [u64; 5] {
+    let mut sums = [0; 5];
+    for traffic in destination.shared.all_traffic() {
+        let counters: [&Counter; 5] = [
+            &traffic.connections,
+            &traffic.inbound_packets,
+            &traffic.outbound_packets,
+            &traffic.inbound_bytes,
+            &traffic.outbound_bytes,
+        ];
+        for (sum, counter) in sums.iter_mut().zip(counters) {
+            *sum += counter.get();
+        }
+    }
+    sums
+}
+
+fn address(destination: &Destination) -> SocketAddr {
+    SocketAddr::new(destination.spec.address, destination.spec.port)
+}
+
+fn protocol_name(number: u8) -> &'static str {
+    if number == protocol::TCP {
+        "TCP"
+    } else {
+        "UDP"
+    }
+}
+
+fn method_name(method: ForwardingMethod) -> &'static str {
+    match method {
+        ForwardingMethod::Masquerade => "Masq",
+        ForwardingMethod::Tunnel => "Tunnel",
+        ForwardingMethod::DirectRoute => "Route",
+    }
+}

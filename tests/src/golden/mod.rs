@@ -1,0 +1,20 @@
+//! Replays traces of a real kernel's IPVS against the engine and says where they differ.
+//!
+//! ```text
+//! tests/golden/*.json ─► trace ─► replay ──command──► administrator ─► SnapshotSpec ─┐
+//!                                   │  ▲                                            ▼
+//!                                   │  └──frames, connections──── director (engine, topology)
+//!                                   ▼
+//!                    differences: frames ([`compare`]), kernel's answers ([`kernel`]), listings ([`listing`])
+//! ```
+
+pub mod administrator;
+pub mod command;
+pub mod compare;
+pub mod director;
+pub mod kernel;
+pub mod listing;
+pub mod packet;
+pub mod replay;
+pub mod topology;
+pub mod trace;

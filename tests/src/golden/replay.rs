@@ -1,0 +1,248 @@
+//! Runs a scenario step by step and collects where the engine differs from the trace.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use pollux_engine::connection::Direction;
+
+use super::command::{self, Command, Unsupported};
+use super::compare;
+use super::director::{Director, Outcome};
+use super::kernel;
+use super::listing;
+use super::packet;
+use super::topology::{GATEWAY_MAC, mac, server_mac, server_v4};
+use super::trace::{Frame, Ordered, Scenario, Step, Wire};
+
+/// The step that a scenario's table is compared at: after all others.
+const TABLE_CLIENT: &str = "198.51.100.7";
+
+/// A step whose outcome is not the kernel's.
+#[derive(Debug)]
+pub struct Difference {
+    /// Number of the step.
+    pub step: usize,
+    /// What differs.
+    pub what: String,
+}
+
+/// What came of a replay.
+#[derive(Debug, Default)]
+pub struct Replay {
+    /// Steps compared.
+    pub compared: usize,
+    /// Steps that differ.
+    pub differences: Vec<Difference>,
+    /// The feature that ended the replay early.
+    pub unsupported: Option<Unsupported>,
+    /// received = sum of the fates, at the end.
+    pub conserved: bool,
+}
+
+/// Replays a scenario.
+pub fn replay(scenario: &Scenario) -> Replay {
+    let mut replay = Replay::default();
+    let mut director = Director::default();
+    let mut run = || {
+        for setting in &scenario.sysctls {
+            // The tables of states hold under either mode: one server, so rescheduling shows nowhere.
+            let about_states =
+                scenario.name.starts_with("states/") && setting.ends_with("conn_reuse_mode=0");
+            if !about_states {
+                command::check_setting(setting)?;
+            }
+        }
+        for (number, step) in scenario.steps.iter().enumerate() {
+            let compared = run_step(&mut director, scenario, step)?;
+            replay.compared += 1;
+            if let Err(what) = compared {
+                replay.differences.push(Difference { step: number, what });
+            }
+        }
+        Ok(())
+    };
+    replay.unsupported = run().err();
+    replay.conserved = is_conserved(&director);
+    replay
+}
+
+/// One step; the inner result says whether the outcome was the kernel's.
+fn run_step(
+    director: &mut Director,
+    scenario: &Scenario,
+    step: &Step,
+) -> Result<Result<(), String>, Unsupported> {
+    Ok(match step {
+        Step::Command { cmd, rc, text } => run_command(director, cmd, *rc, text)?,
+        Step::Frame { received, out } => {
+            let outcome = director.receive(received.port, &received.bytes);
+            check(&outcome, &received.bytes, out)
+        }
+        Step::Pick {
+            packet,
+            server,
+            out,
+        } => pick(director, packet, *server, out),
+        Step::Sleep { sleep } => {
+            director.sleep(*sleep);
+            Ok(())
+        }
+        Step::Note { note } if note.starts_with("rows are reached by ") => {
+            fill_table(director, note, &scenario.table)
+        }
+        Step::Note { note } => expire(director, note),
+        Step::Late { late } if late.is_empty() => Ok(()),
+        Step::Late { .. } => Err("frames came out late".to_owned()),
+    })
+}
+
+fn run_command(
+    director: &mut Director,
+    line: &str,
+    status: i32,
+    printed: &str,
+) -> Result<Result<(), String>, Unsupported> {
+    Ok(match command::parse(line)? {
+        Command::Change(change) => match (director.change(&change), status) {
+            (Ok(()), 0) | (Err(_), 1..) => Ok(()),
+            (result, _) => Err(format!("{line}: kernel {printed:?}, engine {result:?}")),
+        },
+        Command::List(listing) => listing::compare(listing, printed, director),
+        Command::ServerSideMtu(mtu) => {
+            director.rewire(|topology| topology.mtu[1] = mtu);
+            Ok(())
+        }
+        Command::OnlyRoute(network, length) => {
+            director.rewire(|topology| {
+                topology
+                    .by_gateway
+                    .retain(|(route, _)| route.is_ipv4() != network.is_ipv4());
+                topology.by_gateway.push((network, length));
+            });
+            Ok(())
+        }
+        Command::Aside => Ok(()),
+    })
+}
+
+fn check(outcome: &Outcome, received: &[u8], expected: &[Frame]) -> Result<(), String> {
+    match outcome {
+        Outcome::Out(wire, bytes) => compare::compare(expected, Some((*wire, bytes))),
+        Outcome::Drop => compare::compare(expected, None),
+        Outcome::Punt(_) => kernel::answers(received, expected),
+        Outcome::Hold => Err("engine waits for a neighbour".to_owned()),
+    }
+}
+
+fn pick(
+    director: &mut Director,
+    packet: &[u8],
+    server: Option<u32>,
+    out: &[Frame],
+) -> Result<(), String> {
+    let frame = packet::ethernet(mac(Wire::Cl), GATEWAY_MAC, packet);
+    let outcome = director.receive(Wire::Cl, &frame);
+    let Some(server) = server else {
+        return check(&outcome, &frame, out);
+    };
+    let expected = server_mac(u8::try_from(server).unwrap());
+    match outcome {
+        Outcome::Out(Wire::Rs, bytes) if bytes.starts_with(&expected) => Ok(()),
+        Outcome::Out(wire, bytes) => Err(format!(
+            "kernel server {server}, engine {wire:?} {}",
+            compare::hex(&bytes)
+        )),
+        other => Err(format!("kernel server {server}, engine {other:?}")),
+    }
+}
+
+/// "… entry gone between 303 and 304 s after the last packet": the kernel's timers are up to an eighth late, the engine's
+/// half a second.
+fn expire(director: &mut Director, note: &str) -> Result<(), String> {
+    let Some((_, times)) = note.split_once("entry gone between ") else {
+        return Ok(());
+    };
+    let numbers: Vec<u32> = times
+        .split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    let [last_seen, gone] = *numbers else {
+        return Err(format!("cannot read: {note}"));
+    };
+    // The shortest timeout that the kernel may have meant.
+    let alive = last_seen * 8 / 9 - 1;
+    director.sleep(alive);
+    if director.connections().next().is_none() {
+        return Err(format!("{note}; the engine's is gone after {alive} s"));
+    }
+    director.sleep(gone - alive);
+    if director.connections().next().is_some() {
+        return Err(format!("{note}; the engine still has it"));
+    }
+    Ok(())
+}
+
+/// Sends the events that the recorder did not write down, and compares the states they lead to.
+fn fill_table(
+    director: &mut Director,
+    note: &str,
+    table: &Ordered<Ordered<Option<String>>>,
+) -> Result<(), String> {
+    let reach = note.trim_start_matches("rows are reached by ");
+    let reach: BTreeMap<String, Vec<String>> =
+        serde_json::from_str(reach).map_err(|error| error.to_string())?;
+    let port = |row: usize, column: usize| u16::try_from(30_000 + 100 * row + column).unwrap();
+    let mut wrong = Vec::new();
+    for (row, (name, states)) in table.0.iter().enumerate() {
+        for (column, (event, expected)) in states.0.iter().enumerate() {
+            let before = reach.get(name).ok_or_else(|| format!("no way to {name}"))?;
+            let events = before.iter().chain((event != "-").then_some(event));
+            events.for_each(|event| send_event(director, event, port(row, column)));
+            let state = director
+                .connections()
+                .find(|connection| {
+                    connection.key(Direction::Inbound).source().port() == port(row, column)
+                })
+                .map(|connection| connection.life().state().name().to_owned());
+            if state != *expected {
+                wrong.push(format!(
+                    "{name} {event}: kernel {expected:?}, engine {state:?}"
+                ));
+            }
+        }
+    }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(wrong.join("\n"))
+    }
+}
+
+/// `iSA` is a segment with SYN and ACK from the client, `oF` one with FIN from server 1.
+fn send_event(director: &mut Director, event: &str, port: u16) {
+    let client = SocketAddr::new(TABLE_CLIENT.parse().unwrap(), port);
+    let service: SocketAddr = "192.0.2.100:80".parse().unwrap();
+    let server = SocketAddr::new(server_v4(1), 8080);
+    if let Some(flags) = event.strip_prefix('i') {
+        let segment = packet::tcp(client, service, flags, &[]);
+        director.receive(
+            Wire::Cl,
+            &packet::ethernet(mac(Wire::Cl), GATEWAY_MAC, &segment),
+        );
+    } else {
+        let segment = packet::tcp(server, client, &event[1..], &[]);
+        director.receive(
+            Wire::Rs,
+            &packet::ethernet(mac(Wire::Rs), server_mac(1), &segment),
+        );
+    }
+}
+
+fn is_conserved(director: &Director) -> bool {
+    use pollux_engine::Fate;
+    [0, 1].into_iter().all(|port| {
+        let counters = director.counters().port(port).unwrap();
+        let fates: u64 = Fate::ALL.into_iter().map(|fate| counters.fate(fate)).sum();
+        counters.received.get() == fates
+    })
+}

@@ -1,0 +1,163 @@
+//! The engine against traces of Linux' IPVS: frames byte for byte, schedulers' choices in order, states, counts.
+//!
+//! Every scenario of `tests/golden` is replayed. The lists below say which may differ, where and why; an entry that is no
+//! longer true fails the test as a new difference does, so the lists are what is missing, no more and no less.
+
+use pollux_tests::golden::replay::{Replay, replay};
+use pollux_tests::golden::trace::{Scenario, scenarios};
+
+const FILES: [&str; 5] = [
+    "smoke.json",
+    "sched.json",
+    "modes.json",
+    "edge.json",
+    "cli.json",
+];
+
+/// Scenarios of features that are not built: what their names begin or, after `*`, end with, and the feature.
+const NOT_BUILT: &[(&str, &str)] = &[
+    ("*/fwm", "fwmark services"),
+    ("lc/", "scheduler lc"),
+    ("fo/", "scheduler fo"),
+    ("ovf/", "scheduler ovf"),
+    ("lblc/", "scheduler lblc"),
+    ("lblcr/", "scheduler lblcr"),
+    ("dh/", "scheduler dh"),
+    ("sh/", "scheduler sh"),
+    ("sh:", "scheduler sh with flags"),
+    ("mh/", "scheduler mh"),
+    ("mh:", "scheduler mh with flags"),
+    ("sed/", "scheduler sed"),
+    ("nq/", "scheduler nq"),
+    ("twos/", "scheduler twos"),
+    ("tun-gue", "GUE tunnels"),
+    ("tun6-gue/", "GUE tunnels"),
+    ("tun-gre", "GRE tunnels"),
+    ("tun6-gre/", "GRE tunnels"),
+    ("unknown/sloppy_tcp=1", "sloppy_tcp"),
+    ("unknown/server nat_icmp_send=1", "nat_icmp_send"),
+    ("removed/expire_nodest_conn=1", "expire_nodest_conn"),
+    ("reuse/conn_reuse_mode=0", "conn_reuse_mode"),
+    ("reuse/conn_reuse_mode=2", "conn_reuse_mode"),
+    ("persist/", "persistence"),
+    ("ops", "one-packet scheduling"),
+    ("states/sctp", "SCTP"),
+    ("misc/conntrack=1", "entries in nf_conntrack"),
+    ("misc/service match order", "fwmark services"),
+    ("misc/drop modes", "drop_packet and drop_entry"),
+    ("sync/", "connection synchronisation"),
+    ("cli/", "ipvsadm's texts"),
+];
+
+const FRAGMENTS: &str = "packets that must be fragmented, or come in fragments, are not served yet";
+const OPTIONS: &str =
+    "the kernel writes the VIP into a record-route option; Pollux passes options on as they came";
+
+/// Steps that differ in scenarios that otherwise agree.
+const DIFFERENT: &[(&str, &[usize], &str)] = &[
+    ("nat/headers", &[28], OPTIONS),
+    ("nat/mtu", &[26], FRAGMENTS),
+    ("nat/udp", &[11, 13, 15], FRAGMENTS),
+    ("dr/headers", &[23], OPTIONS),
+    ("dr/mtu", &[26], FRAGMENTS),
+    ("dr/udp", &[9, 11, 13], FRAGMENTS),
+    ("tun/headers", &[23], OPTIONS),
+    ("tun/mtu", &[17, 19, 21, 23, 26], FRAGMENTS),
+    ("tun/udp", &[9, 11, 13], FRAGMENTS),
+    (
+        "tun/icmp",
+        &[33],
+        "the first time, the kernel still tells the MTU from before the router's message; Pollux the router's at once",
+    ),
+    ("tun-4in6/headers", &[23], OPTIONS),
+    ("tun-4in6/mtu", &[11, 13, 15, 17, 19, 21, 23, 26], FRAGMENTS),
+    ("tun-4in6/udp", &[9, 11, 13], FRAGMENTS),
+    (
+        "nodest/vip not local",
+        &[2],
+        "Pollux serves a virtual IP whether or not the kernel has it as an address",
+    ),
+    (
+        "misc/local server",
+        &[4],
+        "a server on the director itself gets its packets as they came, past the connection's state",
+    ),
+];
+
+#[test]
+fn the_engine_does_what_the_kernel_did() {
+    let mut wrong = Vec::new();
+    let mut passed = 0;
+    let mut steps = 0;
+    let mut seen = Vec::new();
+    for scenario in FILES.iter().flat_map(|file| scenarios(file)) {
+        let outcome = replay(&scenario);
+        match judge(&scenario, &outcome) {
+            Ok(true) => passed += 1,
+            Ok(false) => {}
+            Err(complaint) => wrong.push(complaint),
+        }
+        steps += outcome.compared;
+        seen.push(scenario.name);
+    }
+    let unknown = DIFFERENT
+        .iter()
+        .map(|(name, ..)| name)
+        .chain(NOT_BUILT.iter().map(|(name, _)| name));
+    wrong.extend(
+        unknown
+            .filter(|name| !seen.iter().any(|seen| matches(name, seen)))
+            .map(|name| format!("no scenario {name}")),
+    );
+    println!("{passed} scenarios agree, {steps} steps compared");
+    assert!(
+        wrong.is_empty(),
+        "{} scenarios:\n{}",
+        wrong.len(),
+        wrong.join("\n\n")
+    );
+}
+
+/// Whether the scenario agrees; or why the lists are wrong about it.
+fn judge(scenario: &Scenario, outcome: &Replay) -> Result<bool, String> {
+    let name = &scenario.name;
+    let not_built = NOT_BUILT.iter().find(|(pattern, _)| matches(pattern, name));
+    if let Some((_, feature)) = not_built {
+        let agrees = outcome.unsupported.is_none() && outcome.differences.is_empty();
+        return if agrees {
+            Err(format!(
+                "{name} agrees: take it off the list of what is not built ({feature})"
+            ))
+        } else {
+            Ok(false)
+        };
+    }
+    if let Some(feature) = &outcome.unsupported {
+        return Err(format!("{name}: not supported: {}", feature.0));
+    }
+    if !outcome.conserved {
+        return Err(format!("{name}: received is not the sum of the fates"));
+    }
+    let listed = DIFFERENT.iter().find(|(listed, ..)| listed == name);
+    let listed = listed.map_or(&[][..], |(_, steps, _)| steps);
+    let different: Vec<usize> = outcome.differences.iter().map(|found| found.step).collect();
+    if different == listed {
+        return Ok(listed.is_empty());
+    }
+    let told: Vec<String> = outcome
+        .differences
+        .iter()
+        .map(|found| format!("  step {}: {}", found.step, found.what))
+        .collect();
+    Err(format!(
+        "{name}: differs at {different:?}, listed {listed:?}\n{}",
+        told.join("\n")
+    ))
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.strip_prefix('*') {
+        Some(end) => name.ends_with(end),
+        None => name.starts_with(pattern),
+    }
+}
