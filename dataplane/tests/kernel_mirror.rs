@@ -515,3 +515,48 @@ fn a_mac_that_changes_silently_is_noticed() {
         println!("noticed after {took:?}");
     });
 }
+
+/// `cargo test --release -p pollux-dataplane --test kernel_mirror -- --ignored --nocapture`
+#[test]
+#[ignore = "measures; nothing to fail"]
+fn how_long_a_change_takes_beside_100_000_routes() {
+    let (director, _router) = director_and_router();
+    director.run(async || {
+        let batch = tempfile::NamedTempFile::new().unwrap();
+        let routes: String = (0..100_000)
+            .map(|n| {
+                let (a, b, c) = (n / 16384, n / 64 % 256, n % 64 * 4);
+                format!("route add 10.{a}.{b}.{c}/30 via {ROUTER}\n")
+            })
+            .collect();
+        std::fs::write(batch.path(), routes).unwrap();
+        ip(&format!("-batch {}", batch.path().display()));
+        let started = Instant::now();
+        let mut handle = mirror().await;
+        println!("read at the start: {:?}", started.elapsed());
+        let limit = Duration::from_secs(10);
+        for n in 1..=3_u8 {
+            // Long enough for the mirror to be idle again.
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let started = Instant::now();
+            ip(&format!("route add 11.{n}.0.0/16 via {ROUTER}"));
+            let to = format!("11.{n}.0.1");
+            until(&mut handle, "the route", limit, |view| {
+                gateway(view, &to).is_some()
+            })
+            .await;
+            println!("a route, `ip` included: {:?}", started.elapsed());
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let started = Instant::now();
+            ip(&format!(
+                "neigh replace 192.0.2.77 lladdr 02:00:00:00:00:0{n} dev {TAP}"
+            ));
+            let mac = usable([2, 0, 0, 0, 0, n]);
+            until(&mut handle, "the MAC", limit, |view| {
+                neighbour(view, "192.0.2.77") == mac
+            })
+            .await;
+            println!("a MAC, `ip` included: {:?}", started.elapsed());
+        }
+    });
+}

@@ -4,7 +4,8 @@
 //! 2. Events are gathered for [`COALESCE`], then what they made stale is dumped, then one view is published, and only
 //!    if it differs from the last. So a thousand routes set at once are one change of the forwarding table.
 //! 3. A dump that takes long is not repeated at once: at most a fifth of the time goes into dumps, however busy the
-//!    kernel's tables are.
+//!    kernel's tables are. Beside 100,000 routes a changed route is seen after 0.16 s and a changed MAC after 5 ms
+//!    (`tests/kernel_mirror.rs` measures it); beside a few routes, both after 5 ms.
 //! 4. After lost events the subscription is made anew before the dump: a socket that overran may still hold events
 //!    older than the dump.
 //! 5. Every [`RECONCILE_INTERVAL`] everything is dumped, in case the kernel changed something without an event.
@@ -23,12 +24,14 @@ use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::RouteMessage;
+use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::neighbours::{NeighbourKey, Upkeep};
 use super::netlink::{Dump, Events, NetlinkError, Requests};
+use super::policy_rules::PolicyRules;
 use super::route_message::BestRoutes;
 use super::tables::{Stale, Tables};
 use super::tap::TapName;
@@ -52,8 +55,11 @@ const DRAIN_MAX: usize = 4096;
 /// How often an interrupted dump is repeated at once; then it waits for the next refresh.
 const DUMP_ATTEMPTS_MAX: usize = 4;
 
-/// Neighbours a worker may ask for between two looks of the mirror; more are asked for by the next packet.
-const WANTED_MAX: usize = 1024;
+/// Between two looks at what workers ask for, so that a flood of it leaves the thread free for other things.
+const WANTED_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Neighbours workers may ask for between two looks; more are asked for by their next packet.
+const WANTED_QUEUE: usize = 1024;
 
 /// The part of the mirror that runs.
 pub struct Mirror {
@@ -64,8 +70,10 @@ pub struct Mirror {
     stale: Stale,
     refresh_at: Instant,
     reconcile_at: Instant,
+    policy_rules: PolicyRules,
     upkeep: Upkeep,
     upkeep_at: Instant,
+    wanted_at: Instant,
     view: watch::Sender<Arc<KernelView>>,
     in_use: watch::Receiver<Arc<BTreeSet<NeighbourKey>>>,
     wanted: mpsc::Receiver<NeighbourKey>,
@@ -122,7 +130,7 @@ impl Mirror {
     ) -> Result<(Self, MirrorHandle), NetlinkError> {
         let (view_sender, view) = watch::channel(Arc::default());
         let (in_use_sender, in_use) = watch::channel(Arc::default());
-        let (wanted_sender, wanted) = mpsc::channel(WANTED_MAX);
+        let (wanted_sender, wanted) = mpsc::channel(WANTED_QUEUE);
         let now = Instant::now();
         let mut mirror = Self {
             tables: Tables::new(taps),
@@ -132,12 +140,20 @@ impl Mirror {
             stale: Stale::ALL,
             refresh_at: now,
             reconcile_at: now + RECONCILE_INTERVAL,
+            policy_rules: PolicyRules::default(),
             upkeep: Upkeep::default(),
             upkeep_at: now,
+            wanted_at: now,
             view: view_sender,
             in_use,
             wanted,
         };
+        match mirror.rules().await {
+            Ok(rules) => mirror.note(&rules.unwrap_or_default()),
+            // A kernel without policy routing has no rules to follow.
+            Err(NetlinkError::Refused { .. }) => {}
+            Err(error) => return Err(error),
+        }
         while mirror.stale.any() {
             mirror.refresh().await?;
         }
@@ -182,17 +198,19 @@ impl Mirror {
         if self.stale.any() {
             wake_at = wake_at.min(self.refresh_at);
         }
+        let mut wanted = Vec::new();
+        let may_want = Instant::now() >= self.wanted_at;
+        if !may_want {
+            wake_at = wake_at.min(self.wanted_at);
+        }
         tokio::select! {
             events = self.events.next() => {
                 self.note(&events?);
                 sleep(COALESCE).await;
                 self.drain()?;
             }
-            Some(key) = self.wanted.recv() => {
-                self.upkeep.want(key);
-                while let Ok(key) = self.wanted.try_recv() {
-                    self.upkeep.want(key);
-                }
+            1.. = self.wanted.recv_many(&mut wanted, WANTED_QUEUE), if may_want => {
+                wanted.into_iter().for_each(|key| self.upkeep.want(key));
                 self.upkeep_at = Instant::now();
             }
             Ok(()) = self.in_use.changed() => {
@@ -215,6 +233,7 @@ impl Mirror {
         self.publish();
         if now >= self.upkeep_at {
             self.upkeep_at = now + UPKEEP_TICK;
+            self.wanted_at = now + WANTED_INTERVAL;
             self.ask(now).await?;
         }
         Ok(())
@@ -223,6 +242,9 @@ impl Mirror {
     fn note(&mut self, events: &[RouteNetlinkMessage]) {
         for event in events {
             self.stale |= self.tables.note(event);
+            if let Some(complaint) = self.policy_rules.note(event) {
+                log::warn!("{complaint}");
+            }
         }
     }
 
@@ -312,6 +334,11 @@ impl Mirror {
         .await
     }
 
+    async fn rules(&mut self) -> Result<Option<Vec<RouteNetlinkMessage>>, NetlinkError> {
+        let request = RouteNetlinkMessage::GetRule(RuleMessage::default());
+        self.table("list policy rules", request, Some).await
+    }
+
     /// A table that fits into memory twice; none when it changed each time it was read.
     async fn table<T>(
         &mut self,
@@ -338,7 +365,10 @@ impl Mirror {
             let request = RouteNetlinkMessage::GetRoute(message);
             let tables = &self.tables;
             let take = |message| {
-                if let RouteNetlinkMessage::NewRoute(route) = message {
+                // A kernel without IPv6 answers the question for its routes with all it has.
+                if let RouteNetlinkMessage::NewRoute(route) = message
+                    && route.header.address_family == family
+                {
                     tables.add_route(&mut routes, &route);
                 }
             };
@@ -356,6 +386,7 @@ impl Mirror {
         let due = self
             .upkeep
             .due(now.into_std(), |key| tables.resolution(key));
+        let mut refused: Option<(IpAddr, std::io::Error)> = None;
         for (egress, ip) in due {
             let Some(interface) = self.tables.interface(egress) else {
                 continue;
@@ -364,11 +395,18 @@ impl Mirror {
             let flags = NLM_F_CREATE | NLM_F_REPLACE;
             let asked = self.requests.change("resolve a neighbour", request, flags);
             match asked.await {
+                // The first stands for all: they have one cause, most likely a full neighbour table.
                 Err(NetlinkError::Refused { source, .. }) => {
-                    log::warn!("cannot ask for neighbour {ip} on interface {interface}: {source}");
+                    refused = refused.or(Some((ip, source)))
                 }
                 other => other?,
             }
+        }
+        if let Some((ip, source)) = refused {
+            log::warn!(
+                "the kernel does not look for neighbour {ip}: {source}; if its table is full, raise \
+                 net.ipv4.neigh.default.gc_thresh3 and net.ipv6.neigh.default.gc_thresh3"
+            );
         }
         Ok(())
     }

@@ -16,6 +16,7 @@
 pub mod mirror;
 pub mod neighbours;
 mod netlink;
+mod policy_rules;
 mod route_message;
 pub mod tables;
 pub mod tap;

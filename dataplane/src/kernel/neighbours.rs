@@ -7,7 +7,8 @@
 //!
 //! Two kinds of neighbours are asked for: those a worker has a packet for *now* ([`Upkeep::want`]) and those the
 //! forwarding table refers to ([`Upkeep::set_in_use`]). No neighbour is asked for more than once in [`ASK_INTERVAL`],
-//! and not more than [`ASKS_MAX`] at once.
+//! and not more than [`ASKS_MAX`] in that time altogether: a flood from made-up addresses on a link must not become a
+//! flood of questions there.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -43,8 +44,11 @@ pub const STALE_INTERVAL: Duration = Duration::from_secs(10);
 /// How soon a failed neighbour in use is asked for again; the kernel took 3 s to find that it does not answer.
 pub const FAILED_INTERVAL: Duration = Duration::from_secs(3);
 
-/// The most questions sent in one go; the others wait for the next.
-pub const ASKS_MAX: usize = 256;
+/// The most questions asked in one [`ASK_INTERVAL`]; the other neighbours wait for the next.
+pub const ASKS_MAX: usize = 1024;
+
+/// The most neighbours that packets wait for at one time; for more there is no asking, until their next packet.
+pub const WANTED_MAX: usize = 4096;
 
 /// The neighbours in use and when each was last asked for.
 #[derive(Debug, Default)]
@@ -52,6 +56,8 @@ pub struct Upkeep {
     in_use: BTreeSet<NeighbourKey>,
     wanted: BTreeSet<NeighbourKey>,
     last_asked: HashMap<NeighbourKey, Instant>,
+    /// Since when questions are counted, and how many there were.
+    window: Option<(Instant, usize)>,
 }
 
 impl Upkeep {
@@ -60,9 +66,11 @@ impl Upkeep {
         self.in_use = in_use;
     }
 
-    /// A packet waits for this one.
+    /// A packet waits for this one. It is remembered until it is asked for or known.
     pub fn want(&mut self, key: NeighbourKey) {
-        self.wanted.insert(key);
+        if self.wanted.len() < WANTED_MAX {
+            self.wanted.insert(key);
+        }
     }
 
     /// The neighbours to ask for now, wanted ones first; each counts as asked.
@@ -74,37 +82,40 @@ impl Upkeep {
         self.last_asked.retain(|key, asked| {
             self.in_use.contains(key) || now.duration_since(*asked) < ASK_INTERVAL
         });
+        self.wanted
+            .retain(|key| matches!(resolution(*key), Resolution::Unknown | Resolution::Failed));
         let last_asked = &self.last_asked;
         let waited = |key: &NeighbourKey, least: Duration| {
             last_asked
                 .get(key)
                 .is_none_or(|asked| now.duration_since(*asked) >= least)
         };
-        let wanted = std::mem::take(&mut self.wanted);
-        let wanted = wanted.into_iter().filter(|key| {
-            let is_needed = matches!(resolution(*key), Resolution::Unknown | Resolution::Failed);
-            is_needed && waited(key, ASK_INTERVAL)
+        let wanted = self.wanted.iter().filter(|key| waited(key, ASK_INTERVAL));
+        let in_use = self.in_use.iter().filter(|key| {
+            !self.wanted.contains(key)
+                && match resolution(**key) {
+                    Resolution::Unknown => waited(key, ASK_INTERVAL),
+                    Resolution::Failed => waited(key, FAILED_INTERVAL),
+                    Resolution::Stale => waited(key, STALE_INTERVAL),
+                    Resolution::Asked | Resolution::Fresh => false,
+                }
         });
-        let in_use = self
-            .in_use
-            .iter()
-            .copied()
-            .filter(|key| match resolution(*key) {
-                Resolution::Unknown => waited(key, ASK_INTERVAL),
-                Resolution::Failed => waited(key, FAILED_INTERVAL),
-                Resolution::Stale => waited(key, STALE_INTERVAL),
-                Resolution::Asked | Resolution::Fresh => false,
-            });
-        let mut due: Vec<NeighbourKey> = Vec::new();
-        for key in wanted.chain(in_use) {
-            if due.len() == ASKS_MAX {
-                break;
-            }
-            if !due.contains(&key) {
-                due.push(key);
-            }
+        let asked_before = match self.window {
+            Some((since, asked)) if now.duration_since(since) < ASK_INTERVAL => asked,
+            _ => 0,
+        };
+        let allowed = ASKS_MAX.saturating_sub(asked_before);
+        let due: Vec<NeighbourKey> = wanted.chain(in_use).copied().take(allowed).collect();
+        if asked_before == 0 {
+            self.window = Some((now, 0));
         }
-        self.last_asked.extend(due.iter().map(|key| (*key, now)));
+        if let Some((_, asked)) = &mut self.window {
+            *asked += due.len();
+        }
+        for key in &due {
+            self.wanted.remove(key);
+            self.last_asked.insert(*key, now);
+        }
         due
     }
 }
@@ -167,6 +178,16 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_that_comes_too_early_is_not_forgotten() {
+        let mut upkeep = Upkeep::default();
+        upkeep.want(key(1));
+        let start = Instant::now();
+        assert_eq!(upkeep.due(start, |_| Resolution::Unknown), [key(1)]);
+        upkeep.want(key(1));
+        assert_eq!(seconds_asked(&mut upkeep, Resolution::Failed, 4), [1]);
+    }
+
+    #[test]
     fn a_packet_for_a_known_neighbour_asks_nothing() {
         let mut upkeep = Upkeep::default();
         for resolution in [Resolution::Fresh, Resolution::Stale, Resolution::Asked] {
@@ -176,15 +197,33 @@ mod tests {
     }
 
     #[test]
-    fn wanted_ones_go_first_and_the_rest_waits_for_its_turn() {
-        let many: Vec<NeighbourKey> = (0..=u8::MAX).map(key).collect();
-        let mut upkeep = in_use(&many);
-        let waiting = (many[0].0, IpAddr::from([198, 51, 100, 1]));
-        upkeep.want(waiting);
-        let now = Instant::now();
-        let first = upkeep.due(now, |_| Resolution::Unknown);
-        assert_eq!((first.len(), first[0]), (ASKS_MAX, waiting));
-        assert_eq!(upkeep.due(now, |_| Resolution::Unknown), [many[255]]);
+    fn a_flood_of_unknown_neighbours_is_asked_for_slowly_and_wanted_ones_go_first() {
+        let many = |network: u32| {
+            let hosts = 0..u32::try_from(ASKS_MAX).unwrap();
+            let address = move |host| std::net::Ipv4Addr::from_bits(network << 24 | host);
+            hosts.map(move |host| (key(0).0, IpAddr::from(address(host))))
+        };
+        let mut upkeep = Upkeep::default();
+        upkeep.set_in_use(many(20).collect());
+        many(10).for_each(|key| upkeep.want(key));
+        let start = Instant::now();
+        let after = |milliseconds| start + Duration::from_millis(milliseconds);
+        let unknown = |_| Resolution::Unknown;
+        let first = upkeep.due(start, unknown);
+        assert_eq!(first, many(10).collect::<Vec<_>>());
+        assert!(upkeep.due(after(999), unknown).is_empty());
+        let second = upkeep.due(after(1000), unknown);
+        assert_eq!(second, many(20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn no_more_packets_are_remembered_than_there_is_room_for() {
+        let mut upkeep = Upkeep::default();
+        for host in 0..2 * WANTED_MAX {
+            let address = std::net::Ipv4Addr::from_bits(u32::try_from(host).unwrap());
+            upkeep.want((key(0).0, address.into()));
+        }
+        assert_eq!(upkeep.wanted.len(), WANTED_MAX);
     }
 
     #[test]

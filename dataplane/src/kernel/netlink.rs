@@ -17,8 +17,9 @@ use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 use thiserror::Error;
 use tokio::time::timeout;
 
-/// The multicast groups to hear (`rtnetlink.h`): LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE.
-const GROUPS: [u32; 6] = [1, 3, 5, 7, 9, 11];
+/// The multicast groups to hear (`rtnetlink.h`): LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR,
+/// IPV6_ROUTE, IPV6_RULE.
+const GROUPS: [u32; 8] = [1, 3, 5, 7, 8, 9, 11, 19];
 
 /// The kernel never sends more at once than 32 KiB, but for a single message that is longer.
 const DATAGRAM_BYTES_MAX: usize = 1 << 18;
@@ -202,6 +203,8 @@ impl Requests {
         self.send(request, NLM_F_REQUEST | NLM_F_DUMP)?;
         let mut dump = Dump::Whole;
         loop {
+            // A long dump is always ready to be read: the other tasks of the thread want their turn, too.
+            tokio::task::yield_now().await;
             for message in self.answers(what).await? {
                 if message.header.flags & NLM_F_DUMP_INTR != 0 {
                     dump = Dump::Interrupted;
