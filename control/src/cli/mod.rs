@@ -199,7 +199,7 @@ impl<W: Write> Session<'_, W> {
         }
         writeln!(
             self.out,
-            "{}: valid, {services} services with {servers} servers",
+            "{}: valid; services: {services}, servers: {servers}",
             path.display()
         )?;
         Ok(())

@@ -9,6 +9,9 @@ use pollux_api::statistics::{
 use super::numbers::{minutes, percent, short, shown, speed};
 use super::table::{Align, Table};
 
+/// Columns of the narrowest screen that tables are made for.
+const SCREEN_WIDTH: usize = 80;
+
 /// The order in which servers are listed: by address, or the list's own.
 fn in_order<T>(items: &[T], sorted: bool, id: impl Fn(&T) -> Endpoint) -> impl Iterator<Item = &T> {
     let mut items: Vec<&T> = items.iter().collect();
@@ -180,7 +183,7 @@ pub fn port(port: &PortStatus, extended: bool) -> Table {
     ));
     table.text(format!("    device {}", port.device));
     table.text(format!(
-        "    driver {}, {} receive and {} transmit queues",
+        "    driver {}, queues: {} receive, {} transmit",
         port.driver, port.receive_queues, port.transmit_queues
     ));
     let nic = &port.nic;
@@ -250,8 +253,7 @@ pub fn workers(workers: &[WorkerStatus]) -> Table {
 
 /// A port of `show drops`: every packet received is in exactly one line.
 pub fn drops(report: &DropReport, all: bool) -> Table {
-    let mut table = Table::new(&[(Align::Right, 12), (Align::Left, 24), (Align::Left, 0)]);
-    table.text(format!("{}: {} received", report.port, report.received));
+    let mut lines = Vec::new();
     let shown = report.fates.iter().filter(|fate| all || fate.packets != 0);
     for fate in shown {
         let name = if fate.is_drop {
@@ -259,25 +261,52 @@ pub fn drops(report: &DropReport, all: bool) -> Table {
         } else {
             fate.fate.clone()
         };
-        table.row(vec![fate.packets.to_string(), name, fate.meaning.clone()]);
+        lines.push((fate.packets, name, fate.meaning.clone()));
     }
     if all || report.held != 0 {
-        table.row(vec![
-            report.held.to_string(),
-            "held".to_owned(),
-            "waits for the MAC address of its next hop".to_owned(),
-        ]);
+        let meaning = "Waits for the MAC address of its next hop.";
+        lines.push((report.held, "held".to_owned(), meaning.to_owned()));
     }
     let sum: u64 = report.fates.iter().map(|fate| fate.packets).sum();
     let sum = sum.saturating_add(report.held);
     let verdict = if sum == report.received {
-        "all are accounted for".to_owned()
+        "All are accounted for.".to_owned()
     } else {
         format!(
-            "BUT {} are received: a counter lies, please report it",
+            "BUT {} are received: a counter lies, please report it.",
             report.received
         )
     };
-    table.row(vec![sum.to_string(), "sum".to_owned(), verdict]);
+    lines.push((sum, "sum".to_owned(), verdict));
+    let name_width = lines.iter().map(|(_, name, _)| name.len()).max();
+    let name_width = name_width.unwrap_or_default();
+    let count_width = sum.to_string().len().max(8);
+    let mut table = Table::new(&[(Align::Right, count_width), (Align::Left, 0)]);
+    table.text(format!("{}: {} received", report.port, report.received));
+    for (packets, name, meaning) in lines {
+        // The count, the name, and a blank behind each stand before the meaning.
+        let width = SCREEN_WIDTH.saturating_sub(count_width + name_width + 2);
+        let mut meaning = wrapped(&meaning, width).into_iter();
+        let first = meaning.next().unwrap_or_default();
+        table.cells([packets.to_string(), format!("{name:<name_width$} {first}")]);
+        for more in meaning {
+            table.cells([String::new(), format!("{:name_width$} {more}", "")]);
+        }
+    }
     table
+}
+
+/// The words of a text in lines of at most that width; a longer word has a line of its own.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }

@@ -184,7 +184,7 @@ impl DataplaneClient {
         if generation > 0 {
             let services = configuration.services.len();
             let text = format!(
-                "data plane is up: adopted its configuration, generation {generation} with {services} services"
+                "data plane is up: adopted its configuration, generation {generation}, services: {services}"
             );
             self.log_once(log::Level::Info, &text);
             return Ok(());
@@ -212,7 +212,9 @@ impl DataplaneClient {
         let services = wanted.services.len();
         match answer {
             Ok(_) => {
-                let text = format!("data plane is up: gave it the {services} services of {path}");
+                let text = format!(
+                    "data plane is up: gave it the configuration of {path}, services: {services}"
+                );
                 self.log_once(log::Level::Info, &text);
             }
             // It runs, and commands may still work: no reason to be without a connection.

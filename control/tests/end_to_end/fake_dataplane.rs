@@ -234,15 +234,30 @@ impl State {
             received: 1_000 + lost,
             held: 2,
             fates: vec![
-                fate("forwarded", false, "sent to a server or a client", 900),
-                fate("punted", false, "handed to the kernel", 90),
+                fate(
+                    "forwarded",
+                    false,
+                    "Sent to a server or back to a client.",
+                    900,
+                ),
+                fate(
+                    "punted",
+                    false,
+                    "Handed to the kernel: not for a virtual service.",
+                    90,
+                ),
                 fate(
                     "ipv4_truncated",
                     true,
-                    "shorter than its IPv4 header says",
+                    "IPv4 header or packet longer than the frame.",
                     8,
                 ),
-                fate("ipv4_bad_checksum", true, "IPv4 header checksum", 0),
+                fate(
+                    "ipv4_bad_checksum",
+                    true,
+                    "IPv4 header checksum wrong; the longest of all meanings takes more than one line of 80.",
+                    0,
+                ),
             ],
         }
     }

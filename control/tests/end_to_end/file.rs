@@ -33,7 +33,7 @@ fn check_needs_no_daemon_and_reports_everything() {
     let name = path.display();
     assert_eq!(
         machine.shown("check"),
-        format!("{name}: valid, 1 services with 1 servers\n")
+        format!("{name}: valid; services: 1, servers: 1\n")
     );
     assert_eq!(machine.json("check"), json!({"services": 1, "servers": 1}));
 

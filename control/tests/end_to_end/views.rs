@@ -159,7 +159,7 @@ fn ports_and_workers_fit_the_screen() {
         "\
 lan: link up, 10 Gbit/s, mtu 1500, 02:00:00:00:00:01
     device net_af_packet0,iface=eth1,qpairs=2
-    driver net_af_packet, 2 receive and 2 transmit queues
+    driver net_af_packet, queues: 2 receive, 2 transmit
                                 packets     bytes    errors    missed no buffer
     received                     12.34M    1.234G         0         3         0
     sent                         12.34M    1.234G         0
@@ -190,22 +190,34 @@ fn drops_hide_what_never_happened_and_check_the_sum() {
         "show drops",
         "\
 lan: 1000 received
-         900 forwarded                sent to a server or a client
-          90 punted                   handed to the kernel
-           8 dropped: ipv4_truncated  shorter than its IPv4 header says
-           2 held                     waits for the MAC address of its next hop
-        1000 sum                      all are accounted for
+     900 forwarded               Sent to a server or back to a client.
+      90 punted                  Handed to the kernel: not for a virtual
+                                 service.
+       8 dropped: ipv4_truncated IPv4 header or packet longer than the frame.
+       2 held                    Waits for the MAC address of its next hop.
+    1000 sum                     All are accounted for.
 ",
     );
-    let all = machine.shown("show drops --all");
-    assert!(
-        all.contains("           0 dropped: ipv4_bad_checksum IPv4 header checksum\n"),
-        "{all}"
+    assert_shown(
+        &machine,
+        "show drops --all",
+        "\
+lan: 1000 received
+     900 forwarded                  Sent to a server or back to a client.
+      90 punted                     Handed to the kernel: not for a virtual
+                                    service.
+       8 dropped: ipv4_truncated    IPv4 header or packet longer than the frame.
+       0 dropped: ipv4_bad_checksum IPv4 header checksum wrong; the longest of
+                                    all meanings takes more than one line of 80.
+       2 held                       Waits for the MAC address of its next hop.
+    1000 sum                        All are accounted for.
+",
     );
     machine.state.lock().unwrap().mischief = Mischief::LoseCount;
     let wrong = machine.shown("show drops");
+    let wrong = wrong.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
-        wrong.ends_with("        1000 sum                      BUT 1001 are received: a counter lies, please report it\n"),
+        wrong.ends_with("1000 sum BUT 1001 are received: a counter lies, please report it."),
         "{wrong}"
     );
 }
