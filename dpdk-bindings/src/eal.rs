@@ -12,6 +12,7 @@ use crate::huge_pages;
 use crate::messages;
 use crate::pci_address::PciAddress;
 use crate::port::{AttachError, Port, unowned_ports};
+use crate::signals;
 
 /// The largest CPU number DPDK's core lists may name (`RTE_MAX_LCORE` of the distributions is 128).
 const CPU_NUMBERS: usize = 128;
@@ -135,7 +136,8 @@ impl Eal {
     /// Starts DPDK. The calling thread becomes DPDK's main thread.
     ///
     /// No thread is started for packets: workers are threads of the program, see
-    /// [`Eal::register_thread`].
+    /// [`Eal::register_thread`]. From here on the process ignores the real-time signals nobody
+    /// handles, so that `net_tap` does without them.
     ///
     /// # Errors
     /// See [`EalError`]. What can be checked beforehand is, because EAL can be tried only once.
@@ -145,6 +147,7 @@ impl Eal {
             return Err(EalError::AlreadyStarted);
         }
         messages::redirect();
+        signals::leave_none_to_net_tap();
         let pointers: Vec<*mut c_char> = words
             .into_iter()
             .map(CString::into_raw)

@@ -30,6 +30,7 @@ mod messages;
 pub mod pci_address;
 pub mod port;
 pub mod rx_queue;
+mod signals;
 pub mod tx_queue;
 
 pub use eal::{Eal, EalArguments, EalError, Memory, PciDevices, RegisteredThread};

@@ -7,6 +7,21 @@ use std::ffi::{c_char, c_int};
 
 use log::Level;
 
+/// What drivers call an error or a warning though nothing is wrong, and why not.
+const HARMLESS: &[&str] = &[
+    // `net_tap` offers flow rules, if the kernel has the queueing discipline `multiq`. We use none.
+    "Specified qdisc kind is unknown",
+    "Could not add multiq qdisc",
+    "failed to create multiq qdisc",
+    "Disabling rte flow support",
+    // `net_tap` tells other processes to look at the same port. There are none.
+    "Failed to send start req to secondary",
+    // `net_tap` is to use no signal: see the module `signals`.
+    "All rt-signals are in use",
+    // Pages of 1 GB are one of two sizes, and nobody needs both.
+    "No free 1048576 kB hugepages reported",
+];
+
 thread_local! {
     /// The first error DPDK logged on this thread since it was last asked for. Calls log on the
     /// thread that makes them.
@@ -45,6 +60,8 @@ extern "C" fn on_message(text: *const c_char, length: usize, level: c_int) {
         .lines()
         .filter(|line| !line.trim().is_empty())
     {
+        let harmless = HARMLESS.iter().any(|text| line.contains(text));
+        let level = if harmless { Level::Debug } else { level };
         log::log!(target: "dpdk", level, "{line}");
         if level == Level::Error {
             remember(line);

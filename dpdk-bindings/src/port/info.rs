@@ -9,6 +9,10 @@ use crate::mempool::Mempool;
 /// Ethernet header and two VLAN tags: what a frame has around its MTU.
 const FRAME_OVERHEAD: u16 = 14 + 8;
 
+/// Bytes the kernel keeps for itself before a frame it gives to `net_af_xdp`. A frame that does not
+/// fit behind them is dropped without a word (`XDP_PACKET_HEADROOM`).
+const XDP_HEADROOM: u16 = 256;
+
 /// What a device is and can.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortInfo {
@@ -187,6 +191,7 @@ impl Port {
         })
     }
 
+    /// Every frame must fit one mbuf.
     pub(super) fn check_frame_length(
         &self,
         mtu: u16,
@@ -203,6 +208,16 @@ impl Port {
             needed,
             frame_length_max,
         })
+    }
+
+    /// The longest frame a device can put into an mbuf of the pool.
+    pub(super) fn frame_length_max(pool: &Mempool, info: &dpdk_sys::rte_eth_dev_info) -> u16 {
+        let of_driver = if driver_name(info) == "net_af_xdp" {
+            XDP_HEADROOM
+        } else {
+            0
+        };
+        pool.frame_length_max().saturating_sub(of_driver)
     }
 }
 

@@ -109,7 +109,8 @@ impl Port {
             None => self.mtu()?,
         };
         self.check_mtu(mtu, &info)?;
-        self.check_frame_length(mtu, pool.frame_length_max())?;
+        let frame_length_max = Self::frame_length_max(pool, &info);
+        self.check_frame_length(mtu, frame_length_max)?;
         let distribution = self.configure(rx_queues, tx_queues, mtu, &info)?;
         if settings.mtu.is_some() {
             self.set_mtu_of_driver(mtu)?;
@@ -119,9 +120,7 @@ impl Port {
         // its queues are set up.
         let code = unsafe { dpdk_sys::rte_eth_dev_start(self.device.id.0) };
         self.device.check(code, "start port")?;
-        *state = State::Started {
-            frame_length_max: pool.frame_length_max(),
-        };
+        *state = State::Started { frame_length_max };
         drop(state);
         let running = Arc::new(Running {
             device: Arc::clone(&self.device),
