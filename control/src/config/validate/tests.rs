@@ -35,15 +35,26 @@ fn nothing_is_valid() {
     }
 }
 
+/// The first TOML block of a text, each of whose lines begins with this.
+fn example(text: &str, prefix: &str) -> String {
+    let (begin, end) = (format!("{prefix}```toml"), format!("{prefix}```"));
+    text.lines()
+        .skip_while(|line| *line != begin)
+        .skip(1)
+        .take_while(|line| *line != end)
+        .map(|line| format!("{}\n", line.strip_prefix(prefix.trim()).unwrap_or(line)))
+        .collect()
+}
+
+#[test]
+fn the_example_of_the_readme_is_valid() {
+    let config = valid(&example(include_str!("../../../../README.md"), ""));
+    assert!(!config.configuration().services.is_empty());
+}
+
 #[test]
 fn the_example_of_the_schema_is_valid_and_means_what_it_says() {
-    let example: String = include_str!("../file_schema.rs")
-        .lines()
-        .skip_while(|line| *line != "//! ```toml")
-        .skip(1)
-        .take_while(|line| *line != "//! ```")
-        .map(|line| format!("{}\n", line.trim_start_matches("//!")))
-        .collect();
+    let example = example(include_str!("../file_schema.rs"), "//! ");
     let config = valid(&example);
     let dataplane = config.dataplane();
     assert_eq!(dataplane.cores, Some(vec![1, 2]));
