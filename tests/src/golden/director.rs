@@ -119,7 +119,12 @@ impl Director {
 
     /// One frame in.
     pub fn receive(&mut self, wire: Wire, bytes: &[u8]) -> Outcome {
-        let mut frames = [HeapFrame::new(bytes)];
+        self.receive_burst(wire, &[bytes]).remove(0)
+    }
+
+    /// Up to [`BURST`] frames in at once; what became of each, in order.
+    pub fn receive_burst(&mut self, wire: Wire, burst: &[&[u8]]) -> Vec<Outcome> {
+        let mut frames: Vec<HeapFrame> = burst.iter().map(|bytes| HeapFrame::new(bytes)).collect();
         let mut verdicts = ArrayVec::<Verdict, BURST>::new();
         let context = Context {
             table: &self.table,
@@ -129,10 +134,18 @@ impl Director {
         self.worker
             .process(&context, port(wire), &mut frames, &mut verdicts);
         self.worker.turn(&self.table);
-        let [frame] = &frames;
-        assert_eq!(verdicts.len(), 1, "one frame, one verdict");
+        assert_eq!(verdicts.len(), burst.len(), "a verdict for every frame");
+        let came = burst.iter().zip(frames);
+        let outcomes = came
+            .zip(verdicts)
+            .map(|((bytes, frame), verdict)| self.settle(wire, bytes, &frame, verdict));
+        outcomes.collect()
+    }
+
+    /// Does the caller's part of the accounting.
+    fn settle(&self, wire: Wire, came: &[u8], frame: &HeapFrame, verdict: Verdict) -> Outcome {
         let counters = self.counters.port(port(wire).into()).unwrap();
-        match verdicts[0] {
+        match verdict {
             Verdict::Forward { port: egress } => {
                 counters.count(Fate::Forwarded);
                 Outcome::Out(self.wire(egress), frame.bytes().to_vec())
@@ -144,12 +157,15 @@ impl Director {
                 counters.count(fate);
                 // What the kernel gets is what came, but for the padding that Ethernet adds.
                 assert!(
-                    bytes.starts_with(frame.bytes()),
+                    came.starts_with(frame.bytes()),
                     "a punted frame was changed"
                 );
                 Outcome::Punt(fate)
             }
-            Verdict::Hold { .. } => Outcome::Hold,
+            Verdict::Hold { .. } => {
+                counters.count(Fate::NeighbourUnresolved);
+                Outcome::Hold
+            }
             Verdict::Drop => Outcome::Drop,
         }
     }

@@ -273,19 +273,24 @@ impl ConnectionTable {
     }
 
     /// Second half: the flow's connection, if there is one. An expired one is none.
+    ///
+    /// What the first half saw is only a hint: frames of the same burst are decided in between, and may have opened,
+    /// ended or reopened the very connection.
     #[inline]
     pub fn confirm(
         &self,
-        candidate: Candidate,
+        candidate: Option<Candidate>,
         key: &FlowKey,
         hash: u64,
         now: Tick,
     ) -> Option<Hit<'_>> {
-        let hit = self
-            .hit(candidate)
-            .filter(|hit| hit.connection.matches(key, hit.direction));
-        hit.or_else(|| self.find_any(key, hash))
-            .filter(|hit| hit.connection.life().is_alive(now))
+        let is_it = |hit: &Hit<'_>| {
+            hit.connection.matches(key, hit.direction) && hit.connection.life().is_alive(now)
+        };
+        candidate
+            .and_then(|candidate| self.hit(candidate))
+            .filter(is_it)
+            .or_else(|| self.find_any(key, hash).filter(is_it))
     }
 
     /// The flow's connection, if there is one. An expired one is none.

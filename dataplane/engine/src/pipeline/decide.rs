@@ -74,7 +74,7 @@ impl Worker {
     ) -> Option<Hit<'c>> {
         context
             .table
-            .confirm(meta.candidate?, &meta.key, meta.hash, context.now)
+            .confirm(meta.candidate, &meta.key, meta.hash, context.now)
     }
 
     /// Whether this packet opens a new connection on the ports of one that is over (`conn_reuse_mode` 1): then the old
