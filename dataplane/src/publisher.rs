@@ -277,7 +277,7 @@ impl Publisher {
             self.counters.len(),
         ));
         drop(current);
-        let old = self.shared.publication.publish(next);
+        let old = self.shared.publication.publish(Arc::clone(&next));
         let all_passed = async {
             while !self.shared.publication.all_have(generation) {
                 tokio::time::sleep(ACKNOWLEDGE_POLL).await;
@@ -294,6 +294,7 @@ impl Publisher {
             );
             return Err(Failure::new(FailureCode::Internal, message));
         }
+        next.refresh_loads();
         Ok(())
     }
 }

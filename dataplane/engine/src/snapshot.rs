@@ -5,7 +5,6 @@
 //! [`Scheduler`]). Whoever publishes keeps the old snapshot until every worker has left it, so that nothing large is
 //! ever freed on a worker.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -13,6 +12,7 @@ use hashbrown::HashMap;
 use crate::connection::{ForwardingMethod, Timeouts};
 use crate::forwarding_table::{ForwardingTable, NextHop};
 use crate::scheduler::{Candidates, Scheduler};
+use crate::service::Leaf;
 use crate::service::{
     Destination, DestinationShared, DestinationSpec, ServiceLookup, ServiceSpec, VirtualService,
 };
@@ -79,7 +79,9 @@ impl Snapshot {
         let mut services = ServiceLookup::default();
         for service in &spec.services {
             let before = old.get(&service.number).copied().zip(previous);
-            services.insert(service, compile_service(service, &destinations, before));
+            let compiled = compile_service(service, &destinations, before);
+            plant(&compiled, &mut destinations);
+            services.insert(service, compiled);
         }
         Self {
             generation: spec.generation,
@@ -129,12 +131,29 @@ impl Snapshot {
         &self.timeouts
     }
 
-    /// Neighbours that destinations need and that have no MAC, or have one that may grow old: the kernel is asked.
-    pub fn destination_addresses(&self) -> impl Iterator<Item = IpAddr> {
+    /// Tells every scheduler how loaded its destinations are: once after all workers have moved to this snapshot,
+    /// because those that had not yet changed counts told the trees of the one before.
+    pub fn refresh_loads(&self) {
         self.destinations
             .iter()
             .flatten()
-            .map(|destination| destination.spec.address)
+            .for_each(Destination::refresh_load);
+    }
+}
+
+/// Gives every destination its place in the scheduler's tree, and the tree the loads as they are.
+fn plant(service: &VirtualService, destinations: &mut [Option<Destination>]) {
+    let Some(tree) = service.scheduler.load_tree() else {
+        return;
+    };
+    for (place, number) in service.destinations.iter().enumerate() {
+        if let Some(Some(destination)) = destinations.get_mut(*number as usize) {
+            destination.leaf = Some(Leaf {
+                tree: Arc::clone(tree),
+                place,
+            });
+            destination.refresh_load();
+        }
     }
 }
 
@@ -172,6 +191,7 @@ fn compile_destination(
             |old| Arc::clone(&old.shared),
         ),
         spec: spec.clone(),
+        leaf: None,
     };
     if let Some(old) = before {
         compiled.thresholds_edited(old.spec.upper_threshold);

@@ -125,9 +125,7 @@ impl Worker {
                 (next_state(state, side, meta), no_output)
             },
         );
-        destination
-            .shared
-            .moved(transition.before, transition.after);
+        destination.moved(transition.before, transition.after);
         self.count_inbound(destination, meta);
         let way = Way {
             direction: Direction::Inbound,
@@ -195,9 +193,7 @@ impl Worker {
                 (next_state(state, tcp_state::Side::Output, meta), false)
             });
         if let Some(destination) = context.snapshot.destination(connection.destination()) {
-            destination
-                .shared
-                .moved(transition.before, transition.after);
+            destination.moved(transition.before, transition.after);
             self.count_outbound(destination, meta);
         }
         let (next_hop, mtu) = way_back(context, connection);

@@ -4,11 +4,16 @@
 //! added first) and keep their own state in atomics, shared by all workers, so that shares are exact over the box and
 //! not only on each core.
 
+use std::sync::Arc;
+
+mod load_tree;
 mod round_robin;
 mod weighted_least_connection;
 mod weighted_round_robin;
 
+pub use self::load_tree::{Load, LoadTree};
 use self::round_robin::RoundRobin;
+use self::weighted_least_connection::WeightedLeastConnection;
 use self::weighted_round_robin::WeightedRoundRobin;
 use crate::service::Destination;
 
@@ -51,8 +56,8 @@ pub enum Scheduler {
     RoundRobin(RoundRobin),
     /// `wrr`.
     WeightedRoundRobin(WeightedRoundRobin),
-    /// `wlc`, without state of its own.
-    WeightedLeastConnection,
+    /// `wlc`.
+    WeightedLeastConnection(WeightedLeastConnection),
 }
 
 impl Scheduler {
@@ -72,7 +77,9 @@ impl Scheduler {
                 Some((Self::WeightedRoundRobin(old), _)) => old.after_change(candidates),
                 _ => WeightedRoundRobin::new(candidates),
             }),
-            SchedulerKind::WeightedLeastConnection => Self::WeightedLeastConnection,
+            SchedulerKind::WeightedLeastConnection => {
+                Self::WeightedLeastConnection(WeightedLeastConnection::new(candidates))
+            }
         }
     }
 
@@ -81,7 +88,15 @@ impl Scheduler {
         match self {
             Self::RoundRobin(_) => SchedulerKind::RoundRobin,
             Self::WeightedRoundRobin(_) => SchedulerKind::WeightedRoundRobin,
-            Self::WeightedLeastConnection => SchedulerKind::WeightedLeastConnection,
+            Self::WeightedLeastConnection(_) => SchedulerKind::WeightedLeastConnection,
+        }
+    }
+
+    /// Where destinations keep their loads, for schedulers that choose by them.
+    pub fn load_tree(&self) -> Option<&Arc<LoadTree>> {
+        match self {
+            Self::WeightedLeastConnection(state) => Some(state.tree()),
+            Self::RoundRobin(_) | Self::WeightedRoundRobin(_) => None,
         }
     }
 
@@ -90,7 +105,7 @@ impl Scheduler {
         match self {
             Self::RoundRobin(state) => state.pick(candidates),
             Self::WeightedRoundRobin(state) => state.pick(candidates),
-            Self::WeightedLeastConnection => weighted_least_connection::pick(candidates),
+            Self::WeightedLeastConnection(state) => state.pick(candidates),
         }
     }
 }

@@ -1,52 +1,44 @@
 //! `rr`: every usable destination in turn, whatever its weight (`ip_vs_rr.c`). Good for equal servers and short, equal
 //! requests.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Candidates;
 use crate::service::Destination;
 
-/// The last choice.
+/// Whose turn it is.
 #[derive(Debug, Default)]
 pub struct RoundRobin {
-    /// Number of the last destination chosen, plus 1; 0 before the first choice.
-    last: AtomicU64,
+    /// 1 + the place of the last choice in the list; 0 before the first.
+    next: AtomicUsize,
 }
 
 impl RoundRobin {
-    /// When the destination chosen last was removed, the turn goes on from the one before it in the old list.
+    /// The turn in a changed list: after the last choice or, when that was removed, after the one before it.
     pub(super) fn after_change(&self, old: &[u32], new: &[u32]) -> Self {
-        let last = self.last.load(Relaxed);
-        let place = old.iter().position(|number| u64::from(*number) + 1 == last);
-        let kept = place.and_then(|place| {
-            let before = old.get(..=place).unwrap_or_default();
-            before.iter().rev().find(|number| new.contains(number))
-        });
+        let before = old.get(..self.next.load(Relaxed)).unwrap_or(old);
+        let kept = before
+            .iter()
+            .rev()
+            .find_map(|number| new.iter().position(|other| other == number));
         Self {
-            last: AtomicU64::new(kept.map_or(0, |number| u64::from(*number) + 1)),
+            next: AtomicUsize::new(kept.map_or(0, |place| place + 1)),
         }
     }
 
     pub(super) fn pick<'s>(&self, candidates: Candidates<'s>) -> Option<&'s Destination> {
         loop {
-            let last = self.last.load(Relaxed);
-            let place = candidates
-                .list
-                .iter()
-                .position(|number| u64::from(*number) + 1 == last);
-            let first = place.map_or(0, |place| place + 1);
-            let order = (first..candidates.list.len()).chain(0..first);
-            let chosen = order
-                .filter_map(|place| candidates.at(place))
-                .find(|found| found.is_usable())?;
-            let next = u64::from(chosen.spec.number) + 1;
+            let next = self.next.load(Relaxed);
+            let mut order = (next..candidates.list.len()).chain(0..next.min(candidates.list.len()));
+            let usable = |place: &usize| candidates.at(*place).is_some_and(Destination::is_usable);
+            let chosen = order.find(usable)?;
             if self
-                .last
-                .compare_exchange_weak(last, next, Relaxed, Relaxed)
+                .next
+                .compare_exchange_weak(next, chosen + 1, Relaxed, Relaxed)
                 .is_ok()
             {
-                return Some(chosen);
+                return candidates.at(chosen);
             }
         }
     }

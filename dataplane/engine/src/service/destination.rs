@@ -11,6 +11,7 @@ use crossbeam::utils::CachePadded;
 use crate::connection::{ForwardingMethod, State};
 use crate::counters::TrafficCounters;
 use crate::forwarding_table::NextHop;
+use crate::scheduler::{Load, LoadTree};
 
 /// A destination as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,13 +93,9 @@ impl DestinationShared {
         }
     }
 
-    /// A connection moved between states. Called once for each change, by whoever made it.
-    #[inline]
-    pub fn moved(&self, before: State, after: State) {
-        if before.is_active() != after.is_active() {
-            self.counts
-                .fetch_add(unit(after).wrapping_sub(unit(before)), AcqRel);
-        }
+    fn moved(&self, before: State, after: State) {
+        self.counts
+            .fetch_add(unit(after).wrapping_sub(unit(before)), AcqRel);
     }
 
     fn opened(&self, state: State) {
@@ -136,6 +133,15 @@ pub struct Destination {
     pub tunnel_source: Option<IpAddr>,
     /// What outlives the snapshot.
     pub shared: Arc<DestinationShared>,
+    /// Its place in its scheduler's tree, if that chooses by load.
+    pub(crate) leaf: Option<Leaf>,
+}
+
+/// A destination's word in its service's [`LoadTree`].
+#[derive(Debug, Clone)]
+pub(crate) struct Leaf {
+    pub tree: Arc<LoadTree>,
+    pub place: usize,
 }
 
 impl Destination {
@@ -145,6 +151,27 @@ impl Destination {
         self.spec.weight > 0 && !self.shared.overloaded.load(Relaxed)
     }
 
+    /// A connection moved between states. Called once for each change, by whoever made it.
+    #[inline]
+    pub fn moved(&self, before: State, after: State) {
+        if before.is_active() != after.is_active() {
+            self.shared.moved(before, after);
+            self.refresh_load();
+        }
+    }
+
+    /// Tells the scheduler's tree how loaded it is now.
+    pub(crate) fn refresh_load(&self) {
+        if let Some(leaf) = &self.leaf {
+            let load = if self.is_usable() {
+                Load::of(self.shared.counts().overhead(), self.spec.weight)
+            } else {
+                Load::UNUSABLE
+            };
+            leaf.tree.set(leaf.place, load);
+        }
+    }
+
     /// A connection in this state was bound to it.
     pub fn bind(&self, state: State) {
         self.shared.opened(state);
@@ -152,6 +179,7 @@ impl Destination {
         if upper != 0 && self.shared.counts().total() >= upper {
             self.shared.overloaded.store(true, Relaxed);
         }
+        self.refresh_load();
     }
 
     /// A connection in this state ended.
@@ -160,6 +188,7 @@ impl Destination {
         if self.shared.overloaded.load(Relaxed) && self.is_below_threshold() {
             self.shared.overloaded.store(false, Relaxed);
         }
+        self.refresh_load();
     }
 
     /// After its thresholds were edited: a raised or removed upper one admits connections at once, as in Linux.

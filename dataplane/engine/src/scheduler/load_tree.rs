@@ -1,0 +1,182 @@
+//! The least loaded destination without looking at all of them: a tree of minima over the destinations' loads.
+//!
+//! A leaf is a destination's load, in the service's order; an inner word is the least of the eight below it, which share
+//! a cache line. A change of one load is carried up, a choice goes down: three lines each for up to 512 destinations.
+//!
+//! Workers change loads at the same time without waiting for each other. Every word is written from what lies below it
+//! at that moment, so it is right once they pause; between two changes of one line an upper word may for a moment name
+//! what was the least just before, as a scan over moving counters would.
+
+use std::sync::atomic::Ordering::{Acquire, Release};
+
+use crate::memory::Line;
+
+/// Words of a line.
+const ARITY: usize = 8;
+/// The load of a destination that takes no new connections.
+const UNUSABLE: u64 = u64::MAX;
+/// A line whose least changed while it was carried up is carried up again, this often.
+const ATTEMPTS: usize = 3;
+
+/// How loaded a destination is: an order, not a quantity. Equal ratios are equal loads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Load(u64);
+
+impl Load {
+    /// Takes no new connections.
+    pub const UNUSABLE: Self = Self(UNUSABLE);
+
+    /// `overhead / weight`. Rounded to a double, so ratios are told apart as long as overhead times weight is below
+    /// 2^53; the bits of non-negative doubles are ordered as the numbers are.
+    #[allow(clippy::cast_precision_loss)] // said above
+    pub fn of(overhead: u64, weight: u32) -> Self {
+        if weight == 0 {
+            Self::UNUSABLE
+        } else {
+            Self((overhead as f64 / f64::from(weight)).to_bits())
+        }
+    }
+}
+
+/// The tree of one service.
+#[derive(Debug)]
+pub struct LoadTree {
+    /// Leaves first; the last level is one line.
+    levels: Box<[Box<[Line]>]>,
+}
+
+fn least(line: &Line) -> u64 {
+    line.0
+        .iter()
+        .fold(UNUSABLE, |least, word| least.min(word.load(Acquire)))
+}
+
+impl LoadTree {
+    /// For so many destinations, all unusable until [`LoadTree::set`].
+    pub fn new(destinations: usize) -> Self {
+        let mut levels = Vec::new();
+        let mut lines = destinations.div_ceil(ARITY).max(1);
+        loop {
+            let level = (0..lines).map(|_| Line(std::array::from_fn(|_| UNUSABLE.into())));
+            levels.push(level.collect());
+            if lines == 1 {
+                return Self {
+                    levels: levels.into(),
+                };
+            }
+            lines = lines.div_ceil(ARITY);
+        }
+    }
+
+    /// The destination at this place of the list has this load now.
+    pub fn set(&self, place: usize, load: Load) {
+        let mut at = place;
+        let mut value = load.0;
+        for level in &self.levels {
+            let Some(word) = level
+                .get(at / ARITY)
+                .and_then(|line| line.0.get(at % ARITY))
+            else {
+                return;
+            };
+            word.store(value, Release);
+            at /= ARITY;
+            let Some(line) = level.get(at) else { return };
+            value = least(line);
+        }
+        self.settle(place);
+    }
+
+    /// Another worker may have changed a neighbour meanwhile and been overtaken: then its change is carried up here.
+    fn settle(&self, place: usize) {
+        let mut at = place / ARITY;
+        for pair in self.levels.windows(2) {
+            let [below, above] = pair else { return };
+            let word = above
+                .get(at / ARITY)
+                .and_then(|line| line.0.get(at % ARITY));
+            let Some((line, word)) = below.get(at).zip(word) else {
+                return;
+            };
+            for _ in 0..ATTEMPTS {
+                let value = least(line);
+                if word.load(Acquire) == value {
+                    break;
+                }
+                word.store(value, Release);
+            }
+            at /= ARITY;
+        }
+    }
+
+    /// The place of the least loaded destination, of equals the first in the list; none when all are unusable.
+    pub fn first_least(&self) -> Option<usize> {
+        let mut at = 0;
+        for level in self.levels.iter().rev() {
+            let line = level.get(at)?;
+            let mut best = (0, UNUSABLE);
+            for (slot, word) in line.0.iter().enumerate() {
+                let value = word.load(Acquire);
+                if value < best.1 {
+                    best = (slot, value);
+                }
+            }
+            if best.1 == UNUSABLE {
+                return None;
+            }
+            at = at * ARITY + best.0;
+        }
+        Some(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_scan(
+            size in 1usize..600,
+            changes in prop::collection::vec((any::<prop::sample::Index>(), 0u64..5000, 0u32..4), 1..200),
+        ) {
+            let tree = LoadTree::new(size);
+            let mut loads = vec![Load::UNUSABLE; size];
+            for (place, overhead, weight) in changes {
+                let (place, load) = (place.index(size), Load::of(overhead, weight));
+                loads[place] = load;
+                tree.set(place, load);
+                let least = loads.iter().min().copied().unwrap();
+                let scan = loads.iter().position(|load| *load == least && least != Load::UNUSABLE);
+                prop_assert_eq!(tree.first_least(), scan);
+            }
+        }
+
+        #[test]
+        fn loads_order_as_fractions_do(a in 0u64..1 << 32, b in 1u32..1 << 16, c in 0u64..1 << 32, d in 1u32..1 << 16) {
+            let exact = (u128::from(a) * u128::from(d)).cmp(&(u128::from(c) * u128::from(b)));
+            prop_assert_eq!(Load::of(a, b).cmp(&Load::of(c, d)), exact);
+        }
+    }
+
+    #[test]
+    fn settles_after_concurrent_changes() {
+        let tree = LoadTree::new(64);
+        std::thread::scope(|scope| {
+            for half in 0..2usize {
+                let tree = &tree;
+                scope.spawn(move || {
+                    for round in 0..20_000u64 {
+                        tree.set((round as usize * 2 + half) % 64, Load::of(round, 1));
+                    }
+                });
+            }
+        });
+        // One more change of each: whatever races left behind is gone.
+        for place in 0..64 {
+            tree.set(place, Load::of(100 + place as u64, 1));
+        }
+        assert_eq!(tree.first_least(), Some(0));
+    }
+}
