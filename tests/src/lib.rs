@@ -1,3 +1,4 @@
 //! What the tests of Pollux share: the replay of a real kernel's traces.
 
 pub mod golden;
+pub mod sound;

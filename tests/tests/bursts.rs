@@ -1,29 +1,17 @@
 //! What a packet comes to does not depend on the packets it arrived with: a burst is looked up before the first of its
 //! frames is decided, and a frame may change what the next one should find.
 
-use pollux_tests::golden::command::{Command, parse};
 use pollux_tests::golden::director::{Director, Outcome};
 use pollux_tests::golden::packet::{ethernet, tcp, udp};
 use pollux_tests::golden::topology::{GATEWAY_MAC, mac, server_mac};
 use pollux_tests::golden::trace::Wire;
-
-fn director(commands: &[&str]) -> Director {
-    let mut director = Director::default();
-    for line in commands {
-        let Ok(Command::Change(change)) = parse(line) else {
-            panic!("{line}");
-        };
-        director.change(&change).unwrap();
-    }
-    director
-}
 
 fn three_servers(protocol: &str) -> Director {
     let service = format!("ipvsadm -A -{protocol} 192.0.2.100:80 -s rr");
     let servers =
         [1, 2, 3].map(|n| format!("ipvsadm -a -{protocol} 192.0.2.100:80 -r 10.1.0.1{n} -g"));
     let [one, two, three] = servers.each_ref().map(String::as_str);
-    director(&[&service, one, two, three])
+    Director::configured(&[&service, one, two, three])
 }
 
 fn from_client(packet: &[u8]) -> Vec<u8> {

@@ -61,6 +61,8 @@ fates! {
     Ipv6BadHeader = "ipv6_bad_header", true;
     /// TCP or UDP header longer than the packet.
     TransportTruncated = "transport_truncated", true;
+    /// Checksum of an ICMP error about a connection wrong.
+    IcmpBadChecksum = "icmp_bad_checksum", true;
     /// Time to live used up; answered with ICMP time exceeded.
     TimeExceeded = "time_exceeded", true;
     /// No server of the service takes connections; answered with ICMP port unreachable.

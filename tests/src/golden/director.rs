@@ -12,7 +12,7 @@ use pollux_engine::memory::Memory;
 use pollux_engine::{BURST, Context, Snapshot, Verdict, Worker};
 
 use super::administrator::{Administrator, Refused};
-use super::command::Change;
+use super::command::{Change, Command, parse};
 use super::topology::{Topology, port};
 use super::trace::Wire;
 
@@ -87,6 +87,21 @@ impl Director {
             generation: 1,
             now: START,
         }
+    }
+
+    /// A director configured by these `ipvsadm` commands.
+    ///
+    /// # Panics
+    /// When a command changes no configuration, or is refused.
+    pub fn configured(commands: &[&str]) -> Self {
+        let mut director = Self::default();
+        for line in commands {
+            match parse(line) {
+                Ok(Command::Change(change)) => director.change(&change).unwrap(),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+        director
     }
 
     /// Makes a change of the configuration.

@@ -14,20 +14,14 @@ pub const GATEWAY_MAC: MacAddress = [2, 0, 0, 0, 0, 2];
 /// Servers of the lab, numbered from 1.
 pub const SERVERS: u8 = 6;
 
-const CL: Interface = Interface {
-    port: 0,
-    vlan: None,
-};
-const RS: Interface = Interface {
-    port: 1,
-    vlan: None,
-};
+const CL: u16 = 0;
+const RS: u16 = 1;
 
 /// The port's number on a wire.
 pub fn port(wire: Wire) -> u16 {
     match wire {
-        Wire::Cl => CL.port,
-        Wire::Rs => RS.port,
+        Wire::Cl => CL,
+        Wire::Rs => RS,
     }
 }
 
@@ -59,6 +53,8 @@ pub fn server_v6(server: u8) -> IpAddr {
 pub struct Topology {
     /// MTU of `cl0` and `rs0`.
     pub mtu: [u16; 2],
+    /// VLAN of the wires; the recorder's have none.
+    pub vlan: [Option<u16>; 2],
     /// Networks by way of the client gateway.
     pub by_gateway: Vec<(IpAddr, u8)>,
 }
@@ -67,6 +63,7 @@ impl Default for Topology {
     fn default() -> Self {
         Self {
             mtu: [1500; 2],
+            vlan: [None; 2],
             by_gateway: vec![
                 (Ipv4Addr::UNSPECIFIED.into(), 0),
                 (Ipv6Addr::UNSPECIFIED.into(), 0),
@@ -115,10 +112,16 @@ impl Topology {
                 addresses: vec![(address("10.1.0.1"), 24), (address("2001:db8:1::1"), 64)],
             },
         ];
-        ForwardingTable::new(generation, ports, &self.routes(), &neighbours())
+        ForwardingTable::new(generation, ports, &self.routes(), &self.neighbours())
+    }
+
+    fn interfaces(&self) -> [Interface; 2] {
+        let [client_vlan, server_vlan] = self.vlan;
+        [(CL, client_vlan), (RS, server_vlan)].map(|(port, vlan)| Interface { port, vlan })
     }
 
     fn routes(&self) -> Vec<RouteSpec> {
+        let [client_side, server_side] = self.interfaces();
         let route = |address, prefix_length, target| RouteSpec {
             address,
             prefix_length,
@@ -129,19 +132,39 @@ impl Topology {
             .into_iter()
             .map(|(network, length)| route(network, length, RouteTarget::Local));
         let on_link = [
-            ("192.0.2.0", 24, CL),
-            ("2001:db8::", 64, CL),
-            ("10.1.0.0", 24, RS),
-            ("2001:db8:1::", 64, RS),
+            ("192.0.2.0", 24, client_side),
+            ("2001:db8::", 64, client_side),
+            ("10.1.0.0", 24, server_side),
+            ("2001:db8:1::", 64, server_side),
         ]
         .map(|(network, length, interface)| {
             route(address(network), length, RouteTarget::OnLink(interface))
         });
         let by_gateway = self.by_gateway.iter().map(|(network, length)| {
             let gateway = gateway(network.is_ipv4());
-            route(*network, *length, RouteTarget::Gateway(CL, gateway))
+            route(
+                *network,
+                *length,
+                RouteTarget::Gateway(client_side, gateway),
+            )
         });
         local.chain(on_link).chain(by_gateway).collect()
+    }
+
+    fn neighbours(&self) -> Vec<NeighbourSpec> {
+        let [client_side, server_side] = self.interfaces();
+        let neighbour = |interface, address, mac| NeighbourSpec {
+            interface,
+            address,
+            mac,
+        };
+        let gateways =
+            [true, false].map(|is_v4| neighbour(client_side, gateway(is_v4), GATEWAY_MAC));
+        let servers = (1..=SERVERS).flat_map(|server| {
+            [server_v4(server), server_v6(server)]
+                .map(|address| neighbour(server_side, address, server_mac(server)))
+        });
+        gateways.into_iter().chain(servers).collect()
     }
 }
 
@@ -165,18 +188,4 @@ fn local_networks() -> Vec<(IpAddr, u8)> {
         .into_iter()
         .chain(networks.map(|(text, length)| (address(text), length)))
         .collect()
-}
-
-fn neighbours() -> Vec<NeighbourSpec> {
-    let neighbour = |interface, address, mac| NeighbourSpec {
-        interface,
-        address,
-        mac,
-    };
-    let gateways = [true, false].map(|is_v4| neighbour(CL, gateway(is_v4), GATEWAY_MAC));
-    let servers = (1..=SERVERS).flat_map(|server| {
-        [server_v4(server), server_v6(server)]
-            .map(|address| neighbour(RS, address, server_mac(server)))
-    });
-    gateways.into_iter().chain(servers).collect()
 }

@@ -130,6 +130,17 @@ impl FlowKey {
         }
     }
 
+    /// Whether the source is an address that a single host on a network may have (RFC 1812 5.3.7, RFC 4291 2.5).
+    pub fn has_host_source(&self) -> bool {
+        match self.source().ip() {
+            IpAddr::V4(v4) => {
+                let [first, ..] = v4.octets();
+                (1..224).contains(&first) && !v4.is_loopback()
+            }
+            IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_loopback() && !v6.is_multicast(),
+        }
+    }
+
     /// Destination port.
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // the low half is meant

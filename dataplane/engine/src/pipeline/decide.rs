@@ -233,6 +233,10 @@ impl Worker {
         let Some(hit) = self.known_connection(context, meta) else {
             return Verdict::Punt(Fate::Punted);
         };
+        let icmp = usize::from(meta.transport.saturating_sub(meta.ip));
+        if !icmp_related::is_intact(ip_packet(frame, meta), icmp, meta.key.family) {
+            return self.drop_as(ingress, Fate::IcmpBadChecksum);
+        }
         let connection = &hit.connection;
         let destination = context.snapshot.destination(connection.destination());
         let (next_hop, mtu) = match (hit.direction, destination) {

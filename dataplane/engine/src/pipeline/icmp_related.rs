@@ -13,6 +13,7 @@ use crate::wire::checksum::{Sum, update};
 use crate::wire::icmp::IcmpHeader;
 use crate::wire::ipv4::Ipv4Header;
 use crate::wire::ipv6::Ipv6Header;
+use crate::wire::protocol;
 
 /// Where the parts of the message lie, from the start of the outer IP header.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +21,23 @@ pub(super) struct Layout {
     pub icmp: usize,
     pub inner: usize,
     pub inner_transport: usize,
+}
+
+/// Whether the error's checksum is right: one that was damaged may be about anything. `packet` starts with the outer IP
+/// header and ends with it; `icmp` is the offset of the message.
+pub(super) fn is_intact(packet: &[u8], icmp: usize, family: Family) -> bool {
+    let Some((outer, message)) = packet.split_at_checked(icmp) else {
+        return false;
+    };
+    let pseudo_header = match (family, Ipv6Header::ref_from_prefix(outer)) {
+        (Family::V4, _) => Sum::default(),
+        (Family::V6, Ok((header, _))) => Sum::of(&header.source)
+            .plus(Sum::of(&header.destination))
+            .add32(u32::try_from(message.len()).unwrap_or(0))
+            .add16(protocol::ICMPV6.into()),
+        (Family::V6, Err(_)) => return false,
+    };
+    Sum::of(message).plus(pseudo_header).finish() == 0
 }
 
 /// Translates the error in `packet`, which starts with the outer IP header, and takes a hop off.

@@ -125,14 +125,14 @@ fn parse_ipv6(bytes: &[u8], meta: &mut Meta) -> Parsed {
     meta.ip_bytes = u16::try_from(total).map_err(|_| Kind::Drop(Fate::Ipv6BadHeader))?;
     meta.ttl = header.hop_limit;
     meta.transport = meta.ip.saturating_add(offset(upper.offset));
+    if upper.is_fragment {
+        return Err(Kind::Punt(Fate::PuntedFragment));
+    }
     if !matches!(
         upper.protocol,
         protocol::TCP | protocol::UDP | protocol::ICMPV6
     ) {
         return Err(PUNT);
-    }
-    if upper.is_fragment {
-        return Err(Kind::Punt(Fate::PuntedFragment));
     }
     let payload = packet
         .get(upper.offset..)
@@ -217,6 +217,9 @@ fn parse_icmpv6(payload: &[u8], meta: &mut Meta) -> Parsed {
     }
     let (inner, _) = Ipv6Header::ref_from_prefix(embedded).map_err(|_| PUNT)?;
     let upper = upper_layer(embedded, inner.next_header).ok_or(PUNT)?;
+    if upper.is_later_fragment {
+        return Err(PUNT);
+    }
     let ports = embedded_ports(embedded, upper.offset, upper.protocol)?;
     meta.key = FlowKey::v6(upper.protocol, &inner.source, &inner.destination, ports).reversed();
     Ok(related(meta, upper.offset))

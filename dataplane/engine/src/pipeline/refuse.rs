@@ -5,6 +5,7 @@ use zerocopy::FromBytes;
 
 use super::decide::ip_packet;
 use super::icmp_error::{self, Problem};
+use super::icmp_related;
 use super::meta::Meta;
 use super::worker::Context;
 use super::{Verdict, Worker, deliver};
@@ -143,6 +144,10 @@ impl Worker {
         let Some(destination) = destination.filter(|_| through_tunnel) else {
             return Ok(Verdict::Punt(Fate::Punted));
         };
+        let icmp = usize::from(meta.transport.saturating_sub(meta.ip));
+        if !icmp_related::is_intact(ip_packet(frame, meta), icmp, meta.key.family) {
+            return Err(Fate::IcmpBadChecksum);
+        }
         let problem = problem_of_tunnel(frame, meta, inner, destination.mtu)
             .ok_or(Fate::NeedsFragmentation)?;
         self.count_inbound(destination, meta);

@@ -31,6 +31,10 @@ impl Worker {
         let Some(service) = context.snapshot.services().find(&meta.key) else {
             return Ok(None);
         };
+        // Answers to such a source would go to many, or come back: the kernel knows what to do with a martian.
+        if !meta.key.has_host_source() {
+            return Ok(None);
+        }
         let chosen = service
             .scheduler
             .pick(context.snapshot.candidates(service))

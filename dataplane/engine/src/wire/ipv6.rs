@@ -56,6 +56,8 @@ pub struct UpperLayer {
     pub offset: usize,
     /// Whether the packet is a fragment (an atomic fragment, RFC 6946, is not).
     pub is_fragment: bool,
+    /// Whether it is a fragment other than the first: what is at `offset` is data and no header.
+    pub is_later_fragment: bool,
 }
 
 /// Walks the extension headers of `packet`, which starts with the fixed header. `None` when they run past its end
@@ -66,6 +68,7 @@ pub fn upper_layer(packet: &[u8], next_header: u8) -> Option<UpperLayer> {
         protocol: next_header,
         offset: IPV6_BYTES,
         is_fragment: false,
+        is_later_fragment: false,
     };
     // By far the most packets have no extension header.
     if matches!(
@@ -84,7 +87,9 @@ pub fn upper_layer(packet: &[u8], next_header: u8) -> Option<UpperLayer> {
         let [next, length, offset_high, offset_low, ..] = bytes;
         found.offset += match found.protocol {
             FRAGMENT => {
-                found.is_fragment |= u16::from_be_bytes([offset_high, offset_low]) & 0xfff9 != 0;
+                let offset_and_more = u16::from_be_bytes([offset_high, offset_low]);
+                found.is_fragment |= offset_and_more & 0xfff9 != 0;
+                found.is_later_fragment |= offset_and_more & 0xfff8 != 0;
                 8
             }
             AUTHENTICATION => (usize::from(length) + 2) << 2,
@@ -93,6 +98,9 @@ pub fn upper_layer(packet: &[u8], next_header: u8) -> Option<UpperLayer> {
         found.protocol = next;
         if found.offset > packet.len() {
             return None;
+        }
+        if found.is_later_fragment {
+            return Some(found);
         }
     }
     None
@@ -124,7 +132,8 @@ mod tests {
             UpperLayer {
                 protocol: protocol::TCP,
                 offset: 72,
-                is_fragment: true
+                is_fragment: true,
+                is_later_fragment: false,
             }
         );
     }
