@@ -15,7 +15,7 @@ use dpdk_bindings::{Mbuf, RxQueue};
 use pollux_engine::connection::ConnectionTable;
 use pollux_engine::counters::WorkerCounters;
 use pollux_engine::forwarding_table::Interface;
-use pollux_engine::{BURST, Context, Fate, Snapshot, Tick, Verdict, Worker as Engine};
+use pollux_engine::{BURST, Context, Fate, Snapshot, SweepPace, Tick, Verdict, Worker as Engine};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::frame::MbufFrame;
@@ -50,12 +50,6 @@ pub struct Shared {
     pub stop: AtomicBool,
 }
 
-/// Each entry of the table is looked at about this often.
-const SWEEP_PERIOD_NS: u64 = 1_000_000_000;
-/// Entries looked at in one loop, at most, between bursts and when there is nothing else to do.
-const SWEEP_BUSY_MAX: u64 = 64;
-const SWEEP_IDLE_MAX: u64 = 2048;
-
 /// One core's worker.
 #[derive(Debug)]
 pub struct Worker {
@@ -66,8 +60,7 @@ pub struct Worker {
     hold: HoldQueue,
     idle: Idle,
     ask_for: MirrorHandle,
-    /// Entries owed to the sweep, times [`SWEEP_PERIOD_NS`].
-    sweep_debt: u64,
+    sweep_pace: SweepPace,
 }
 
 /// The monotonic clock that also runs in suspend, in nanoseconds: entries of the table outlive the process.
@@ -102,7 +95,7 @@ impl Worker {
             hold: HoldQueue::new(),
             idle,
             ask_for,
-            sweep_debt: 0,
+            sweep_pace: SweepPace::default(),
         }
     }
 
@@ -324,20 +317,10 @@ impl Worker {
 
     /// Looks at as many entries as keep the period, a bounded number each loop.
     fn sweep(&mut self, context: &Context<'_>, elapsed_ns: u64, busy: bool) {
-        let entries = u64::from(self.engine.shard().entries());
-        self.sweep_debt = self
-            .sweep_debt
-            .saturating_add(entries.saturating_mul(elapsed_ns));
-        let most = if busy { SWEEP_BUSY_MAX } else { SWEEP_IDLE_MAX };
-        let budget = (self.sweep_debt / SWEEP_PERIOD_NS).min(most);
+        let entries = self.engine.shard().entries();
+        let budget = self.sweep_pace.budget(entries, elapsed_ns, busy);
         if budget > 0 {
-            // What a busy loop could not do is not owed for ever: at most one round.
-            let rest = self
-                .sweep_debt
-                .saturating_sub(budget.saturating_mul(SWEEP_PERIOD_NS));
-            self.sweep_debt = rest.min(entries.saturating_mul(SWEEP_PERIOD_NS));
-            self.engine
-                .sweep(context, u32::try_from(budget).unwrap_or(u32::MAX));
+            self.engine.sweep(context, budget);
         }
     }
 }

@@ -10,6 +10,8 @@ mod meta;
 mod parse;
 mod refuse;
 mod schedule;
+mod sweep_pace;
 mod worker;
 
+pub use sweep_pace::SweepPace;
 pub use worker::{BURST, Context, Verdict, Worker};
