@@ -360,11 +360,6 @@ fn a_device_that_cannot_be_attached_is_named_with_the_reason() {
              DPDK says: EAL: failed to parse device \"net_foo0\"",
         ),
         (
-            "net_af_packet0,iface=nope0",
-            "cannot attach net_af_packet0: Operation not permitted (errno 1); DPDK says: \
-             rte_pmd_init_internals(): net_af_packet0: ioctl failed (SIOCGIFINDEX):No such device",
-        ),
-        (
             "03:00.0",
             "0000:03:00.0 is a PCI device, and DPDK was started without PCI",
         ),
@@ -376,6 +371,13 @@ fn a_device_that_cannot_be_attached_is_named_with_the_reason() {
     ] {
         assert_eq!(refusal(device), text);
     }
+    // What comes after the number is the driver's own, and another with another DPDK.
+    let no_interface = refusal("net_af_packet0,iface=nope0");
+    assert!(
+        no_interface.starts_with("cannot attach net_af_packet0: ")
+            && no_interface.ends_with("ioctl failed (SIOCGIFINDEX):No such device"),
+        "{no_interface}"
+    );
     let _port = eal().attach("net_null_taken").unwrap();
     let again = eal().attach("net_null_taken").unwrap_err();
     assert_eq!(again, AttachError::InUse(String::from("net_null_taken")));
