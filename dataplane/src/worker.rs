@@ -319,7 +319,7 @@ impl Worker {
     fn sweep(&mut self, context: &Context<'_>, elapsed_ns: u64, busy: bool) {
         let entries = self.engine.shard().entries();
         let budget = self.sweep_pace.budget(entries, elapsed_ns, busy);
-        if budget > 0 {
+        if budget > 0 || self.engine.is_starved() {
             self.engine.sweep(context, budget);
         }
     }

@@ -107,6 +107,8 @@ pub struct WorkerCounters {
     pub connections_expired: Counter,
     /// Unestablished connections removed early to make room.
     pub connections_evicted: Counter,
+    /// Packets forwarded without an entry, because the table was full.
+    pub without_entry: Counter,
     /// ICMP errors made.
     pub icmp_errors_sent: Counter,
 }
@@ -123,6 +125,7 @@ impl WorkerCounters {
             connections_created: Counter::default(),
             connections_expired: Counter::default(),
             connections_evicted: Counter::default(),
+            without_entry: Counter::default(),
             icmp_errors_sent: Counter::default(),
         }
     }

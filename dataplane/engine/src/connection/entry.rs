@@ -19,6 +19,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
+use super::tcp_state::Side;
 use super::{Family, FlowKey, State, Timeouts};
 use crate::clock::{TICKS_PER_SECOND, Tick};
 use crate::memory::Line;
@@ -75,6 +76,7 @@ pub struct NewConnection {
 /// The kernel's timers are later than that (an eighth of the timeout).
 const REFRESH_TICKS: u32 = TICKS_PER_SECOND / 2;
 
+const EXPIRES: u64 = 0xffff_ffff;
 const STATE_SHIFT: u32 = 32;
 /// Being inserted: found and used, but not to be removed yet.
 const RESERVED: u64 = 1 << 40;
@@ -82,6 +84,9 @@ const RESERVED: u64 = 1 << 40;
 const LIVE: u64 = 1 << 41;
 /// No answer seen: tunnel and direct.
 const NO_OUTPUT: u64 = 1 << 42;
+/// A packet of the server's has passed.
+const ANSWERED: u64 = 1 << 43;
+const FLAGS: u64 = RESERVED | LIVE | NO_OUTPUT | ANSWERED;
 
 /// The changing word of an entry, read once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +127,15 @@ impl Life {
     #[inline]
     pub fn no_output(self) -> bool {
         self.0 & NO_OUTPUT != 0
+    }
+
+    /// Whether traffic has shown the connection to be real; UDP is when the server has answered.
+    #[inline]
+    pub fn is_established(self) -> bool {
+        match self.state() {
+            State::Udp => self.0 & ANSWERED != 0,
+            state => state.is_established(),
+        }
     }
 
     /// Whether it is in use and its time has not come.
@@ -378,25 +392,29 @@ impl<'t> Connection<'t> {
         &self,
         now: Tick,
         timeouts: &Timeouts,
-        step: impl Fn(State, bool) -> (State, bool),
+        direction: Direction,
+        step: impl Fn(State, Side) -> State,
     ) -> Transition {
         let mut word = self.life_word().load(Relaxed);
         loop {
             let life = Life(word);
             let before = life.state();
-            let (after, no_output) = step(before, life.no_output());
+            let (side, flags) = match direction {
+                Direction::Outbound => (Side::Output, word & !NO_OUTPUT | ANSWERED),
+                Direction::Inbound if life.no_output() => (Side::InputOnly, word),
+                Direction::Inbound => (Side::Input, word),
+            };
+            let after = step(before, side);
             let expires = now.after(timeouts.of(after) + REFRESH_TICKS);
-            let unchanged = after == before && no_output == life.no_output();
-            if !life.is_used()
-                || (unchanged && life.expires().until(expires).unsigned_abs() < REFRESH_TICKS)
-            {
+            let next = Life::new(after, expires, flags & FLAGS).0;
+            let unchanged = (next ^ word) & !EXPIRES == 0;
+            let fresh = life.expires().until(expires).unsigned_abs() < REFRESH_TICKS;
+            if !life.is_used() || (unchanged && fresh) {
                 return Transition {
                     before,
                     after: before,
                 };
             }
-            let flags = word & (RESERVED | LIVE) | if no_output { NO_OUTPUT } else { 0 };
-            let next = Life::new(after, expires, flags).0;
             match self
                 .life_word()
                 .compare_exchange_weak(word, next, AcqRel, Relaxed)

@@ -40,6 +40,36 @@ pub struct Ended {
     pub state: State,
 }
 
+/// Entries looked at, and ended, in one loop to make room.
+const EVICTION_LOOKS: u32 = 512;
+const EVICTIONS: u32 = 128;
+
+/// A place in a shard's entries.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cursor {
+    chunk: usize,
+    offset: u32,
+}
+
+impl Cursor {
+    /// The entry at the cursor, which moves on; none, and back to the front, at the end.
+    fn advance(&mut self, chunks: &[u32]) -> Option<u32> {
+        let Some(chunk) = chunks.get(self.chunk) else {
+            *self = Self::default();
+            return None;
+        };
+        let number = chunk * CHUNK + self.offset;
+        self.offset += 1;
+        if self.offset == CHUNK {
+            *self = Self {
+                chunk: self.chunk + 1,
+                offset: 0,
+            };
+        }
+        Some(number)
+    }
+}
+
 /// One worker's allocator and sweeper.
 #[derive(Debug)]
 pub struct Shard {
@@ -52,8 +82,12 @@ pub struct Shard {
     /// Freed in this loop.
     freed: [Option<FreeChain>; 2],
     limbo: VecDeque<Limbo>,
-    /// Next entry to sweep: position in `chunks`, offset in the chunk.
-    cursor: (usize, u32),
+    /// Next entry to sweep.
+    cursor: Cursor,
+    /// Next entry to look at for eviction.
+    eviction_cursor: Cursor,
+    /// A new connection found no free entry since the last eviction.
+    starved: bool,
     in_use: u64,
 }
 
@@ -74,7 +108,9 @@ impl Shard {
             fresh: [0..0, 0..0],
             freed: [None; 2],
             limbo: VecDeque::with_capacity(LIMBO_BATCHES),
-            cursor: (0, 0),
+            cursor: Cursor::default(),
+            eviction_cursor: Cursor::default(),
+            starved: false,
             in_use: 0,
         };
         for chunk in table
@@ -116,9 +152,10 @@ impl Shard {
         now: Tick,
         timeouts: &Timeouts,
     ) -> Result<Hit<'t>, InsertError<'t>> {
-        let number = self
-            .allocate(table, new.inbound.family)
-            .ok_or(InsertError::Full)?;
+        let Some(number) = self.allocate(table, new.inbound.family) else {
+            self.starved = true;
+            return Err(InsertError::Full);
+        };
         let connection = table.connection(number).ok_or(InsertError::Full)?;
         let written = connection.write(new, now.after(timeouts.of(new.state)));
         let linked = if written {
@@ -168,26 +205,51 @@ impl Shard {
         mut on_end: impl FnMut(Ended),
     ) {
         for _ in 0..budget {
-            let (at, offset) = self.cursor;
-            let Some(chunk) = self.chunks.get(at) else {
-                self.cursor = (0, 0);
+            let Some(number) = self.cursor.advance(&self.chunks) else {
                 return;
             };
-            let number = chunk * CHUNK + offset;
-            self.cursor = if offset + 1 == CHUNK {
-                (at + 1, 0)
-            } else {
-                (at, offset + 1)
-            };
             let over = |life: Life| life.expires().has_passed(now);
-            if table
+            let may_end = table
                 .connection(number)
-                .is_some_and(|entry| entry.life().is_live() && over(entry.life()))
-                && let Some(ended) = self.end(table, number, over)
-            {
+                .is_some_and(|entry| entry.life().is_live() && over(entry.life()));
+            if let Some(ended) = may_end.then(|| self.end(table, number, over)).flatten() {
                 on_end(ended);
             }
         }
+    }
+
+    /// When a new connection found no room: ends connections that never got established, a few of those met among
+    /// the next entries of this shard. Established ones stay, whatever comes.
+    pub fn evict(&mut self, table: &ConnectionTable, mut on_end: impl FnMut(Ended)) {
+        if !std::mem::take(&mut self.starved) {
+            return;
+        }
+        let mut evicted = 0;
+        for _ in 0..EVICTION_LOOKS {
+            let Some(number) = self.eviction_cursor.advance(&self.chunks) else {
+                return;
+            };
+            let expendable = |life: Life| !life.is_established();
+            let may_end = table
+                .connection(number)
+                .is_some_and(|entry| entry.life().is_live() && expendable(entry.life()));
+            if let Some(ended) = may_end
+                .then(|| self.end(table, number, expendable))
+                .flatten()
+            {
+                on_end(ended);
+                evicted += 1;
+            }
+            if evicted == EVICTIONS {
+                return;
+            }
+        }
+    }
+
+    /// Whether a new connection has found no free entry since the last [`Shard::evict`].
+    #[inline]
+    pub fn is_starved(&self) -> bool {
+        self.starved
     }
 
     /// Entries this shard sweeps.

@@ -25,7 +25,7 @@ use super::flow_key::HashKey;
 use super::index::{Candidate, Index, Inserted, SLOTS};
 use super::shard::FreeChain;
 use super::{Family, FlowKey, Quiescence};
-use crate::clock::Tick;
+use crate::clock::{Tick, seconds};
 use crate::memory::{LINE_BYTES, Line, Memory, prefetch};
 
 /// Entries a worker takes into its shard at a time.
@@ -152,7 +152,13 @@ pub struct ConnectionTable {
     hash_key: HashKey,
     quiescence: Quiescence,
     exchange: [ArrayQueue<FreeChain>; 2],
+    /// When a new connection last found no room, as tick + 1; 0: never.
+    full_at: AtomicU64,
 }
+
+/// How long after the table was full packets of unknown flows may be of flows that got no entry: as long as an idle
+/// established connection lives.
+const FULL_ECHO_TICKS: u32 = seconds(900);
 
 impl ConnectionTable {
     /// A new table in zeroed memory, for so many workers. The seed makes the hash unpredictable to clients.
@@ -165,7 +171,8 @@ impl ConnectionTable {
         workers: usize,
         seed: [u64; 6],
     ) -> Result<Self, TableError> {
-        let table = Self::over(memory, size, workers, HashKey(seed))?;
+        let secret = HashKey::from_seed(seed);
+        let table = Self::over(memory, size, workers, secret)?;
         let fields = [
             LAYOUT_VERSION,
             size.entries.into(),
@@ -176,10 +183,10 @@ impl ConnectionTable {
         rest.iter()
             .zip(fields)
             .for_each(|(word, value)| word.store(value, Relaxed));
-        let secret = &table.second_header().0;
-        secret
+        let words = &table.second_header().0;
+        words
             .iter()
-            .zip(seed)
+            .zip(secret.0)
             .for_each(|(word, value)| word.store(value, Relaxed));
         // Last, so that a table whose making was interrupted is none.
         table.header().0[0].store(MAGIC, Release);
@@ -229,6 +236,7 @@ impl ConnectionTable {
             hash_key,
             quiescence: Quiescence::new(workers),
             exchange,
+            full_at: AtomicU64::new(0),
         })
     }
 
@@ -247,6 +255,22 @@ impl ConnectionTable {
     #[inline]
     pub fn hash(&self, key: &FlowKey) -> u64 {
         key.hash(&self.hash_key)
+    }
+
+    /// A new connection finds no room.
+    pub(crate) fn note_full(&self, now: Tick) {
+        self.full_at.store(u64::from(now.0) + 1, Relaxed);
+    }
+
+    /// Whether flows may be under way that got no entry.
+    #[inline]
+    pub(crate) fn was_full(&self, now: Tick) -> bool {
+        let at = self.full_at.load(Relaxed);
+        let since = at
+            .checked_sub(1)
+            .and_then(|tick| u32::try_from(tick).ok())
+            .map(|tick| Tick(tick).until(now));
+        since.is_some_and(|ticks| ticks.unsigned_abs() < FULL_ECHO_TICKS)
     }
 
     /// Asks for the line that [`ConnectionTable::candidate`] will read.

@@ -5,8 +5,10 @@ use super::icmp_error::Problem;
 use super::icmp_related::{self, Layout};
 use super::meta::{Kind, Meta};
 use super::refuse::{Refusal, Way};
+use super::schedule::Scheduled;
 use super::worker::{Context, unbind};
 use super::{Verdict, Worker, deliver};
+use crate::connection::entry::Transition;
 use crate::connection::{Connection, Direction, Family, ForwardingMethod, Hit, State, tcp_state};
 use crate::fate::Fate;
 use crate::forward::masquerade::{End, translate_v4, translate_v6};
@@ -51,8 +53,11 @@ impl Worker {
         let hit = match known {
             Some(hit) => hit,
             None => match self.schedule(context, meta) {
-                Ok(Some(hit)) => hit,
-                Ok(None) => return Ok(Verdict::Punt(Fate::Punted)),
+                Ok(Scheduled::Connection(hit)) => hit,
+                Ok(Scheduled::NotOurs) => return Ok(Verdict::Punt(Fate::Punted)),
+                Ok(Scheduled::WithoutEntry(destination)) => {
+                    return self.without_entry(context, ingress, frame, meta, destination);
+                }
                 Err(fate @ Fate::NoDestination) => {
                     let refusal = Refusal::to_client(Problem::NoDestination, fate);
                     return Ok(self.refuse(context, ingress, frame, meta, refusal));
@@ -113,18 +118,7 @@ impl Worker {
         let destination = found
             .filter(|destination| destination.available)
             .ok_or(Fate::DestinationRemoved)?;
-        let transition = connection.advance(
-            context.now,
-            context.snapshot.timeouts(),
-            |state, no_output| {
-                let side = if no_output {
-                    tcp_state::Side::InputOnly
-                } else {
-                    tcp_state::Side::Input
-                };
-                (next_state(state, side, meta), no_output)
-            },
-        );
+        let transition = self.advance(context, meta, connection, Direction::Inbound);
         destination.moved(transition.before, transition.after);
         self.count_inbound(destination, meta);
         let way = Way {
@@ -138,6 +132,43 @@ impl Worker {
         self.send_to_server(context, frame, meta, connection, destination)
     }
 
+    #[inline]
+    fn advance(
+        &self,
+        context: &Context<'_>,
+        meta: &Meta,
+        connection: &Connection<'_>,
+        direction: Direction,
+    ) -> Transition {
+        let timeouts = context.snapshot.timeouts();
+        connection.advance(context.now, timeouts, direction, |state, side| {
+            next_state(state, side, meta)
+        })
+    }
+
+    /// A packet of a flow that got no entry because the table was full, to a destination that needs none.
+    #[cold]
+    fn without_entry<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        ingress: u16,
+        frame: &mut F,
+        meta: &Meta,
+        destination: &Destination,
+    ) -> Result<Verdict, Fate> {
+        self.counters.without_entry.add(1);
+        self.count_inbound(destination, meta);
+        let way = Way {
+            direction: Direction::Inbound,
+            next_hop: destination.next_hop,
+            mtu: destination.mtu,
+        };
+        match self.check_way(context, ingress, frame, meta, way) {
+            Some(verdict) => Ok(verdict),
+            None => self.send_on(context, frame, meta, destination, destination.spec.method),
+        }
+    }
+
     /// Rewrites or encapsulates a packet from the client and sends it off.
     #[inline]
     fn send_to_server<F: Frame>(
@@ -148,9 +179,34 @@ impl Worker {
         connection: &Connection<'_>,
         destination: &Destination,
     ) -> Result<Verdict, Fate> {
+        if connection.method() == ForwardingMethod::Masquerade {
+            translate(frame, meta, connection, Direction::Inbound);
+            let forwarding = context.snapshot.forwarding();
+            return deliver::deliver(
+                forwarding,
+                frame,
+                meta.ip.into(),
+                meta.key.family,
+                destination.next_hop,
+            );
+        }
+        self.send_on(context, frame, meta, destination, connection.method())
+    }
+
+    /// Tunnels a packet from the client to the server, or sends it there as it is.
+    #[inline]
+    fn send_on<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        frame: &mut F,
+        meta: &Meta,
+        destination: &Destination,
+        method: ForwardingMethod,
+    ) -> Result<Verdict, Fate> {
         let mut outer = meta.key.family;
-        match connection.method() {
-            ForwardingMethod::Masquerade => translate(frame, meta, connection, Direction::Inbound),
+        match method {
+            // Translated by the caller: there is nothing to translate to without a connection.
+            ForwardingMethod::Masquerade => return Err(Fate::TableFull),
             ForwardingMethod::DirectRoute => {
                 direct_route::decrement_ttl(ip_packet(frame, meta), meta.key.family)
             }
@@ -188,10 +244,7 @@ impl Worker {
         meta: &Meta,
         connection: &Connection<'_>,
     ) -> Result<Verdict, Fate> {
-        let transition =
-            connection.advance(context.now, context.snapshot.timeouts(), |state, _| {
-                (next_state(state, tcp_state::Side::Output, meta), false)
-            });
+        let transition = self.advance(context, meta, connection, Direction::Outbound);
         if let Some(destination) = context.snapshot.destination(connection.destination()) {
             destination.moved(transition.before, transition.after);
             self.count_outbound(destination, meta);

@@ -8,14 +8,25 @@ use crate::connection::{
     Family, FlowKey, ForwardingMethod, Hit, InsertError, NewConnection, State, tcp_state,
 };
 use crate::fate::Fate;
+use crate::scheduler::Candidates;
 use crate::service::{Destination, VirtualService};
 use crate::wire::tcp::flag;
 
 /// An entry in the way may have to be removed before a new connection fits; once is enough but for a lost race.
 const ATTEMPTS: usize = 3;
 
+/// What becomes of a packet without a connection.
+pub(super) enum Scheduled<'c> {
+    /// It has one now.
+    Connection(Hit<'c>),
+    /// The table is full, and its flow goes to this destination, always the same one, without an entry.
+    WithoutEntry(&'c Destination),
+    /// It is the kernel's.
+    NotOurs,
+}
+
 impl Worker {
-    /// The new connection of a packet that may open one; none when the packet is the kernel's.
+    /// What a packet without a connection is to be done with.
     ///
     /// # Errors
     /// Why the packet goes no further.
@@ -23,22 +34,48 @@ impl Worker {
         &mut self,
         context: &Context<'c>,
         meta: &Meta,
-    ) -> Result<Option<Hit<'c>>, Fate> {
+    ) -> Result<Scheduled<'c>, Fate> {
         // Linux schedules any TCP segment that has SYN set, and no other.
-        if meta.key.is_tcp() && meta.tcp_flags & flag::SYN == 0 {
-            return Ok(None);
+        let opens = !meta.key.is_tcp() || meta.tcp_flags & flag::SYN != 0;
+        if !opens && !context.table.was_full(context.now) {
+            return Ok(Scheduled::NotOurs);
         }
         let Some(service) = context.snapshot.services().find(&meta.key) else {
-            return Ok(None);
+            return Ok(Scheduled::NotOurs);
         };
         // Answers to such a source would go to many, or come back: the kernel knows what to do with a martian.
         if !meta.key.has_host_source() {
-            return Ok(None);
+            return Ok(Scheduled::NotOurs);
+        }
+        let candidates = context.snapshot.candidates(service);
+        if !opens {
+            // Perhaps a flow that found the table full when it began.
+            let found = choose_by_hash(candidates, meta.hash).filter(|found| needs_no_entry(found));
+            return Ok(found.map_or(Scheduled::NotOurs, Scheduled::WithoutEntry));
         }
         let chosen = service
             .scheduler
-            .pick(context.snapshot.candidates(service))
+            .pick(candidates)
             .ok_or(Fate::NoDestination)?;
+        match self.open(context, meta, service, chosen) {
+            Err(Fate::TableFull) => {
+                context.table.note_full(context.now);
+                let found =
+                    choose_by_hash(candidates, meta.hash).filter(|found| needs_no_entry(found));
+                found.map(Scheduled::WithoutEntry).ok_or(Fate::TableFull)
+            }
+            other => other.map(Scheduled::Connection),
+        }
+    }
+
+    /// Inserts a connection to the chosen destination, unless another worker has just inserted one of the same flow.
+    fn open<'c>(
+        &mut self,
+        context: &Context<'c>,
+        meta: &Meta,
+        service: &VirtualService,
+        chosen: &Destination,
+    ) -> Result<Hit<'c>, Fate> {
         let new = new_connection(meta, service, chosen);
         for _ in 0..ATTEMPTS {
             let timeouts = context.snapshot.timeouts();
@@ -52,11 +89,10 @@ impl Worker {
                     if let Some(traffic) = chosen.shared.traffic(self.number) {
                         traffic.connections.add(1);
                     }
-                    return Ok(Some(hit));
+                    return Ok(hit);
                 }
-                // Another worker was faster with a packet of the same flow.
                 Err(InsertError::Exists(hit)) if hit.connection.life().is_alive(context.now) => {
-                    return Ok(Some(hit));
+                    return Ok(hit);
                 }
                 Err(InsertError::Exists(hit)) => self.clear_away(context, hit.number, false),
                 Err(InsertError::ReplyKeyTaken(hit)) => self.clear_away(context, hit.number, true),
@@ -76,6 +112,25 @@ impl Worker {
             unbind(context.snapshot, ended);
         }
     }
+}
+
+/// Answers under NAT cannot be translated back without an entry; the other methods need none.
+fn needs_no_entry(destination: &Destination) -> bool {
+    destination.spec.method != ForwardingMethod::Masquerade
+}
+
+/// A usable destination by the flow's hash, by weight: the same one on every worker while the service does not change.
+fn choose_by_hash<'s>(candidates: Candidates<'s>, hash: u64) -> Option<&'s Destination> {
+    let usable = || candidates.iter().filter(|found| found.is_usable());
+    let total: u64 = usable().map(|found| u64::from(found.spec.weight)).sum();
+    let mut share = hash.checked_rem(total)?;
+    usable().find(|found| match share.checked_sub(found.spec.weight.into()) {
+        Some(rest) => {
+            share = rest;
+            false
+        }
+        None => true,
+    })
 }
 
 fn new_connection(meta: &Meta, service: &VirtualService, chosen: &Destination) -> NewConnection {

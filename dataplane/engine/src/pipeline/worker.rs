@@ -138,7 +138,8 @@ impl Worker {
         }
     }
 
-    /// Ends connections whose time has come, looking at up to `budget` entries of this worker's shard.
+    /// Ends connections whose time has come, looking at up to `budget` entries of this worker's shard; and some that
+    /// never got established, when the table was full for a new one.
     pub fn sweep(&mut self, context: &Context<'_>, budget: u32) {
         let Self {
             shard, counters, ..
@@ -147,6 +148,16 @@ impl Worker {
             unbind(context.snapshot, ended);
             counters.connections_expired.add(1);
         });
+        shard.evict(context.table, |ended| {
+            unbind(context.snapshot, ended);
+            counters.connections_evicted.add(1);
+        });
+    }
+
+    /// Whether a new connection has found no room since the last [`Worker::sweep`].
+    #[inline]
+    pub fn is_starved(&self) -> bool {
+        self.shard.is_starved()
     }
 
     /// At each loop boundary, when the worker holds no reference into table or snapshot.
