@@ -1,6 +1,15 @@
 //! The huge pages of the machine, as the kernel counts them in `/sys/kernel/mm/hugepages`.
 //!
 //! Read before EAL starts: EAL's own message does not say how many are free nor how to get more.
+//! More are to be had any time, as long as the kernel finds memory in one piece:
+//!
+//! ```text
+//! echo 512 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages        1 GB, all NUMA nodes
+//! echo 512 > /sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages   node 0
+//! vm.nr_hugepages = 512                                 in /etc/sysctl.d, for after a boot
+//! ```
+//!
+//! Pages of 1 GB are used before those of 2 MB, and both together. No hugetlbfs has to be mounted.
 
 use std::fs;
 use std::io;
@@ -13,9 +22,9 @@ const DIRECTORY: &str = "/sys/kernel/mm/hugepages";
 pub struct HugePages {
     /// The size of one page.
     pub page_kilobytes: u64,
-    /// Pages that are reserved, in use or not.
+    /// Pages there are, in use or not.
     pub total: u64,
-    /// Pages that are reserved and not in use.
+    /// Pages that nobody uses, nor has a claim to.
     pub free: u64,
 }
 
@@ -58,7 +67,8 @@ pub fn read() -> io::Result<Vec<HugePages>> {
         };
         let directory = directory_of(page_kilobytes);
         let total = read_number(&directory.join("nr_hugepages"))?;
-        let free = read_number(&directory.join("free_hugepages"))?;
+        let promised = read_number(&directory.join("resv_hugepages"))?;
+        let free = read_number(&directory.join("free_hugepages"))?.saturating_sub(promised);
         sizes.push(HugePages {
             page_kilobytes,
             total,
