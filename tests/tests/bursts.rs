@@ -1,6 +1,8 @@
 //! What a packet comes to does not depend on the packets it arrived with: a burst is looked up before the first of its
 //! frames is decided, and a frame may change what the next one should find.
 
+use pollux_tests::fuzz::choices::{Choices, Seeded};
+use pollux_tests::fuzz::frames;
 use pollux_tests::golden::director::{Director, Outcome};
 use pollux_tests::golden::packet::{ethernet, tcp, udp};
 use pollux_tests::golden::topology::{GATEWAY_MAC, mac, server_mac};
@@ -66,4 +68,46 @@ fn a_reopened_connections_next_packets_belong_to_the_new_one() {
     let outcomes = director.receive_burst(Wire::Cl, &frames.each_ref().map(Vec::as_slice));
     let servers: Vec<_> = outcomes.iter().map(server).collect();
     assert_eq!(servers, [Some(2), Some(2), Some(1)], "{outcomes:?}");
+}
+
+#[test]
+fn frames_come_to_the_same_alone_and_in_bursts() {
+    let commands = [
+        "ipvsadm -A -t 192.0.2.100:80 -s rr",
+        "ipvsadm -a -t 192.0.2.100:80 -r 10.1.0.11:80 -m",
+        "ipvsadm -a -t 192.0.2.100:80 -r 10.1.0.12:81 -m -x 3",
+        "ipvsadm -A -u 192.0.2.100:53 -s wrr",
+        "ipvsadm -a -u 192.0.2.100:53 -r 10.1.0.13:53 -m -w 2",
+        "ipvsadm -a -u 192.0.2.100:53 -r 10.1.0.11 -i",
+        "ipvsadm -A -t [2001:db8::100]:80 -s wlc",
+        "ipvsadm -a -t [2001:db8::100]:80 -r [2001:db8:1::11]:80 -m",
+        "ipvsadm -a -t [2001:db8::100]:80 -r [2001:db8:1::12] -g",
+    ];
+    let mut alone = Director::configured(&commands);
+    let mut together = Director::configured(&commands);
+    let mut seeded = Seeded(5);
+    for round in 0..4000 {
+        let decisions = seeded.bytes(300);
+        let mut choices = Choices::new(&decisions);
+        let wire = choices.of([Wire::Cl, Wire::Cl, Wire::Rs]);
+        let count = 1 + choices.below(12);
+        let burst: Vec<Vec<u8>> = (0..count)
+            .map(|_| frames::frame(&mut choices, wire))
+            .collect();
+        let one_by_one: Vec<_> = burst
+            .iter()
+            .map(|frame| alone.receive(wire, frame))
+            .collect();
+        let at_once: Vec<&[u8]> = burst.iter().map(Vec::as_slice).collect();
+        assert_eq!(
+            one_by_one,
+            together.receive_burst(wire, &at_once),
+            "round {round}"
+        );
+        if round % 20 == 19 {
+            alone.sleep(70);
+            together.sleep(70);
+        }
+    }
+    assert!(together.counters().connections_created.get() > 500);
 }

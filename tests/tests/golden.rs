@@ -135,8 +135,8 @@ fn judge(scenario: &Scenario, outcome: &Replay) -> Result<bool, String> {
     if let Some(feature) = &outcome.unsupported {
         return Err(format!("{name}: not supported: {}", feature.0));
     }
-    if !outcome.conserved {
-        return Err(format!("{name}: received is not the sum of the fates"));
+    if let Some(broken) = &outcome.broken {
+        return Err(format!("{name}: {broken}"));
     }
     let listed = DIFFERENT.iter().find(|(listed, ..)| listed == name);
     let listed = listed.map_or(&[][..], |(_, steps, _)| steps);

@@ -60,6 +60,11 @@ impl Administrator {
         &self.services
     }
 
+    /// Numbers given to destinations so far.
+    pub fn destinations(&self) -> u32 {
+        self.next_destination
+    }
+
     /// What the next snapshot is made of.
     pub fn spec(&self, generation: u64) -> SnapshotSpec {
         SnapshotSpec {

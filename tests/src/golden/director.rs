@@ -1,14 +1,16 @@
 //! The director under test: the engine's tables and one worker, the lab's topology, and a clock that tests move.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use pollux_engine::clock::{Tick, seconds};
-use pollux_engine::connection::{Connection, ConnectionTable, Shard, TableSize};
+use pollux_engine::connection::{Connection, ConnectionTable, Direction, Shard, TableSize};
 use pollux_engine::counters::WorkerCounters;
 use pollux_engine::fate::Fate;
 use pollux_engine::frame::{Frame as _, HeapFrame};
 use pollux_engine::memory::Memory;
+use pollux_engine::service::ConnectionCounts;
 use pollux_engine::{BURST, Context, Snapshot, Verdict, Worker};
 
 use super::administrator::{Administrator, Refused};
@@ -211,6 +213,90 @@ impl Director {
             alive(table, now).any(|connection| connection.destination() == number)
         });
         self.publish();
+    }
+
+    /// Checks what must hold between any two packets: received = sum of the fates; a destination's counts are those of
+    /// its entries; every live connection is found by its keys.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn check(&self) -> Result<(), String> {
+        for port in [0, 1] {
+            let counters = self.counters.port(port).unwrap();
+            let fates: u64 = Fate::ALL.into_iter().map(|fate| counters.fate(fate)).sum();
+            let received = counters.received.get();
+            if received != fates {
+                return Err(format!("port {port}: {received} received, {fates} fates"));
+            }
+        }
+        self.check_counts()?;
+        self.check_index()
+    }
+
+    fn check_counts(&self) -> Result<(), String> {
+        let mut recount = BTreeMap::<u32, ConnectionCounts>::new();
+        for (_, entry) in self.entries() {
+            let counts = recount.entry(entry.destination()).or_default();
+            if entry.life().state().is_active() {
+                counts.active += 1;
+            } else {
+                counts.inactive += 1;
+            }
+        }
+        let total: u64 = recount.values().map(|counts| counts.total()).sum();
+        if total != self.worker.shard().in_use() {
+            return Err(format!(
+                "{total} entries, {} in use",
+                self.worker.shard().in_use()
+            ));
+        }
+        let mut destinations = recount
+            .keys()
+            .copied()
+            .chain(0..self.administrator.destinations());
+        destinations.try_for_each(|number| match self.snapshot.destination(number) {
+            Some(found) => {
+                let recounted = recount.get(&number).copied().unwrap_or_default();
+                let counts = found.shared.counts();
+                if counts == recounted {
+                    Ok(())
+                } else {
+                    Err(format!(
+                        "destination {number}: {counts:?}, entries {recounted:?}"
+                    ))
+                }
+            }
+            None if recount.contains_key(&number) => {
+                Err(format!("destination {number} has entries and is not known"))
+            }
+            None => Ok(()),
+        })
+    }
+
+    fn check_index(&self) -> Result<(), String> {
+        let alive = |(_, connection): &(u32, Connection<'_>)| connection.life().is_alive(self.now);
+        self.entries()
+            .filter(alive)
+            .try_for_each(|(number, connection)| {
+                let directions = [Direction::Inbound, Direction::Outbound];
+                let mut indexed = directions.into_iter().filter(|direction| {
+                    *direction == Direction::Inbound || connection.has_outbound_key()
+                });
+                indexed.try_for_each(|direction| {
+                    let key = connection.key(direction);
+                    match self.table.find(&key, self.now) {
+                        Some(hit) if (hit.number, hit.direction) == (number, direction) => Ok(()),
+                        other => Err(format!("{key:?} of entry {number} leads to {other:?}")),
+                    }
+                })
+            })
+    }
+
+    /// All entries in use with their numbers, also those whose time has come.
+    fn entries(&self) -> impl Iterator<Item = (u32, Connection<'_>)> {
+        (0..self.table.size().connections())
+            .filter_map(|number| Some((number, self.table.connection(number)?)))
+            .filter(|(_, connection)| connection.life().is_used())
     }
 
     /// The configuration as the worker sees it.
