@@ -194,6 +194,16 @@ impl Director {
             .unwrap()
     }
 
+    /// The worker and what it runs against, for tests that look closer.
+    pub fn engine(&mut self) -> (&mut Worker, Context<'_>) {
+        let context = Context {
+            table: &self.table,
+            snapshot: &self.snapshot,
+            now: self.now,
+        };
+        (&mut self.worker, context)
+    }
+
     /// Time passes; what has expired goes.
     pub fn sleep(&mut self, passed: u32) {
         self.now = self.now.after(seconds(passed));
