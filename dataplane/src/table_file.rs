@@ -184,6 +184,10 @@ impl TableFile {
         let Ok(found) = statfs(directory) else {
             return Ok(());
         };
+        // A hugetlbfs without a size of its own says nothing: 0 of 0 blocks. Mapping the file reserves its pages or fails.
+        if found.f_blocks == 0 {
+            return Ok(());
+        }
         let free = found
             .f_bavail
             .saturating_mul(u64::try_from(found.f_bsize).unwrap_or(1));

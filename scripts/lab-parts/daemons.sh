@@ -112,9 +112,16 @@ start_polluxd() {
     process_has_ended polluxd || fail "polluxd runs already"
     start_process polluxd "$bin_dir/polluxd" --config "$lab_dir/pollux.toml" \
         --run-dir "$run_dir" --state-dir "$state_dir"
-    await 5 polluxd_answers && return 0
+    await 5 polluxd_has_settled
+    process_is_alive pollux-dataplane || dataplane_failed
+    polluxd_answers && return 0
     tail -n 20 "$lab_dir/polluxd.log" >&2
     fail "polluxd does not answer; the end of $lab_dir/polluxd.log is above"
+}
+
+# Answering, or never going to: one of the two is dead.
+polluxd_has_settled() {
+    process_has_ended polluxd || process_has_ended pollux-dataplane || polluxd_answers
 }
 
 polluxd_answers() {
