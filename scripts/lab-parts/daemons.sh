@@ -30,7 +30,7 @@ start_daemons() {
     if [[ $huge == any ]]; then
         huge_pages_take && huge=yes || huge=no
     fi
-    [[ $keep_state == yes ]] || rm -rf "$state_dir"
+    [[ $keep_state == yes ]] || forget_state
     mkdir -p "$run_dir" "$state_dir"
 
     if [[ $pmd == any ]]; then
@@ -42,6 +42,12 @@ start_daemons() {
     [[ $pmd == any ]] || start_dataplane "$pmd" "$workers" "$huge" || dataplane_failed
     put_addresses
     start_polluxd
+}
+
+# The configuration, and the connection table: pollux-dataplane keeps it where memory is a file.
+forget_state() {
+    rm -rf "$state_dir" /dev/shm/pollux-lab-connections "$huge_pages_mount/pollux-lab-connections" \
+        "$run_dir/pollux-lab-connections"
 }
 
 programs_are_built() {

@@ -11,7 +11,7 @@ huge_pages_take() {
     [[ ! -e $lab_dir/huge-pages-taken ]] || return 0
     [[ $(awk '/^Hugepagesize/ {print $2}' /proc/meminfo) == 2048 ]] || return 1
     before=$(<$huge_pages_file)
-    echo 0 >"$lab_dir/huge-pages-taken"
+    echo "$before" >"$lab_dir/huge-pages-before"
     echo $((before + huge_pages)) >$huge_pages_file
     after=$(<$huge_pages_file)
     echo $((after - before)) >"$lab_dir/huge-pages-taken"
@@ -24,12 +24,14 @@ huge_pages_take() {
 }
 
 huge_pages_return() {
-    local taken
     if mountpoint -q "$huge_pages_mount"; then
         umount "$huge_pages_mount"
     fi
-    [[ -e $lab_dir/huge-pages-taken ]] || return 0
-    taken=$(<"$lab_dir/huge-pages-taken")
-    echo $(($(<$huge_pages_file) - taken)) >$huge_pages_file
-    rm "$lab_dir/huge-pages-taken"
+    if [[ -s $lab_dir/huge-pages-taken ]]; then
+        echo $(($(<$huge_pages_file) - $(<"$lab_dir/huge-pages-taken"))) >$huge_pages_file
+    elif [[ -s $lab_dir/huge-pages-before ]]; then
+        # Killed in between: others may have changed the number since, but this is the best that is known.
+        cat "$lab_dir/huge-pages-before" >$huge_pages_file
+    fi
+    rm -f "$lab_dir/huge-pages-taken" "$lab_dir/huge-pages-before"
 }

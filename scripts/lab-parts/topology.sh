@@ -50,6 +50,10 @@ settings_before_links() {
         settings+=(net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2)
         ;;
     esac
+    # A network carries broken packets, too: the kernel's bridge must not sort them out.
+    if [[ -d /proc/sys/net/bridge && $1 == pollux-router ]]; then
+        settings+=(net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0)
+    fi
     in_namespace "$1" sysctl -qw "${settings[@]}"
     ip -n "$1" link set lo up
 }
