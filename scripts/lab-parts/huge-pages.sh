@@ -28,7 +28,11 @@ huge_pages_return() {
         umount "$huge_pages_mount"
     fi
     if [[ -s $lab_dir/huge-pages-taken ]]; then
-        echo $(($(<$huge_pages_file) - $(<"$lab_dir/huge-pages-taken"))) >$huge_pages_file
+        local now taken
+        now=$(<$huge_pages_file)
+        taken=$(<"$lab_dir/huge-pages-taken")
+        # Somebody else may have given back more than was his.
+        echo $((now > taken ? now - taken : 0)) >$huge_pages_file
     elif [[ -s $lab_dir/huge-pages-before ]]; then
         # Killed in between: others may have changed the number since, but this is the best that is known.
         cat "$lab_dir/huge-pages-before" >$huge_pages_file
