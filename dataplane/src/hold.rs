@@ -8,6 +8,8 @@ use pollux_engine::Tick;
 use pollux_engine::clock::seconds;
 use pollux_engine::forwarding_table::{ForwardingTable, Interface};
 
+use crate::transmit::Origin;
+
 /// Frames one worker holds at most.
 const FRAMES_MAX: usize = 512;
 /// Frames it holds for one neighbour at most; Linux holds about a hundred.
@@ -20,8 +22,8 @@ const HOLD_TICKS: u32 = seconds(3);
 pub struct Held {
     /// The frame.
     pub frame: Mbuf,
-    /// The port it came in by.
-    pub ingress: u16,
+    /// Whose it is, and what is counted when it leaves.
+    pub origin: Origin,
     /// Where it is to go.
     pub interface: Interface,
     /// Whose MAC is missing.
@@ -56,7 +58,7 @@ impl HoldQueue {
     pub fn keep(
         &mut self,
         frame: Mbuf,
-        ingress: u16,
+        origin: Origin,
         interface: Interface,
         address: IpAddr,
         now: Tick,
@@ -71,7 +73,7 @@ impl HoldQueue {
         }
         self.waiting.push_back(Held {
             frame,
-            ingress,
+            origin,
             interface,
             address,
             until: now.after(HOLD_TICKS),

@@ -34,6 +34,25 @@ pub enum Origin {
     Answer,
 }
 
+impl Origin {
+    /// A frame that came in by this port and goes on.
+    pub fn forwarded(ingress: u16) -> Self {
+        Self::Received {
+            ingress,
+            sent: Fate::Forwarded,
+            refused: Fate::TransmitQueueFull,
+        }
+    }
+
+    /// The port on whose account the frame still stands.
+    pub fn ingress(self) -> Option<u16> {
+        match self {
+            Self::Received { ingress, .. } => Some(ingress),
+            Self::Kernel { .. } | Self::Answer => None,
+        }
+    }
+}
+
 /// A transmit queue: a worker's own, or shared where the device has fewer queues than there are workers.
 #[derive(Debug)]
 pub enum Transmitter {

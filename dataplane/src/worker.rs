@@ -13,7 +13,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use dpdk_bindings::{Mbuf, RxQueue};
 use pollux_engine::connection::ConnectionTable;
-use pollux_engine::counters::WorkerCounters;
+use pollux_engine::counters::{PortCounters, WorkerCounters};
 use pollux_engine::forwarding_table::Interface;
 use pollux_engine::{BURST, Context, Fate, Snapshot, SweepPace, Tick, Verdict, Worker as Engine};
 use rustix::time::{ClockId, clock_gettime};
@@ -202,17 +202,14 @@ impl Worker {
         let counters = self.engine.counters();
         match verdict {
             Verdict::Drop => drop(frame),
-            Verdict::Forward { port } => {
-                let origin = Origin::Received {
-                    ingress,
-                    sent: Fate::Forwarded,
-                    refused: Fate::TransmitQueueFull,
-                };
-                match self.ports.get_mut(usize::from(port)) {
-                    Some(egress) => egress.wire_tx.push(frame, origin, counters),
-                    None => count(counters, ingress, Fate::NoRoute),
+            Verdict::Forward { port } => match self.ports.get_mut(usize::from(port)) {
+                Some(egress) => {
+                    egress
+                        .wire_tx
+                        .push(frame, Origin::forwarded(ingress), counters);
                 }
-            }
+                None => count(counters, ingress, Fate::NoRoute),
+            },
             Verdict::Answer { port } => {
                 if let Some(egress) = self.ports.get_mut(usize::from(port)) {
                     egress.wire_tx.push(frame, Origin::Answer, counters);
@@ -228,8 +225,15 @@ impl Worker {
                     port.tap_tx.push(frame, origin, counters);
                 }
             }
-            Verdict::Hold { interface, address } => {
-                self.hold(context, ingress, frame, interface, address)
+            Verdict::Hold { interface, address } => self.hold(
+                context,
+                Origin::forwarded(ingress),
+                frame,
+                interface,
+                address,
+            ),
+            Verdict::HoldAnswer { interface, address } => {
+                self.hold(context, Origin::Answer, frame, interface, address)
             }
         }
     }
@@ -239,7 +243,7 @@ impl Worker {
     fn hold(
         &mut self,
         context: &Context<'_>,
-        ingress: u16,
+        origin: Origin,
         frame: Mbuf,
         interface: Interface,
         address: IpAddr,
@@ -247,17 +251,21 @@ impl Worker {
         let counters = self.engine.counters();
         match self
             .hold
-            .keep(frame, ingress, interface, address, context.now)
+            .keep(frame, origin, interface, address, context.now)
         {
             Ok(first) => {
-                if let Some(port) = counters.port(ingress.into()) {
+                if let Some(port) = account(counters, origin) {
                     port.held.add(1);
                 }
                 if first {
                     self.ask_for.want(neighbour_key(interface, address));
                 }
             }
-            Err(_no_room) => count(counters, ingress, Fate::HoldQueueFull),
+            Err(_no_room) => {
+                if let Some(port) = account(counters, origin) {
+                    port.count(Fate::HoldQueueFull);
+                }
+            }
         }
     }
 
@@ -271,15 +279,17 @@ impl Worker {
         } = self;
         let counters = engine.counters();
         hold.release(snapshot.forwarding(), |held| {
-            uncount_held(counters, held.ingress);
-            let origin = Origin::Received {
-                ingress: held.ingress,
-                sent: Fate::Forwarded,
-                refused: Fate::TransmitQueueFull,
-            };
+            let account = account(counters, held.origin);
+            if let Some(port) = account {
+                port.held.subtract(1);
+            }
             match ports.get_mut(usize::from(held.interface.port)) {
-                Some(egress) => egress.wire_tx.push(held.frame, origin, counters),
-                None => count(counters, held.ingress, Fate::NoRoute),
+                Some(egress) => egress.wire_tx.push(held.frame, held.origin, counters),
+                None => {
+                    if let Some(port) = account {
+                        port.count(Fate::NoRoute);
+                    }
+                }
             }
         });
     }
@@ -288,8 +298,10 @@ impl Worker {
     fn expire_held(&mut self, now: Tick) {
         let counters = self.engine.counters();
         self.hold.expire(now, |held| {
-            uncount_held(counters, held.ingress);
-            count(counters, held.ingress, Fate::NeighbourUnresolved);
+            if let Some(port) = account(counters, held.origin) {
+                port.held.subtract(1);
+                port.count(Fate::NeighbourUnresolved);
+            }
         });
     }
 
@@ -331,10 +343,9 @@ fn count(counters: &WorkerCounters, ingress: u16, fate: Fate) {
     }
 }
 
-fn uncount_held(counters: &WorkerCounters, ingress: u16) {
-    if let Some(port) = counters.port(ingress.into()) {
-        port.held.subtract(1);
-    }
+/// The counters of the port on whose account a frame still stands; an ICMP error stands on none.
+fn account(counters: &WorkerCounters, origin: Origin) -> Option<&PortCounters> {
+    counters.port(origin.ingress()?.into())
 }
 
 fn neighbour_key(interface: Interface, address: IpAddr) -> NeighbourKey {

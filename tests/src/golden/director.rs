@@ -183,6 +183,7 @@ impl Director {
                 counters.count(Fate::NeighbourUnresolved);
                 Outcome::Hold
             }
+            Verdict::HoldAnswer { .. } => Outcome::Hold,
             Verdict::Drop => Outcome::Drop,
         }
     }

@@ -105,7 +105,8 @@ impl Worker {
         let next_hop = forwarding.route(sender);
         let identification = self.next_identification();
         let ip = usize::from(meta.ip);
-        let made = matches!(next_hop, NextHop::Adjacent(_))
+        let is_reachable = matches!(next_hop, NextHop::Adjacent(_) | NextHop::Unresolved(..));
+        let made = is_reachable
             && self.error_budget.take(context.now)
             && speaker.is_some_and(|speaker| {
                 icmp_error::answer(frame, ip, speaker, refusal.problem, identification)
@@ -117,6 +118,11 @@ impl Worker {
             Ok(Verdict::Forward { port }) => {
                 self.counters.icmp_errors_sent.add(1);
                 Verdict::Answer { port }
+            }
+            // Nobody else may ever ask for this neighbour: with tunnels, servers answer the clients themselves.
+            Ok(Verdict::Hold { interface, address }) => {
+                self.counters.icmp_errors_sent.add(1);
+                Verdict::HoldAnswer { interface, address }
             }
             _ => Verdict::Drop,
         }

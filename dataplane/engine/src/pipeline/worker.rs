@@ -45,6 +45,13 @@ pub enum Verdict {
         /// The neighbour.
         address: std::net::IpAddr,
     },
+    /// As [`Self::Hold`], but it has become an ICMP error: the packet it was is counted, so this is not.
+    HoldAnswer {
+        /// Where the neighbour is.
+        interface: Interface,
+        /// The neighbour.
+        address: std::net::IpAddr,
+    },
     /// Free it. It is counted.
     Drop,
 }
