@@ -1,0 +1,11 @@
+//! Pollux from end to end: real clients, real servers, both daemons, DPDK ports, in the network namespaces of the lab.
+
+mod broken_frames;
+mod changes_under_load;
+mod errors;
+mod methods;
+mod neighbours;
+mod path_mtu;
+mod scheduling;
+mod the_lab;
+mod workers;
