@@ -1,3 +1,16 @@
-//! Benchmarks of the Pollux packet path.
+//! The Pollux benchmarks; all of it is in the library beside this file.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use pollux_bench::arguments::Arguments;
+
+fn main() -> ExitCode {
+    match pollux_bench::run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pollux-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

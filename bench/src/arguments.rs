@@ -1,0 +1,108 @@
+//! The command line of `pollux-bench`.
+
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, Parser, Subcommand};
+
+use crate::flows::Order;
+use crate::measurement::{Case, Family, Method, Scheduler};
+use crate::quantity::Quantity;
+use crate::rig::SERVERS_MAX;
+
+/// Measures how fast Pollux is.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pollux-bench",
+    version,
+    after_help = "Figures come from release builds: cargo run --release -p pollux-bench -- pipeline"
+)]
+pub struct Arguments {
+    /// What to measure
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// What a packet costs in the engine alone, without any port
+    Pipeline(PipelineOptions),
+}
+
+/// Options of `pollux-bench pipeline`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without any option: every case of NAT over IPv4 at 10 k and 1 M connections, one worker; under a \
+                  minute. With --all, what is not narrowed by another option is measured in every combination: hours."
+)]
+pub struct PipelineOptions {
+    /// What packets do to the connection table
+    #[arg(long, value_delimiter = ',')]
+    pub case: Vec<Case>,
+    /// How packets reach the servers
+    #[arg(long, value_delimiter = ',')]
+    pub method: Vec<Method>,
+    /// IP version
+    #[arg(long, value_delimiter = ',')]
+    pub family: Vec<Family>,
+    /// Established connections: 10k,1M
+    #[arg(long, value_delimiter = ',', value_name = "N")]
+    pub connections: Vec<Quantity>,
+    /// Workers at the same time, each on a CPU of its own
+    #[arg(long, value_delimiter = ',', value_name = "N", value_parser = workers())]
+    pub workers: Vec<usize>,
+    /// In which order packets go through the flows
+    #[arg(long, default_value = "random")]
+    pub order: Order,
+    /// Servers of the service
+    #[arg(long, default_value = "8", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(SERVERS_MAX)))]
+    pub servers: u32,
+    /// Scheduler of the service
+    #[arg(long, default_value = "rr")]
+    pub scheduler: Scheduler,
+    /// Entries of the connection table; default: 1M, or the connections and a quarter more
+    #[arg(long, value_name = "N")]
+    pub table: Option<Quantity>,
+    /// Every combination of what is not given
+    #[arg(long)]
+    pub all: bool,
+    /// Rounds a figure is the median of
+    #[arg(long, default_value = "11", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Engine time of a round
+    #[arg(long, default_value = "100", value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub round_ms: u32,
+    /// Normal pages for the connection table, even where huge ones are to be had
+    #[arg(long)]
+    pub no_huge: bool,
+    /// One JSON object a line instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn workers() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=128)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn words_that_make_no_sense_are_refused_with_what_to_write() {
+        let refusal = |words: &str| {
+            let words = ["pollux-bench", "pipeline"]
+                .into_iter()
+                .chain(words.split_whitespace());
+            Arguments::try_parse_from(words).unwrap_err().to_string()
+        };
+        assert!(refusal("--case miss").contains("hit, new, syn_flood, reply"));
+        assert!(refusal("--connections many").contains("write 10000, 10_000, 10k or 1M"));
+        assert!(refusal("--servers 900").contains("1..=250"));
+    }
+}

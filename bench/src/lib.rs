@@ -1,0 +1,34 @@
+//! How fast Pollux is, measured.
+//!
+//! ```text
+//! pipeline   the engine alone: frames made in memory ─► pollux_engine::Worker::process, as a worker calls it
+//! ```
+//!
+//! Every measurement is a [`measurement::Record`]: a row of a table for people, or a line of JSON for programs.
+//! Times are CPU time of the measuring thread, so that other programs on the same cores take nothing from a result but
+//! caches; a figure is the median of several rounds.
+
+pub mod arguments;
+pub mod cores;
+pub mod flows;
+pub mod frame_arena;
+pub mod frame_template;
+pub mod huge_pages;
+pub mod measurement;
+pub mod output;
+pub mod pipeline;
+pub mod quantity;
+pub mod rig;
+pub mod statistics;
+
+use crate::arguments::{Arguments, Command};
+
+/// Does what the command line says.
+///
+/// # Errors
+/// What could not be measured, and why.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    match &arguments.command {
+        Command::Pipeline(options) => pipeline::run(options),
+    }
+}

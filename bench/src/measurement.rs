@@ -1,0 +1,217 @@
+//! What is measured, and the record of it: one object a line of JSON.
+
+use clap::ValueEnum;
+use pollux_engine::connection::{Family as EngineFamily, ForwardingMethod};
+use pollux_engine::scheduler::SchedulerKind;
+use serde::{Deserialize, Serialize};
+
+use crate::flows::Order;
+
+/// What packets do to the connection table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum Case {
+    /// Packets of clients on established connections.
+    Hit,
+    /// SYNs of new clients: schedule, both keys, state.
+    New,
+    /// A SYN from a new source for every packet of an established connection, the table full.
+    SynFlood,
+    /// Answers of servers on established connections.
+    Reply,
+}
+
+/// How packets reach the servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Translation, both directions through the director.
+    Nat,
+    /// IP in IP.
+    Tunnel,
+    /// Only the MAC addresses change.
+    Direct,
+}
+
+/// IP version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// IPv4: 60-byte frames, 64 with the check sequence.
+    Ipv4,
+    /// IPv6: 74-byte frames, the smallest that hold a TCP header.
+    Ipv6,
+}
+
+/// Who gets a new connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheduler {
+    /// In turn.
+    Rr,
+    /// In turn by weight; all weights are 1 here.
+    Wrr,
+    /// Fewest connections.
+    Wlc,
+}
+
+/// The pages the connection table lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pages {
+    /// 2 MiB.
+    Huge,
+    /// 4 KiB.
+    Normal,
+}
+
+impl Method {
+    /// The engine's word.
+    pub fn engine(self) -> ForwardingMethod {
+        match self {
+            Self::Nat => ForwardingMethod::Masquerade,
+            Self::Tunnel => ForwardingMethod::Tunnel,
+            Self::Direct => ForwardingMethod::DirectRoute,
+        }
+    }
+}
+
+impl Family {
+    /// The engine's word.
+    pub fn engine(self) -> EngineFamily {
+        match self {
+            Self::Ipv4 => EngineFamily::V4,
+            Self::Ipv6 => EngineFamily::V6,
+        }
+    }
+}
+
+impl Scheduler {
+    /// The engine's word.
+    pub fn engine(self) -> SchedulerKind {
+        match self {
+            Self::Rr => SchedulerKind::RoundRobin,
+            Self::Wrr => SchedulerKind::WeightedRoundRobin,
+            Self::Wlc => SchedulerKind::WeightedLeastConnection,
+        }
+    }
+}
+
+/// The word on the command line and in JSON.
+pub fn word(value: &impl ValueEnum) -> String {
+    value
+        .to_possible_value()
+        .map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// Cost of a packet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PacketMeasurement {
+    /// What packets do.
+    pub case: Case,
+    /// How they reach the servers.
+    pub method: Method,
+    /// IP version.
+    pub family: Family,
+    /// Established connections.
+    pub connections: u32,
+    /// Workers running at the same time.
+    pub workers: u32,
+    /// CPU time of one worker for a packet, without the generator's; the median of the rounds.
+    pub ns_per_packet: f64,
+    /// CPU time the generator took for a packet.
+    pub generator_ns_per_packet: f64,
+    /// Packets all workers together process in a second of CPU time each.
+    pub packets_per_second: f64,
+    /// Rate by that of `dpdk-testpmd` on the same ports in the same run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio_to_testpmd: Option<f64>,
+    /// In which order flows were picked.
+    pub order: Order,
+    /// Pages of the connection table.
+    pub pages: Pages,
+    /// Servers of the service.
+    pub servers: u32,
+    /// Its scheduler.
+    pub scheduler: Scheduler,
+    /// The cheapest round.
+    pub ns_per_packet_least: f64,
+    /// The dearest round.
+    pub ns_per_packet_greatest: f64,
+    /// New connections that got no entry because the table was full, by new connections: served without one, or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_entry_share: Option<f64>,
+    /// New connections whose packet was not forwarded, by new connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_share: Option<f64>,
+}
+
+/// A line of JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "benchmark", rename_all = "snake_case")]
+pub enum Record {
+    /// Of `pollux-bench pipeline`.
+    Pipeline(PacketMeasurement),
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn example() -> PacketMeasurement {
+        PacketMeasurement {
+            case: Case::SynFlood,
+            method: Method::Nat,
+            family: Family::Ipv4,
+            connections: 10_000,
+            workers: 1,
+            ns_per_packet: 24.5,
+            generator_ns_per_packet: 6.25,
+            packets_per_second: 4.1e7,
+            ratio_to_testpmd: None,
+            order: Order::Random,
+            pages: Pages::Huge,
+            servers: 8,
+            scheduler: Scheduler::Wlc,
+            ns_per_packet_least: 24.0,
+            ns_per_packet_greatest: 31.0,
+            without_entry_share: Some(0.25),
+            refused_share: Some(0.0),
+        }
+    }
+
+    #[test]
+    fn a_line_has_the_agreed_names() {
+        let line = serde_json::to_value(Record::Pipeline(example())).unwrap();
+        let expected = [
+            ("benchmark", serde_json::json!("pipeline")),
+            ("case", serde_json::json!("syn_flood")),
+            ("method", serde_json::json!("nat")),
+            ("family", serde_json::json!("ipv4")),
+            ("connections", serde_json::json!(10_000)),
+            ("workers", serde_json::json!(1)),
+            ("ns_per_packet", serde_json::json!(24.5)),
+            ("generator_ns_per_packet", serde_json::json!(6.25)),
+            ("packets_per_second", serde_json::json!(4.1e7)),
+            ("order", serde_json::json!("random")),
+            ("pages", serde_json::json!("huge")),
+        ];
+        for (name, value) in expected {
+            assert_eq!(line.get(name), Some(&value), "{name}");
+        }
+        assert_eq!(line.get("ratio_to_testpmd"), None);
+        let read: Record = serde_json::from_value(line).unwrap();
+        assert_eq!(read, Record::Pipeline(example()));
+    }
+
+    #[test]
+    fn words_are_the_same_on_the_command_line_and_in_json() {
+        for case in Case::value_variants() {
+            assert_eq!(serde_json::json!(case), serde_json::json!(word(case)));
+        }
+        for family in Family::value_variants() {
+            assert_eq!(serde_json::json!(family), serde_json::json!(word(family)));
+        }
+    }
+}
