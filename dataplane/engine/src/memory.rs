@@ -7,7 +7,9 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
@@ -22,19 +24,30 @@ pub const LINE_BYTES: usize = 64;
 
 const _: () = assert!(size_of::<Line>() == LINE_BYTES && align_of::<Line>() == LINE_BYTES);
 
-/// A mapping of cache lines, zero where never written, unmapped on drop.
-#[derive(Debug)]
+/// Cache lines of a mapping, zero where never written: all of it, or a part. The mapping goes with the last part.
+#[derive(Debug, Clone)]
 pub struct Memory {
     base: NonNull<Line>,
     lines: usize,
+    mapping: Arc<Mapping>,
+}
+
+/// What is unmapped on drop.
+#[derive(Debug)]
+struct Mapping {
+    base: NonNull<Line>,
     bytes: usize,
 }
 
-// SAFETY: the mapping belongs to this value until drop and is only reached through `&[Line]`, whose every field is an
-// atomic; nothing about it is bound to the thread that made it.
+// SAFETY: the lines are mapped for as long as `mapping` lives and are only reached through `&[Line]`, whose every field
+// is an atomic; nothing about them is bound to the thread that mapped them.
 unsafe impl Send for Memory {}
 // SAFETY: as above; a shared reference gives only shared references to atomics.
 unsafe impl Sync for Memory {}
+// SAFETY: an address and a length; unmapping works from any thread.
+unsafe impl Send for Mapping {}
+// SAFETY: a shared reference to it gives nothing.
+unsafe impl Sync for Mapping {}
 
 impl Memory {
     /// Private zeroed memory for `lines` lines in normal pages, or in huge pages of 2 MiB.
@@ -85,21 +98,38 @@ impl Memory {
 
     fn from_base(base: *mut core::ffi::c_void, lines: usize, bytes: usize) -> io::Result<Self> {
         let base = NonNull::new(base.cast::<Line>()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { base, lines, bytes })
+        let mapping = Arc::new(Mapping { base, bytes });
+        Ok(Self {
+            base,
+            lines,
+            mapping,
+        })
+    }
+
+    /// A part of it, by line numbers; none when it is not all there.
+    pub fn part(&self, range: Range<usize>) -> Option<Self> {
+        let part = self.lines().get(range)?;
+        Some(Self {
+            base: NonNull::from(part).cast(),
+            lines: part.len(),
+            mapping: Arc::clone(&self.mapping),
+        })
     }
 
     /// All lines.
     #[inline]
     pub fn lines(&self) -> &[Line] {
-        // SAFETY: `base` is page-aligned (so aligned for Line), and `lines * 64 <= bytes` bytes from it are mapped
-        // readable and writable for as long as `self` lives; any content is a valid Line; nobody makes a `&mut` to it.
+        // SAFETY: `base` is aligned for Line (it is page-aligned, or a Line of a slice made here), and `lines` lines from it
+        // lie within the mapping, which is readable and writable for as long as `mapping` lives; any content is a valid
+        // Line; nobody makes a `&mut` to it.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.lines) }
     }
 }
 
-impl Drop for Memory {
+impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: `base..base + bytes` is exactly what mmap returned, and `&mut self` proves that no slice of it is alive.
+        // SAFETY: `base..base + bytes` is exactly what mmap returned, and every slice of it borrowed a `Memory` that kept
+        // `self` alive.
         // A failure leaks the mapping, which is sound.
         let _ = unsafe { munmap(self.base.as_ptr().cast(), self.bytes) };
     }
@@ -144,6 +174,17 @@ mod tests {
         memory.lines()[999].0[7].store(7, Relaxed);
         assert_eq!(memory.lines()[999].0[7].load(Relaxed), 7);
         prefetch(&memory.lines()[0]);
+    }
+
+    #[test]
+    fn a_part_is_the_same_memory_and_keeps_it() {
+        let memory = Memory::anonymous(100, false).unwrap();
+        let part = memory.part(90..100).unwrap();
+        memory.lines()[99].0[0].store(5, Relaxed);
+        assert!(memory.part(90..101).is_none());
+        drop(memory);
+        assert_eq!(part.lines().len(), 10);
+        assert_eq!(part.lines()[9].0[0].load(Relaxed), 5);
     }
 
     #[test]

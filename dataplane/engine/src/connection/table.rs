@@ -147,7 +147,10 @@ pub enum InsertError<'t> {
 /// The table.
 #[derive(Debug)]
 pub struct ConnectionTable {
-    memory: Memory,
+    header: Memory,
+    buckets: Memory,
+    hot: Memory,
+    wide: Memory,
     size: TableSize,
     hash_key: HashKey,
     quiescence: Quiescence,
@@ -172,7 +175,7 @@ impl ConnectionTable {
         seed: [u64; 6],
     ) -> Result<Self, TableError> {
         let secret = HashKey::from_seed(seed);
-        let table = Self::over(memory, size, workers, secret)?;
+        let table = Self::over(&memory, size, workers, secret)?;
         let fields = [
             LAYOUT_VERSION,
             size.entries.into(),
@@ -205,7 +208,7 @@ impl ConnectionTable {
         now: Tick,
     ) -> Result<Self, TableError> {
         check_header(memory.lines(), size)?;
-        let mut table = Self::over(memory, size, workers, HashKey([0; 6]))?;
+        let mut table = Self::over(&memory, size, workers, HashKey([0; 6]))?;
         let mut secret = [0; 6];
         secret
             .iter_mut()
@@ -217,25 +220,29 @@ impl ConnectionTable {
     }
 
     fn over(
-        memory: Memory,
+        memory: &Memory,
         size: TableSize,
         workers: usize,
         hash_key: HashKey,
     ) -> Result<Self, TableError> {
-        let given = memory.lines().len() * LINE_BYTES;
-        if given < size.bytes() {
-            return Err(TableError::TooSmall {
+        let buckets = HEADER_LINES..HEADER_LINES + size.buckets;
+        let hot = buckets.end..buckets.end + size.entries as usize;
+        let wide = hot.end..hot.end + size.wide as usize;
+        let part = |range| {
+            memory.part(range).ok_or(TableError::TooSmall {
                 needed: size.bytes(),
-                given,
-            });
-        }
-        let exchange = [(); 2].map(|()| ArrayQueue::new(EXCHANGE_CHAINS));
+                given: memory.lines().len() * LINE_BYTES,
+            })
+        };
         Ok(Self {
-            memory,
+            header: part(0..HEADER_LINES)?,
+            buckets: part(buckets)?,
+            hot: part(hot)?,
+            wide: part(wide)?,
             size,
             hash_key,
             quiescence: Quiescence::new(workers),
-            exchange,
+            exchange: [(); 2].map(|()| ArrayQueue::new(EXCHANGE_CHAINS)),
             full_at: AtomicU64::new(0),
         })
     }
@@ -285,11 +292,11 @@ impl ConnectionTable {
     #[inline]
     pub fn candidate(&self, hash: u64, family: Family) -> Option<Candidate> {
         let found = self.index().first(hash)?;
-        if let Some(hot) = self.hot().get(found.number as usize) {
+        if let Some(hot) = self.hot.lines().get(found.number as usize) {
             prefetch(hot);
         }
         if family == Family::V6
-            && let Some(wide) = self.wide().get(found.number as usize)
+            && let Some(wide) = self.wide.lines().get(found.number as usize)
         {
             prefetch(wide);
         }
@@ -347,8 +354,8 @@ impl ConnectionTable {
     /// An entry by its number, in use or not.
     #[inline]
     pub fn connection(&self, number: u32) -> Option<Connection<'_>> {
-        let hot = self.hot().get(number as usize)?;
-        Some(Connection::new(hot, self.wide().get(number as usize)))
+        let hot = self.hot.lines().get(number as usize)?;
+        Some(Connection::new(hot, self.wide.lines().get(number as usize)))
     }
 
     /// Puts a written entry under its keys, the answers' first: when its own flow leads to it, answers do too.
@@ -455,7 +462,7 @@ impl ConnectionTable {
     }
 
     fn rebuild(&self, now: Tick) {
-        for bucket in self.buckets() {
+        for bucket in self.buckets.lines() {
             bucket.0.iter().for_each(|word| word.store(0, Relaxed));
         }
         for chunk in self.chunks_handed_out() {
@@ -488,43 +495,17 @@ impl ConnectionTable {
     }
 
     fn header(&self) -> &Line {
-        // The table is never made over fewer lines (`over` checks), so this is the first one.
-        self.memory.lines().first().unwrap_or(&EMPTY_LINE)
+        // The header has two lines (`over` takes no less).
+        self.header.lines().first().unwrap_or(&EMPTY_LINE)
     }
 
     fn second_header(&self) -> &Line {
-        self.memory.lines().get(1).unwrap_or(&EMPTY_LINE)
-    }
-
-    #[inline]
-    fn buckets(&self) -> &[Line] {
-        self.memory
-            .lines()
-            .get(HEADER_LINES..HEADER_LINES + self.size.buckets)
-            .unwrap_or_default()
+        self.header.lines().get(1).unwrap_or(&EMPTY_LINE)
     }
 
     #[inline]
     fn index(&self) -> Index<'_> {
-        Index::new(self.buckets())
-    }
-
-    #[inline]
-    fn hot(&self) -> &[Line] {
-        let first = HEADER_LINES + self.size.buckets;
-        self.memory
-            .lines()
-            .get(first..first + self.size.entries as usize)
-            .unwrap_or_default()
-    }
-
-    #[inline]
-    fn wide(&self) -> &[Line] {
-        let first = HEADER_LINES + self.size.buckets + self.size.entries as usize;
-        self.memory
-            .lines()
-            .get(first..first + self.size.wide as usize)
-            .unwrap_or_default()
+        Index::new(self.buckets.lines())
     }
 }
 

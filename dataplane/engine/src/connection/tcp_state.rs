@@ -17,28 +17,29 @@ pub enum Side {
     InputOnly,
 }
 
-/// What a segment means to the table, strongest flag first: RST, SYN, FIN, ACK.
+/// What a segment means to the table, strongest flag first: RST, SYN, FIN, ACK; without any of them it is no TCP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 enum Event {
     Syn,
     Fin,
     Ack,
     Rst,
+    None,
 }
 
 impl Event {
-    #[inline]
-    fn of(flags: u8) -> Option<Self> {
+    const fn of(flags: u8) -> Self {
         if flags & flag::RST != 0 {
-            Some(Self::Rst)
+            Self::Rst
         } else if flags & flag::SYN != 0 {
-            Some(Self::Syn)
+            Self::Syn
         } else if flags & flag::FIN != 0 {
-            Some(Self::Fin)
+            Self::Fin
         } else if flags & flag::ACK != 0 {
-            Some(Self::Ack)
+            Self::Ack
         } else {
-            None
+            Self::None
         }
     }
 }
@@ -75,26 +76,46 @@ const INPUT_ONLY: [Row; 4] = [
     [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL], // rst
 ];
 
-/// The state after a segment with these TCP flags.
+/// The flags an event can come of: the low five bits.
+const FLAGS_MASK: u8 = 0x1f;
+const FLAGS: usize = FLAGS_MASK as usize + 1;
+const STATES: usize = 16;
+
+/// `NEXT[side][flags][state]`: the rows above with every index in range by its mask, so that a step is one load.
+#[allow(clippy::indexing_slicing)] // evaluated at compile time
+static NEXT: [[[State; STATES]; FLAGS]; 3] = {
+    let mut next = [[[State::Close; STATES]; FLAGS]; 3];
+    let mut side = 0;
+    while side < 3 {
+        let rows = [&INPUT, &OUTPUT, &INPUT_ONLY][side];
+        let mut flags = 0;
+        while flags < FLAGS {
+            let event = Event::of(flags as u8);
+            let mut state = 0;
+            while state < STATES {
+                if !matches!(event, Event::None) && state < rows[event as usize].len() {
+                    next[side][flags][state] = rows[event as usize][state];
+                }
+                state += 1;
+            }
+            flags += 1;
+        }
+        side += 1;
+    }
+    next
+};
+
+/// The state after a segment with these TCP flags; the kernel closes a connection on one without any.
 #[inline]
 pub fn next(state: State, side: Side, flags: u8) -> State {
-    // A segment without any of the four flags is no TCP: the kernel closes.
-    let Some(event) = Event::of(flags) else {
-        return State::Close;
+    let [input, output, input_only] = &NEXT;
+    let by_flags = match side {
+        Side::Input => input,
+        Side::Output => output,
+        Side::InputOnly => input_only,
     };
-    let rows = match side {
-        Side::Input => &INPUT,
-        Side::Output => &OUTPUT,
-        Side::InputOnly => &INPUT_ONLY,
-    };
-    let [syn, fin, ack, rst] = rows;
-    let row = match event {
-        Event::Syn => syn,
-        Event::Fin => fin,
-        Event::Ack => ack,
-        Event::Rst => rst,
-    };
-    row.get(state as usize).copied().unwrap_or(state)
+    #[allow(clippy::indexing_slicing)] // both are masked to the arrays' sizes
+    by_flags[usize::from(flags & FLAGS_MASK)][state as usize & (STATES - 1)]
 }
 
 #[cfg(test)]

@@ -5,12 +5,12 @@
 use zerocopy::FromBytes;
 use zerocopy::byteorder::network_endian::U32;
 
-use crate::wire::checksum::{Sum, update};
+use crate::wire::checksum::{Change, Sum};
 use crate::wire::ipv4::Ipv4Header;
 use crate::wire::ipv6::Ipv6Header;
 use crate::wire::protocol;
-use crate::wire::tcp::TCP_CHECKSUM_OFFSET;
-use crate::wire::udp::{UDP_BYTES, UDP_CHECKSUM_OFFSET, UdpHeader};
+use crate::wire::tcp::TcpHeader;
+use crate::wire::udp::{UDP_BYTES, UdpHeader};
 
 /// Which end of a packet is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,22 +42,25 @@ pub fn translate_v4(
         End::Source => &mut header.source,
         End::Destination => &mut header.destination,
     };
-    let old = Sum::default().add32(field.get());
-    let new = Sum::default().add32(address);
+    let change = Change::new(
+        Sum::default().add32(field.get()),
+        Sum::default().add32(address),
+    );
     *field = U32::new(address);
-    // One hop less is 0x0100 less in the word that TTL is the high byte of.
     header.ttl = header.ttl.wrapping_sub(1);
+    // One hop less is 0x0100 less in the word that TTL is the high byte of.
     header
         .checksum
-        .set(update(header.checksum.get(), old.add16(0x0100), new));
-    let pseudo_header = |length: usize| {
-        let length = u32::try_from(length).unwrap_or(0);
+        .set(change.apply(header.checksum.get(), 0x0100, 0));
+    if is_unchecked_udp(segment, protocol) {
+        replace_port(segment, end, port);
         let addresses = Sum::default()
             .add32(header.source.get())
             .add32(header.destination.get());
-        addresses.add16(protocol.into()).add32(length)
-    };
-    translate_segment(segment, protocol, end, port, old, new, &pseudo_header);
+        fill_udp_checksum(segment, addresses);
+    } else {
+        translate_segment(segment, protocol, end, port, change);
+    }
 }
 
 /// Translates an IPv6 packet and takes a hop off; as [`translate_v4`].
@@ -82,61 +85,59 @@ pub fn translate_v6(
     };
     let (old, new) = replace_address(field, address);
     header.hop_limit = header.hop_limit.wrapping_sub(1);
-    let pseudo_header = |length: usize| {
-        let length = u32::try_from(length).unwrap_or(0);
+    if is_unchecked_udp(segment, protocol) {
+        replace_port(segment, end, port);
         let addresses = Sum::of(&header.source).plus(Sum::of(&header.destination));
-        addresses.add16(protocol.into()).add32(length)
-    };
-    translate_segment(segment, protocol, end, port, old, new, &pseudo_header);
+        fill_udp_checksum(segment, addresses);
+    } else {
+        translate_segment(segment, protocol, end, port, Change::new(old, new));
+    }
 }
 
 /// Replaces an IPv6 address; the sums of what went and what came.
 #[inline]
 pub(crate) fn replace_address(field: &mut [u8; 16], [high, low]: [u64; 2]) -> (Sum, Sum) {
-    let old = Sum::of(field);
+    let old = u128::from_be_bytes(*field);
     *field = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
+    #[allow(clippy::cast_possible_truncation)] // both halves are taken
+    let old = Sum::default().add64((old >> 64) as u64).add64(old as u64);
     (old, Sum::default().add64(high).add64(low))
 }
 
+/// Replaces a port and mends the checksum.
 #[inline]
-fn translate_segment(
-    segment: &mut [u8],
-    protocol: u8,
-    end: End,
-    port: u16,
-    old: Sum,
-    new: Sum,
-    pseudo_header: &dyn Fn(usize) -> Sum,
-) {
+fn translate_segment(segment: &mut [u8], protocol: u8, end: End, port: u16, change: Change) {
     let Some(old_port) = replace_port(segment, end, port) else {
         return;
     };
-    let checksum_offset = if protocol == protocol::TCP {
-        TCP_CHECKSUM_OFFSET
-    } else {
-        UDP_CHECKSUM_OFFSET
-    };
-    let Some(field) = segment
-        .get_mut(checksum_offset..)
-        .and_then(|rest| rest.first_chunk_mut::<2>())
-    else {
-        return;
-    };
-    let before = u16::from_be_bytes(*field);
-    if protocol == protocol::UDP && before == 0 {
-        let datagram = datagram_of(segment);
-        let full = Sum::of(datagram).plus(pseudo_header(datagram.len()));
-        write_udp_checksum(segment, full.finish());
-        return;
+    if protocol == protocol::TCP {
+        if let Ok((header, _)) = TcpHeader::mut_from_prefix(segment) {
+            header
+                .checksum
+                .set(change.apply(header.checksum.get(), old_port, port));
+        }
+    } else if let Ok((header, _)) = UdpHeader::mut_from_prefix(segment) {
+        let checksum = change.apply(header.checksum.get(), old_port, port);
+        header.checksum.set(udp_checksum(checksum));
     }
-    let after = update(before, old.add16(old_port), new.add16(port));
-    // In UDP 0 means "none", so a sum of 0 is written as its other form (RFC 768).
-    *field = if protocol == protocol::UDP && after == 0 {
-        0xffff
-    } else {
-        after
+}
+
+#[inline]
+fn is_unchecked_udp(segment: &[u8], protocol: u8) -> bool {
+    protocol == protocol::UDP
+        && UdpHeader::ref_from_prefix(segment).is_ok_and(|(header, _)| header.checksum.get() == 0)
+}
+
+/// Computes the checksum of a UDP packet that has none.
+#[cold]
+fn fill_udp_checksum(segment: &mut [u8], addresses: Sum) {
+    let datagram = datagram_of(segment);
+    let length = u32::try_from(datagram.len()).unwrap_or(0);
+    let pseudo_header = addresses.add16(protocol::UDP.into()).add32(length);
+    let full = Sum::of(datagram).plus(pseudo_header).finish();
+    if let Ok((header, _)) = UdpHeader::mut_from_prefix(segment) {
+        header.checksum.set(udp_checksum(full));
     }
-    .to_be_bytes();
 }
 
 /// The datagram without what may lie behind it in the packet.
@@ -148,14 +149,10 @@ fn datagram_of(segment: &[u8]) -> &[u8] {
     }
 }
 
-fn write_udp_checksum(segment: &mut [u8], checksum: u16) {
-    let checksum = if checksum == 0 { 0xffff } else { checksum };
-    if let Some(field) = segment
-        .get_mut(UDP_CHECKSUM_OFFSET..)
-        .and_then(|rest| rest.first_chunk_mut::<2>())
-    {
-        *field = checksum.to_be_bytes();
-    }
+/// In UDP 0 means "none", so a sum of 0 is written as its other form (RFC 768).
+#[inline]
+fn udp_checksum(sum: u16) -> u16 {
+    if sum == 0 { 0xffff } else { sum }
 }
 
 /// Replaces a port of a TCP or UDP header; returns the old one.
@@ -171,6 +168,8 @@ pub(crate) fn replace_port(segment: &mut [u8], end: End, port: u16) -> Option<u1
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::tcp::TCP_CHECKSUM_OFFSET;
+    use crate::wire::udp::UDP_CHECKSUM_OFFSET;
     use proptest::prelude::*;
     use zerocopy::{FromZeros, IntoBytes};
 

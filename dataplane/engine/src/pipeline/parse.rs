@@ -24,18 +24,21 @@ use crate::wire::udp::UDP_BYTES;
 /// More tags than any network stacks.
 const VLAN_TAGS_MAX: usize = 2;
 
-/// Reads a frame; cuts Ethernet padding off behind the IP packet.
+/// Reads a frame into `meta`, whatever that held before; cuts Ethernet padding off behind the IP packet.
 #[inline]
-pub(super) fn parse<F: Frame>(frame: &mut F, port_mac: MacAddress) -> Meta {
-    let mut meta = Meta::EMPTY;
-    meta.kind = match parse_ethernet(frame.bytes(), port_mac, &mut meta) {
+pub(super) fn parse<F: Frame>(frame: &mut F, port_mac: MacAddress, meta: &mut Meta) {
+    meta.candidate = None;
+    meta.ip_bytes = 0;
+    meta.tcp_flags = 0;
+    let bytes = frame.bytes();
+    let length = bytes.len();
+    meta.kind = match parse_ethernet(bytes, port_mac, meta) {
         Ok(kind) | Err(kind) => kind,
     };
     let end = usize::from(meta.ip) + usize::from(meta.ip_bytes);
-    if meta.ip_bytes != 0 && frame.bytes().len() > end {
+    if meta.ip_bytes != 0 && length > end {
         frame.truncate(end);
     }
-    meta
 }
 
 /// The error is a kind too: a packet that is not for the engine, or broken.
@@ -83,7 +86,12 @@ fn parse_ipv4(bytes: &[u8], meta: &mut Meta) -> Parsed {
     let (whole_header, payload) = packet
         .split_at_checked(header_bytes)
         .ok_or(Kind::Drop(Fate::Ipv4Truncated))?;
-    if Sum::of(whole_header).finish() != 0 {
+    let intact = if header_bytes == IPV4_BYTES {
+        header.checksum_is_right()
+    } else {
+        Sum::of(whole_header).finish() == 0
+    };
+    if !intact {
         return Err(Kind::Drop(Fate::Ipv4BadChecksum));
     }
     meta.ip_bytes = offset(total);

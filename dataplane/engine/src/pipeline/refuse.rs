@@ -59,6 +59,22 @@ impl Worker {
         meta: &Meta,
         way: Way,
     ) -> Option<Verdict> {
+        if meta.ttl > 1 && meta.ip_bytes <= way.mtu && matches!(way.next_hop, NextHop::Adjacent(_))
+        {
+            return None;
+        }
+        self.look_closer(context, ingress, frame, meta, way)
+    }
+
+    #[cold]
+    fn look_closer<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        ingress: u16,
+        frame: &mut F,
+        meta: &Meta,
+        way: Way,
+    ) -> Option<Verdict> {
         let (problem, fate) = match way.next_hop {
             NextHop::Local => return Some(Verdict::Punt(Fate::Punted)),
             // A server is a host, a client a part of the network: as Linux says it.

@@ -76,6 +76,7 @@ pub struct Worker {
     pub(super) error_budget: ErrorBudget,
     /// IPv4 identification of packets the director makes itself.
     pub(super) identification: u16,
+    metas: Box<[Meta]>,
 }
 
 impl Worker {
@@ -87,6 +88,7 @@ impl Worker {
             counters,
             error_budget: ErrorBudget::new(),
             identification: 1,
+            metas: Box::new([Meta::EMPTY; BURST]),
         }
     }
 
@@ -120,7 +122,8 @@ impl Worker {
         if let Some(port) = self.counters.port(usize::from(ingress)) {
             port.received.add(frames.len() as u64);
         }
-        let mut metas = ArrayVec::<Meta, BURST>::new();
+        // Taken out while the stages run over them; the place left behind is empty, not allocated.
+        let mut metas = std::mem::take(&mut self.metas);
         frames
             .iter()
             .take(LOOK_AHEAD)
@@ -129,20 +132,20 @@ impl Worker {
             if let Some(ahead) = frames.get(at + LOOK_AHEAD) {
                 prefetch(ahead.bytes());
             }
-            if let Some(frame) = frames.get_mut(at) {
-                let mut meta = parse::parse(frame, mac);
-                lookup::start(context.table, &mut meta);
-                metas.push(meta);
+            if let Some((frame, meta)) = frames.get_mut(at).zip(metas.get_mut(at)) {
+                parse::parse(frame, mac, meta);
+                lookup::start(context.table, meta);
             }
         }
-        for meta in &mut metas {
+        for meta in metas.iter_mut().take(frames.len()) {
             lookup::narrow(context.table, meta);
         }
-        for (frame, meta) in frames.iter_mut().zip(&metas) {
+        for (frame, meta) in frames.iter_mut().zip(&*metas) {
             let verdict = self.decide(context, ingress, frame, meta);
             // As many verdicts as frames, at most BURST: there is room.
             let _ = verdicts.try_push(verdict);
         }
+        self.metas = metas;
     }
 
     /// Ends connections whose time has come, looking at up to `budget` entries of this worker's shard; and some that

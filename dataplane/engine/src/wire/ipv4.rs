@@ -61,6 +61,18 @@ impl Ipv4Header {
         self.flags_fragment.get() & FRAGMENT_MASK != 0
     }
 
+    /// Whether the checksum of a header without options is right. The sum is taken in the machine's byte order, which
+    /// only swaps its bytes (RFC 1071 2(B)).
+    #[inline]
+    pub fn checksum_is_right(&self) -> bool {
+        let (words, _) = self.as_bytes().as_chunks::<4>();
+        let sum: u64 = words
+            .iter()
+            .map(|word| u64::from(u32::from_ne_bytes(*word)))
+            .sum();
+        fold(sum) == 0xffff
+    }
+
     /// One hop less, with the checksum mended. The caller has seen that `ttl` is above 1.
     #[inline]
     pub fn decrement_ttl(&mut self) {
@@ -90,6 +102,7 @@ mod tests {
             header.source = U32::new(0xc000_0201);
             header.fill_checksum();
             header.decrement_ttl();
+            assert!(header.checksum_is_right());
             let kept = header.checksum;
             header.fill_checksum();
             assert_eq!(kept, header.checksum, "ttl {ttl}");
