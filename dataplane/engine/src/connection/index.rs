@@ -163,8 +163,15 @@ impl<'t> Index<'t> {
         let home = self.home(hash);
         let bucket = self.buckets.get(home)?;
         let wanted = pattern(hash, 0);
-        for slot in &bucket.0[1..] {
+        // All slots are looked at, whichever fits: a loop that ends at the right one ends anywhere, and the processor
+        // guesses wrong each time.
+        let mut fitting = 0u32;
+        for (place, slot) in bucket.0.iter().enumerate().skip(1) {
+            fitting |= u32::from(slot.load(Acquire) & MATCH_MASK == wanted) << place;
+        }
+        if let Some(slot) = bucket.0.get(fitting.trailing_zeros() as usize) {
             let slot = slot.load(Acquire);
+            // It may have been removed between the two looks: then it is as if it had not been there.
             if slot & MATCH_MASK == wanted {
                 return Some(candidate(slot));
             }

@@ -307,7 +307,7 @@ impl ConnectionTable {
     ///
     /// What the first half saw is only a hint: frames of the same burst are decided in between, and may have opened,
     /// ended or reopened the very connection.
-    #[inline]
+    #[inline(always)]
     pub fn confirm(
         &self,
         candidate: Option<Candidate>,
@@ -315,13 +315,24 @@ impl ConnectionTable {
         hash: u64,
         now: Tick,
     ) -> Option<Hit<'_>> {
-        let is_it = |hit: &Hit<'_>| {
-            hit.connection.matches(key, hit.direction) && hit.connection.life().is_alive(now)
-        };
-        candidate
-            .and_then(|candidate| self.hit(candidate))
-            .filter(is_it)
-            .or_else(|| self.find_any(key, hash).filter(is_it))
+        if let Some(Candidate { number, direction }) = candidate
+            && let Some(connection) = self.connection(number)
+            && connection.matches(key, direction)
+            && connection.life().is_alive(now)
+        {
+            return Some(Hit {
+                number,
+                direction,
+                connection,
+            });
+        }
+        self.look_again(key, hash, now)
+    }
+
+    #[inline(never)]
+    fn look_again(&self, key: &FlowKey, hash: u64, now: Tick) -> Option<Hit<'_>> {
+        self.find_any(key, hash)
+            .filter(|hit| hit.connection.life().is_alive(now))
     }
 
     /// The flow's connection, if there is one. An expired one is none.

@@ -23,7 +23,7 @@ pub enum End {
 
 /// Translates an IPv4 packet and takes a hop off. `packet` starts with the IP header, `transport` is the offset of the
 /// TCP or UDP header in it. Nothing happens when the headers are not there, which parsing has excluded.
-#[inline]
+#[inline(always)]
 pub fn translate_v4(
     packet: &mut [u8],
     transport: usize,
@@ -42,10 +42,7 @@ pub fn translate_v4(
         End::Source => &mut header.source,
         End::Destination => &mut header.destination,
     };
-    let change = Change::new(
-        Sum::default().add32(field.get()),
-        Sum::default().add32(address),
-    );
+    let change = Change::of_ipv4(field.get(), address);
     *field = U32::new(address);
     header.ttl = header.ttl.wrapping_sub(1);
     // One hop less is 0x0100 less in the word that TTL is the high byte of.

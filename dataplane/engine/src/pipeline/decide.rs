@@ -19,7 +19,7 @@ use crate::service::Destination;
 use crate::wire::tcp::flag;
 
 impl Worker {
-    #[inline]
+    #[inline(always)]
     pub(super) fn decide<F: Frame>(
         &mut self,
         context: &Context<'_>,
@@ -39,7 +39,7 @@ impl Worker {
         fate.unwrap_or_else(|fate| self.drop_as(ingress, fate))
     }
 
-    #[inline]
+    #[inline(always)]
     fn flow<F: Frame>(
         &mut self,
         context: &Context<'_>,
@@ -71,7 +71,7 @@ impl Worker {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn known_connection<'c>(
         &self,
         context: &Context<'c>,
@@ -84,7 +84,7 @@ impl Worker {
 
     /// Whether this packet opens a new connection on the ports of one that is over (`conn_reuse_mode` 1): then the old
     /// one ends.
-    #[inline]
+    #[inline(always)]
     fn is_over(&mut self, context: &Context<'_>, hit: &Hit<'_>, meta: &Meta) -> bool {
         if meta.tcp_flags & flag::SYN == 0 || hit.direction == Direction::Outbound {
             return false;
@@ -105,7 +105,7 @@ impl Worker {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn inbound<F: Frame>(
         &mut self,
         context: &Context<'_>,
@@ -132,7 +132,7 @@ impl Worker {
         self.send_to_server(context, frame, meta, connection, destination)
     }
 
-    #[inline]
+    #[inline(always)]
     fn advance(
         &self,
         context: &Context<'_>,
@@ -170,7 +170,7 @@ impl Worker {
     }
 
     /// Rewrites or encapsulates a packet from the client and sends it off.
-    #[inline]
+    #[inline(always)]
     fn send_to_server<F: Frame>(
         &mut self,
         context: &Context<'_>,
@@ -393,7 +393,7 @@ pub(super) fn ip_packet<'f, F: Frame>(frame: &'f mut F, meta: &Meta) -> &'f mut 
         .unwrap_or_default()
 }
 
-#[inline]
+#[inline(always)]
 fn translate<F: Frame>(
     frame: &mut F,
     meta: &Meta,

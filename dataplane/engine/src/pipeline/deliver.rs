@@ -16,8 +16,36 @@ use crate::wire::ethernet::{
 ///
 /// # Errors
 /// [`Fate::NoRoute`], [`Fate::NoHeadroom`].
-#[inline]
+#[inline(always)]
 pub(super) fn deliver<F: Frame>(
+    forwarding: &ForwardingTable,
+    frame: &mut F,
+    ip: usize,
+    family: Family,
+    next_hop: NextHop,
+) -> Result<Verdict, Fate> {
+    // Nearly always: the neighbour is known, and no tag comes or goes, so that the header is written where one was.
+    if let NextHop::Adjacent(number) = next_hop
+        && let Some(adjacency) = forwarding.adjacency(number)
+        && adjacency.interface.vlan.is_none()
+        && ip == ETHERNET_BYTES
+        && let Ok((header, _)) = EthernetHeader::mut_from_prefix(frame.bytes_mut())
+    {
+        let (destination, source) = (adjacency.destination, adjacency.source);
+        *header = EthernetHeader {
+            destination,
+            source,
+            ethertype: ethertype_of(family),
+        };
+        return Ok(Verdict::Forward {
+            port: adjacency.interface.port,
+        });
+    }
+    deliver_otherwise(forwarding, frame, ip, family, next_hop)
+}
+
+#[inline(never)]
+fn deliver_otherwise<F: Frame>(
     forwarding: &ForwardingTable,
     frame: &mut F,
     ip: usize,
@@ -51,6 +79,13 @@ pub(super) fn deliver<F: Frame>(
 }
 
 #[inline]
+fn ethertype_of(family: Family) -> U16 {
+    U16::new(match family {
+        Family::V4 => ethertype::IPV4,
+        Family::V6 => ethertype::IPV6,
+    })
+}
+
 fn write_link_header<F: Frame>(
     frame: &mut F,
     ip: usize,
@@ -70,10 +105,7 @@ fn write_link_header<F: Frame>(
     } else if ip < needed && !frame.prepend(needed - ip) {
         return Err(Fate::NoHeadroom);
     }
-    let network = U16::new(match family {
-        Family::V4 => ethertype::IPV4,
-        Family::V6 => ethertype::IPV6,
-    });
+    let network = ethertype_of(family);
     let (header, rest) =
         EthernetHeader::mut_from_prefix(frame.bytes_mut()).map_err(|_| Fate::NoHeadroom)?;
     *header = EthernetHeader {

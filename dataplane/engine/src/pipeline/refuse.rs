@@ -50,7 +50,7 @@ impl Refusal {
 impl Worker {
     /// Is there a way, are hops left, and is the packet small enough? If not, the sender is told. A packet to the
     /// director itself is the kernel's.
-    #[inline]
+    #[inline(always)]
     pub(super) fn check_way<F: Frame>(
         &mut self,
         context: &Context<'_>,
