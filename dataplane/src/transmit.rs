@@ -10,7 +10,8 @@ use pollux_engine::{BURST, Fate};
 
 /// Room for a burst of every kind between two flushes.
 const CAPACITY: usize = 2 * BURST;
-/// A device that takes nothing is tried again this often at once: virtual ones free room within microseconds.
+/// A device that takes nothing is tried this often before a frame is given up: virtual ones free room within
+/// microseconds.
 const ATTEMPTS: usize = 4;
 
 /// Whose frame it is, and what is counted when it leaves.
@@ -110,31 +111,33 @@ impl TransmitBuffer {
         if self.frames.is_empty() {
             return;
         }
-        let mut sent = 0;
-        for _ in 0..ATTEMPTS {
-            sent += self.transmitter.send(&mut self.frames);
-            if self.frames.is_empty() {
-                break;
+        let mut refusals = 0;
+        while !self.frames.is_empty() {
+            let sent = self.transmitter.send(&mut self.frames);
+            self.settle(sent, true, counters);
+            if sent == 0 {
+                refusals += 1;
+            }
+            if refusals == ATTEMPTS {
+                // Perhaps it is the first frame that the device does not take: a TAP refuses one that is too long, and
+                // with it all behind it. The others get their chance, each once.
+                drop(self.frames.pop_at(0));
+                self.settle(1, false, counters);
+                refusals = ATTEMPTS - 1;
             }
         }
-        Mbuf::free_all(&mut self.frames);
-        self.count(sent, counters);
-        self.origins.clear();
     }
 
-    /// Counts runs of equal origins at once: most bursts are one run.
-    fn count(&self, sent: usize, counters: &WorkerCounters) {
-        let (gone, refused) = self
-            .origins
-            .split_at_checked(sent)
-            .unwrap_or((&self.origins, &[]));
-        for (origins, taken) in [(gone, true), (refused, false)] {
-            for run in origins.chunk_by(|a, b| a == b) {
-                if let Some(origin) = run.first() {
-                    count_run(*origin, run.len() as u64, taken, counters);
-                }
+    /// Counts the first frames' fates: runs of equal origins at once, as most bursts are one run.
+    fn settle(&mut self, frames: usize, taken: bool, counters: &WorkerCounters) {
+        let frames = frames.min(self.origins.len());
+        let settled = self.origins.get(..frames).unwrap_or_default();
+        for run in settled.chunk_by(|a, b| a == b) {
+            if let Some(origin) = run.first() {
+                count_run(*origin, run.len() as u64, taken, counters);
             }
         }
+        self.origins.drain(..frames);
     }
 }
 

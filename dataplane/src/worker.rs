@@ -50,6 +50,9 @@ pub struct Shared {
     pub stop: AtomicBool,
 }
 
+/// While frames keep coming from the wires the TAPs are looked at this often: a look costs a system call.
+const KERNEL_POLL_NS: u64 = 50_000;
+
 /// One core's worker.
 #[derive(Debug)]
 pub struct Worker {
@@ -61,6 +64,8 @@ pub struct Worker {
     idle: Idle,
     ask_for: MirrorHandle,
     sweep_pace: SweepPace,
+    /// Time since the TAPs were looked at.
+    since_kernel_poll_ns: u64,
 }
 
 /// The monotonic clock that also runs in suspend, in nanoseconds: entries of the table outlive the process.
@@ -96,6 +101,7 @@ impl Worker {
             idle,
             ask_for,
             sweep_pace: SweepPace::default(),
+            since_kernel_poll_ns: 0,
         }
     }
 
@@ -146,7 +152,13 @@ impl Worker {
         let mut found = false;
         for port in 0..self.ports.len() {
             found |= self.receive_from_wire(context, port);
-            found |= self.receive_from_kernel(port);
+        }
+        self.since_kernel_poll_ns = self.since_kernel_poll_ns.saturating_add(elapsed_ns);
+        if !found || self.since_kernel_poll_ns >= KERNEL_POLL_NS {
+            self.since_kernel_poll_ns = 0;
+            for port in 0..self.ports.len() {
+                found |= self.receive_from_kernel(port);
+            }
         }
         for port in &mut self.ports {
             port.wire_tx.flush(self.engine.counters());
