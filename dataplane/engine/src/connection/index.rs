@@ -17,9 +17,10 @@
 //! 4. swap control from what step 1 read to (own number, own slot, version + 1). Done: nobody else won since step 1,
 //!    so the key was absent; commit the slot. Failed: somebody else won; start over.
 //!
-//! Step 1 makes every winner visible before the next one can win, so two workers never both insert one key. The word
+//! Step 1 makes every winner visible before the next one can win, so two workers never both insert one key. The slot
 //! named by control cannot be mistaken for a later one (ABA): a number is reused only after every worker has passed a
-//! loop boundary (see [`super::quiescence`]), and nobody holds a control word across one.
+//! loop boundary (see [`super::quiescence`]), nobody holds a control word across one, and step 3 passes over the slot in
+//! which control says the same number won in its former life.
 //!
 //! **Remove.** Only the worker that took an entry out of use removes its slots, by a store of 0.
 
@@ -221,7 +222,7 @@ impl<'t> Index<'t> {
                 return Inserted::Exists(found);
             }
             if claimed.is_none() {
-                claimed = self.claim(home, hash, number, direction);
+                claimed = self.claim(control, hash, number, direction);
             }
             let Some((displacement, place, slot, tentative)) = claimed else {
                 return Inserted::Full;
@@ -254,10 +255,11 @@ impl<'t> Index<'t> {
         }
     }
 
-    /// Takes the nearest empty slot, tentatively.
+    /// Takes the nearest empty slot, tentatively; not the one in which control says that this very number won before,
+    /// when the entry stood for another flow: a helper would commit it.
     fn claim(
         &self,
-        home: usize,
+        control: Control,
         hash: u64,
         number: u32,
         direction: Direction,
@@ -267,12 +269,15 @@ impl<'t> Index<'t> {
         } else {
             0
         };
+        let home = self.home(hash);
+        let confusable = (control.number() == number).then(|| control.winner());
         (0..REACH.min(self.buckets.len())).find_map(|displacement| {
             let tentative =
                 pattern(hash, displacement) ^ COMMITTED | TENTATIVE | side | u64::from(number);
             self.slots(home, displacement)
                 .iter()
                 .enumerate()
+                .filter(|(place, _)| confusable != Some((displacement, *place)))
                 .find_map(|(place, slot)| {
                     let free = slot.load(Relaxed) == 0;
                     (free && slot.compare_exchange(0, tentative, AcqRel, Relaxed).is_ok())
@@ -347,6 +352,22 @@ mod tests {
                 .flat_map(|line| &line.0[1..])
                 .all(|slot| slot.load(Relaxed) == 0)
         );
+    }
+
+    #[test]
+    fn a_number_that_comes_back_is_not_taken_for_the_last_winner() {
+        let memory = Memory::anonymous(4, false).unwrap();
+        let index = Index::new(memory.lines());
+        let inserted = index.insert(hash(1, 7), 42, Direction::Inbound, NONE);
+        assert_eq!(inserted, Inserted::New);
+        assert!(index.remove(hash(1, 7), 42, Direction::Inbound));
+        // The entry is free and in use again for a flow of the same home, whose control still names it.
+        let control = Control(index.control(1).unwrap().load(Relaxed));
+        let claimed = index.claim(control, hash(1, 7), 42, Direction::Inbound);
+        index.help(1, control);
+        let (.., slot, tentative) = claimed.unwrap();
+        assert_eq!(slot.load(Relaxed), tentative, "committed before it has won");
+        assert_eq!(index.first(hash(1, 7)), None);
     }
 
     #[test]
