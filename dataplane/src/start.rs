@@ -206,15 +206,19 @@ fn start_workers(
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let workers = settings.cores().len();
     let snapshot = shared.publication.current();
+    // All before the first worker runs: what it ends must not be found free by a shard that is made later.
+    let shards: Vec<Shard> = (0..workers)
+        .map(|number| take_up_shard(shared, &snapshot, number, workers))
+        .collect();
     let numbered = settings
         .cores()
         .iter()
         .zip(queues)
         .zip(counters)
+        .zip(shards)
         .enumerate();
     numbered
-        .map(|(number, ((core, ports), counters))| {
-            let shard = take_up_shard(shared, &snapshot, number, workers);
+        .map(|(number, (((core, ports), counters), shard))| {
             let engine = Engine::new(shard, Arc::clone(counters));
             let idle = Idle::new(settings.poll());
             let worker = Worker::new(Arc::clone(shared), engine, ports, idle, mirror.clone());

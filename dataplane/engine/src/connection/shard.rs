@@ -94,6 +94,9 @@ pub struct Shard {
 impl Shard {
     /// The shard of one of `workers` workers. Chunks that an earlier process had handed out are dealt out evenly, and
     /// `on_found` is told of every connection in them.
+    ///
+    /// The shards of all workers are to be made before any of them is used: an entry of an earlier process that one
+    /// worker ends would else be found free by another's new shard.
     pub fn new(
         table: &ConnectionTable,
         worker: usize,
@@ -114,7 +117,7 @@ impl Shard {
             in_use: 0,
         };
         for chunk in table
-            .chunks_handed_out()
+            .chunks_inherited()
             .filter(|chunk| *chunk as usize % workers.max(1) == worker)
         {
             shard.chunks.push(chunk);

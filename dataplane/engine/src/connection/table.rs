@@ -157,6 +157,8 @@ pub struct ConnectionTable {
     exchange: [ArrayQueue<FreeChain>; 2],
     /// When a new connection last found no room, as tick + 1; 0: never.
     full_at: AtomicU64,
+    /// Chunks, without and with room for IPv6, that were handed out before this process took the table up.
+    inherited: [u32; 2],
 }
 
 /// How long after the table was full packets of unknown flows may be of flows that got no entry: as long as an idle
@@ -215,6 +217,7 @@ impl ConnectionTable {
             .zip(&table.second_header().0)
             .for_each(|(to, word)| *to = word.load(Relaxed));
         table.hash_key = HashKey(secret);
+        table.inherited = [false, true].map(|wide| table.chunks_handed_out(wide));
         table.rebuild(now);
         Ok(table)
     }
@@ -244,6 +247,7 @@ impl ConnectionTable {
             quiescence: Quiescence::new(workers),
             exchange: [(); 2].map(|()| ArrayQueue::new(EXCHANGE_CHAINS)),
             full_at: AtomicU64::new(0),
+            inherited: [0; 2],
         })
     }
 
@@ -435,13 +439,21 @@ impl ConnectionTable {
             .map(|taken| first + taken)
     }
 
-    /// Chunks already handed out, as ranges of chunk numbers.
-    pub(super) fn chunks_handed_out(&self) -> impl Iterator<Item = u32> {
-        [true, false].into_iter().flat_map(|wide| {
-            let (first, end) = self.chunk_range(wide);
-            let taken = u32::try_from(self.chunks_taken(wide).load(Acquire)).unwrap_or(0);
-            first..(first + taken).min(end)
-        })
+    /// Numbers of the chunks that the process before this one had handed out. What this one hands out is known to the
+    /// shards that take it.
+    pub(super) fn chunks_inherited(&self) -> impl Iterator<Item = u32> {
+        let [narrow, wide] = self.inherited;
+        [(true, wide), (false, narrow)]
+            .into_iter()
+            .flat_map(|(wide, taken)| {
+                let (first, end) = self.chunk_range(wide);
+                first..first.saturating_add(taken).min(end)
+            })
+    }
+
+    /// Chunks handed out so far.
+    fn chunks_handed_out(&self, wide: bool) -> u32 {
+        u32::try_from(self.chunks_taken(wide).load(Acquire)).unwrap_or(u32::MAX)
     }
 
     fn chunk_range(&self, wide: bool) -> (u32, u32) {
@@ -476,7 +488,7 @@ impl ConnectionTable {
         for bucket in self.buckets.lines() {
             bucket.0.iter().for_each(|word| word.store(0, Relaxed));
         }
-        for chunk in self.chunks_handed_out() {
+        for chunk in self.chunks_inherited() {
             for number in chunk * CHUNK..(chunk + 1) * CHUNK {
                 let Some(entry) = self.connection(number) else {
                     continue;
