@@ -26,6 +26,8 @@ pub struct Arguments {
 pub enum Command {
     /// What a packet costs in the engine alone, without any port
     Pipeline(PipelineOptions),
+    /// What the connection table alone can do: operations, memory, start, expiry
+    Table(TableOptions),
 }
 
 /// Options of `pollux-bench pipeline`.
@@ -75,6 +77,39 @@ pub struct PipelineOptions {
     #[arg(long)]
     pub no_huge: bool,
     /// One JSON object a line instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `pollux-bench table`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without any option: operations on tables of 1 M connections, on 1 thread to as many as there are CPUs; \
+                  start and expiry of a table of 10 M. Some minutes."
+)]
+pub struct TableOptions {
+    /// Entries of every table: 1M, 10M
+    #[arg(long, value_name = "N")]
+    pub connections: Option<Quantity>,
+    /// IP version
+    #[arg(long, value_delimiter = ',')]
+    pub family: Vec<Family>,
+    /// Threads at the same time, each on a CPU of its own
+    #[arg(long, value_delimiter = ',', value_name = "N", value_parser = workers())]
+    pub threads: Vec<usize>,
+    /// Rounds a figure is the median of
+    #[arg(long, default_value = "3", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// How long a connection lives in the table that expires
+    #[arg(long, default_value = "15", value_name = "S", value_parser = clap::value_parser!(u32).range(1..=900))]
+    pub timeout_s: u32,
+    /// 1 M connections for start and expiry too
+    #[arg(long)]
+    pub quick: bool,
+    /// Normal pages for the tables, even where huge ones are to be had
+    #[arg(long)]
+    pub no_huge: bool,
+    /// One JSON object a line instead of tables
     #[arg(long)]
     pub json: bool,
 }

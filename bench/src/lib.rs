@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! pipeline   the engine alone: frames made in memory ─► pollux_engine::Worker::process, as a worker calls it
+//! table      the connection table alone: operations by fill level, memory, start, expiry
 //! ```
 //!
 //! Every measurement is a [`measurement::Record`]: a row of a table for people, or a line of JSON for programs.
@@ -20,6 +21,7 @@ pub mod pipeline;
 pub mod quantity;
 pub mod rig;
 pub mod statistics;
+pub mod table;
 
 use crate::arguments::{Arguments, Command};
 
@@ -30,5 +32,6 @@ use crate::arguments::{Arguments, Command};
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.command {
         Command::Pipeline(options) => pipeline::run(options),
+        Command::Table(options) => table::run(options),
     }
 }

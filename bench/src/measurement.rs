@@ -147,12 +147,104 @@ pub struct PacketMeasurement {
     pub refused_share: Option<f64>,
 }
 
+/// What is done to a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum Operation {
+    /// A NAT connection is inserted under both keys.
+    Create,
+    /// A connection is found.
+    Lookup,
+    /// A connection whose time is over is found by the sweep and removed.
+    Expire,
+}
+
+/// Cost of an operation on the table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TableMeasurement {
+    /// What is done.
+    pub operation: Operation,
+    /// IP version.
+    pub family: Family,
+    /// Entries of the table.
+    pub entries: u32,
+    /// Threads at the same time.
+    pub threads: u32,
+    /// Share of the entries in use; creations fill the last tenth below it.
+    pub fill_percent: u32,
+    /// CPU time of one thread for one.
+    pub ns_each: f64,
+    /// What all threads together do in a second of CPU time each.
+    pub per_second: f64,
+    /// Creations that found no room, of those tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_share: Option<f64>,
+    /// Pages of the table.
+    pub pages: Pages,
+}
+
+/// Memory of a connection, all in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemoryMeasurement {
+    /// IP version.
+    pub family: Family,
+    /// In a table made for this family alone.
+    pub bytes_per_connection: f64,
+    /// In a table as the data plane makes it.
+    pub bytes_per_connection_by_default: f64,
+}
+
+/// Time until a data plane has its table, in memory files on normal pages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StartMeasurement {
+    /// IP version.
+    pub family: Family,
+    /// Entries of the table.
+    pub connections: u32,
+    /// A new table.
+    pub create_ms: f64,
+    /// A table nobody has used.
+    pub attach_empty_ms: f64,
+    /// A full table.
+    pub attach_full_ms: f64,
+    /// Its connections that are found again: a few keys may find their buckets full in another order.
+    pub connections_found_again: f64,
+}
+
+/// A full table that expires while connections are hit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExpiryMeasurement {
+    /// Entries of the table.
+    pub connections: u32,
+    /// How long its connections live.
+    pub timeout_s: u32,
+    /// From the last connection's creation to the last one's removal.
+    pub seconds_until_empty: f64,
+    /// CPU time of hits between the first removal and the last.
+    pub seconds_expiring: f64,
+    /// Cost of a hit before the first removal.
+    pub ns_per_packet_before: f64,
+    /// Rate of hits between the first removal and the last, by that before.
+    pub hit_rate_meanwhile: f64,
+    /// The same in the worst tenth of a second.
+    pub hit_rate_least: f64,
+}
+
 /// A line of JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "benchmark", rename_all = "snake_case")]
 pub enum Record {
     /// Of `pollux-bench pipeline`.
     Pipeline(PacketMeasurement),
+    /// Of `pollux-bench table`: operations.
+    Table(TableMeasurement),
+    /// Of `pollux-bench table`: memory.
+    Memory(MemoryMeasurement),
+    /// Of `pollux-bench table`: start.
+    Start(StartMeasurement),
+    /// Of `pollux-bench table`: expiry.
+    Expiry(ExpiryMeasurement),
 }
 
 #[cfg(test)]

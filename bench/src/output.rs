@@ -5,7 +5,10 @@ use std::io::{self, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::measurement::{PacketMeasurement, Pages, Record, word};
+use crate::measurement::{
+    ExpiryMeasurement, MemoryMeasurement, PacketMeasurement, Pages, Record, StartMeasurement,
+    TableMeasurement, word,
+};
 use crate::quantity::Quantity;
 
 /// How far a long run has come.
@@ -103,7 +106,11 @@ impl<'p> Output<'p> {
             return Ok(());
         }
         let (header, row) = match record {
-            Record::Pipeline(measurement) => (PACKET_HEADER, packet_row(measurement)),
+            Record::Pipeline(measured) => (PACKET_HEADER, packet_row(measured)),
+            Record::Table(measured) => (TABLE_HEADER, table_row(measured)),
+            Record::Memory(measured) => (MEMORY_HEADER, memory_row(measured)),
+            Record::Start(measured) => (START_HEADER, start_row(measured)),
+            Record::Expiry(measured) => (EXPIRY_HEADER, expiry_row(measured)),
         };
         if self.header != Some(header) {
             self.header = Some(header);
@@ -118,10 +125,6 @@ const PACKET_HEADER: &str = "case       method  family  connections  workers  or
                              greatest)  generator    Mpps  notes";
 
 fn packet_row(measured: &PacketMeasurement) -> String {
-    let pages = match measured.pages {
-        Pages::Huge => "huge",
-        Pages::Normal => "normal",
-    };
     format!(
         "{:<10} {:<7} {:<7} {:>11} {:>8}  {:<10}  {:<6}  {:>9.1}  ({:>5.1}  {:>8.1})  {:>9.1}  {:>6.1}  {}",
         word(&measured.case),
@@ -130,7 +133,7 @@ fn packet_row(measured: &PacketMeasurement) -> String {
         Quantity(measured.connections),
         measured.workers,
         word(&measured.order),
-        pages,
+        pages(measured.pages),
         measured.ns_per_packet,
         measured.ns_per_packet_least,
         measured.ns_per_packet_greatest,
@@ -138,6 +141,74 @@ fn packet_row(measured: &PacketMeasurement) -> String {
         measured.packets_per_second / 1e6,
         notes(measured)
     )
+}
+
+const TABLE_HEADER: &str =
+    "operation  family   entries  threads  full  pages   ns each  M/s     refused";
+
+fn table_row(measured: &TableMeasurement) -> String {
+    format!(
+        "{:<9}  {:<6} {:>9}  {:>7}  {:>3}%  {:<6}  {:>7.1}  {:<6.2}  {}",
+        word(&measured.operation),
+        word(&measured.family),
+        measured.entries,
+        measured.threads,
+        measured.fill_percent,
+        pages(measured.pages),
+        measured.ns_each,
+        measured.per_second / 1e6,
+        measured
+            .refused_share
+            .map_or_else(String::new, |share| format!("{share:.6}"))
+    )
+}
+
+const MEMORY_HEADER: &str = "family  bytes a connection  in a table as the data plane makes it";
+
+fn memory_row(measured: &MemoryMeasurement) -> String {
+    format!(
+        "{:<6}  {:>18.1}  {:>37.1}",
+        word(&measured.family),
+        measured.bytes_per_connection,
+        measured.bytes_per_connection_by_default
+    )
+}
+
+const START_HEADER: &str =
+    "family  connections  new table ms  empty table ms  full table ms  found again";
+
+fn start_row(measured: &StartMeasurement) -> String {
+    format!(
+        "{:<6}  {:>11}  {:>12.1}  {:>14.1}  {:>13.1}  {:>9.4} %",
+        word(&measured.family),
+        measured.connections,
+        measured.create_ms,
+        measured.attach_empty_ms,
+        measured.attach_full_ms,
+        measured.connections_found_again * 100.0
+    )
+}
+
+const EXPIRY_HEADER: &str =
+    "connections  timeout s  empty after s  hit ns before  hit rate meanwhile  at worst";
+
+fn expiry_row(measured: &ExpiryMeasurement) -> String {
+    format!(
+        "{:>11}  {:>9}  {:>13.1}  {:>13.1}  {:>16.0} %  {:>6.0} %",
+        Quantity(measured.connections),
+        measured.timeout_s,
+        measured.seconds_until_empty,
+        measured.ns_per_packet_before,
+        measured.hit_rate_meanwhile * 100.0,
+        measured.hit_rate_least * 100.0
+    )
+}
+
+fn pages(pages: Pages) -> &'static str {
+    match pages {
+        Pages::Huge => "huge",
+        Pages::Normal => "normal",
+    }
 }
 
 fn notes(measured: &PacketMeasurement) -> String {

@@ -53,6 +53,8 @@ pub struct RigSpec {
     pub workers: usize,
     /// Entries of the table, at least.
     pub capacity: u32,
+    /// How long a connection lives of which only the SYN was seen; none: as long as in the kernel.
+    pub syn_timeout_s: Option<u32>,
     /// Whether huge pages are tried.
     pub huge_pages: bool,
 }
@@ -92,6 +94,42 @@ pub struct Rig {
     _reserved: Option<HugePages>,
 }
 
+/// Keys of clients' flows to the service, and of the answers to them.
+#[derive(Debug, Clone, Copy)]
+pub struct Flows(Family);
+
+impl Flows {
+    /// Of this family.
+    pub fn new(family: Family) -> Self {
+        Self(family)
+    }
+
+    /// From a client to the service.
+    #[inline]
+    pub fn inbound(self, client: Client) -> FlowKey {
+        self.key(client, service_address(self.0), SERVICE_PORT)
+    }
+
+    /// From a server to a client.
+    #[inline]
+    pub fn outbound(self, client: Client, server: u32) -> FlowKey {
+        self.key(client, server_address(self.0, server), SERVER_SERVICE_PORT)
+            .reversed()
+    }
+
+    #[inline]
+    fn key(self, client: Client, to: IpAddr, port: u16) -> FlowKey {
+        let ports = u32::from(client.port) << 16 | u32::from(port);
+        match to {
+            IpAddr::V4(to) => FlowKey::v4(protocol::TCP, client.address, to.to_bits(), ports),
+            IpAddr::V6(to) => {
+                let client = CLIENT_NETWORK_V6.to_bits() | u128::from(client.address);
+                FlowKey::v6(protocol::TCP, &client.to_be_bytes(), &to.octets(), ports)
+            }
+        }
+    }
+}
+
 /// A port's MAC.
 pub fn port_mac(port: u16) -> MacAddress {
     let [high, low] = port.to_be_bytes();
@@ -104,19 +142,8 @@ impl Rig {
     /// # Errors
     /// [`RigError`]. No huge pages are no error: [`Rig::pages`] says so.
     pub fn build(spec: &RigSpec) -> Result<(Self, Vec<Worker>), RigError> {
-        let size = match spec.family {
-            Family::Ipv4 => TableSize::for_connections(spec.capacity),
-            Family::Ipv6 => TableSize::with_ipv6(spec.capacity, spec.capacity),
-        };
-        let (memory, reserved) = table_memory(size, spec.huge_pages)?;
-        let pages = if reserved.is_some() {
-            Pages::Huge
-        } else {
-            Pages::Normal
-        };
-        let seed =
-            std::array::from_fn(|word| 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(word as u64 + 1));
-        let table = ConnectionTable::create(memory, size, spec.workers, seed)?;
+        let made = table(spec.family, spec.capacity, spec.workers, spec.huge_pages)?;
+        let (table, pages, reserved) = made;
         let counters: Vec<_> = (0..spec.workers)
             .map(|_| Arc::new(WorkerCounters::new(PORTS)))
             .collect();
@@ -144,19 +171,9 @@ impl Rig {
         SocketAddr::new(service_address(self.family), SERVICE_PORT)
     }
 
-    /// The key of a client's flow to the service.
-    pub fn key(&self, client: Client) -> FlowKey {
-        let ports = u32::from(client.port) << 16 | u32::from(SERVICE_PORT);
-        match service_address(self.family) {
-            IpAddr::V4(service) => {
-                FlowKey::v4(protocol::TCP, client.address, service.to_bits(), ports)
-            }
-            IpAddr::V6(service) => {
-                let client = CLIENT_NETWORK_V6.to_bits() | u128::from(client.address);
-                let client = client.to_be_bytes();
-                FlowKey::v6(protocol::TCP, &client, &service.octets(), ports)
-            }
-        }
+    /// Keys of flows to the service.
+    pub fn flows(&self) -> Flows {
+        Flows::new(self.family)
     }
 
     /// Servers by the number of their destination.
@@ -166,6 +183,31 @@ impl Rig {
             .map(|number| SocketAddr::new(address(number), SERVER_SERVICE_PORT))
             .collect()
     }
+}
+
+/// A table, the pages it lies in, and what keeps those.
+///
+/// # Errors
+/// [`RigError`]. No huge pages are no error.
+pub fn table(
+    family: Family,
+    capacity: u32,
+    workers: usize,
+    huge_pages: bool,
+) -> Result<(ConnectionTable, Pages, Option<HugePages>), RigError> {
+    let size = match family {
+        Family::Ipv4 => TableSize::for_connections(capacity),
+        Family::Ipv6 => TableSize::with_ipv6(capacity, capacity),
+    };
+    let (memory, reserved) = table_memory(size, huge_pages)?;
+    let pages = if reserved.is_some() {
+        Pages::Huge
+    } else {
+        Pages::Normal
+    };
+    let seed = std::array::from_fn(|word| 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(word as u64 + 1));
+    let table = ConnectionTable::create(memory, size, workers, seed)?;
+    Ok((table, pages, reserved))
 }
 
 /// Memory of the table, in huge pages when they are wanted and to be had; then what keeps them.
@@ -239,6 +281,9 @@ fn snapshot(spec: &RigSpec) -> Snapshot {
         State::Established,
         pollux_engine::clock::seconds(FOR_EVER_S),
     );
+    if let Some(timeout) = spec.syn_timeout_s {
+        timeouts.set(State::SynRecv, pollux_engine::clock::seconds(timeout));
+    }
     let compiled = SnapshotSpec {
         generation: 1,
         services: vec![service],

@@ -216,7 +216,7 @@ impl<'r> Driver<'r> {
             let hit = self
                 .rig
                 .table
-                .find(&self.rig.key(Client::of_flow(flow)), now)?;
+                .find(&self.rig.flows().inbound(Client::of_flow(flow)), now)?;
             servers.get(hit.connection.destination() as usize).copied()
         };
         let count = flows.end - flows.start;
@@ -265,7 +265,7 @@ impl<'r> Driver<'r> {
         let checked = flows.end - flows.start;
         let lost = flows
             .filter(|flow| {
-                let key = self.rig.key(Client::of_flow(*flow));
+                let key = self.rig.flows().inbound(Client::of_flow(*flow));
                 self.rig.table.find(&key, now).is_none()
             })
             .count() as u64;

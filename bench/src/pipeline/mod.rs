@@ -9,9 +9,9 @@
 //! boundary) is part of the engine's time. Every packet's fate is checked; a packet that was not forwarded is an error
 //! and no figure.
 
-mod driver;
+pub(crate) mod driver;
 mod run;
-mod source;
+pub(crate) mod source;
 
 use crate::arguments::PipelineOptions;
 use crate::cores;

@@ -78,6 +78,7 @@ pub fn run(
         scheduler: plan.scheduler,
         workers: plan.workers,
         capacity: plan.capacity(),
+        syn_timeout_s: None,
         huge_pages: plan.huge_pages,
     };
     let (rig, engines) = Rig::build(&spec)?;
@@ -177,9 +178,11 @@ impl Bench<'_> {
                 .zip(&self.cpus)
                 .map(|((driver, mut source), cpu)| {
                     scope.spawn(move || {
-                        let _pinned = Pinned::to(*cpu)?;
-                        rounds(plan, case, driver, &mut source, together)
-                            .map_err(anyhow::Error::from)
+                        // Said at the end: the other workers wait for this one.
+                        let pinned = Pinned::to(*cpu);
+                        let measured = rounds(plan, case, driver, &mut source, together);
+                        pinned?;
+                        Ok(measured)
                     })
                 })
                 .collect();
@@ -309,7 +312,7 @@ fn rounds(
     driver: &mut Driver<'_>,
     source: &mut Source,
     together: &Together,
-) -> Result<Measured, DriverError> {
+) -> Measured {
     let established = driver.in_use();
     let mut measured = Measured::default();
     for round in 0..=plan.rounds {
@@ -329,7 +332,7 @@ fn rounds(
         }
         driver.sleep();
     }
-    Ok(measured)
+    measured
 }
 
 impl Plan {

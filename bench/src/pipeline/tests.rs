@@ -11,6 +11,7 @@ fn options(words: &str) -> PipelineOptions {
         .chain(words.split_whitespace());
     match Arguments::try_parse_from(words).unwrap().command {
         Command::Pipeline(options) => options,
+        other => panic!("{other:?}"),
     }
 }
 

@@ -1,0 +1,117 @@
+//! How long a data plane waits for its table: a new one, an empty one of a process that died, a full one.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use pollux_engine::Tick;
+use pollux_engine::connection::{
+    ConnectionTable, ForwardingMethod, NewConnection, Shard, State, TableSize, Timeouts,
+};
+use pollux_engine::memory::Memory;
+
+use crate::flows::Client;
+use crate::measurement::{Family, StartMeasurement};
+use crate::rig::Flows;
+
+/// Where a file is memory.
+const DIRECTORY: &str = "/dev/shm";
+
+/// A file that goes when this does.
+struct TableFile(PathBuf);
+
+impl Drop for TableFile {
+    fn drop(&mut self) {
+        // It is in memory and named after this process: whoever is left to remove it would see which.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl TableFile {
+    fn memory(&self, size: TableSize) -> anyhow::Result<Memory> {
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = options.open(&self.0)?;
+        file.set_len(size.bytes() as u64)?;
+        Ok(Memory::file(&file, size.lines(), false)?)
+    }
+
+    fn attach(&self, size: TableSize) -> anyhow::Result<(ConnectionTable, Shard, Duration)> {
+        let began = Instant::now();
+        let table = ConnectionTable::attach(self.memory(size)?, size, 1, Tick(0))?;
+        let shard = Shard::new(&table, 0, 1, |_| {});
+        Ok((table, shard, began.elapsed()))
+    }
+}
+
+/// Starts, dies and starts again, in one process: what the next one would do.
+///
+/// # Errors
+/// No room for the file.
+#[allow(clippy::cast_precision_loss)] // some millions
+pub fn run(family: Family, connections: u32) -> anyhow::Result<StartMeasurement> {
+    let size = match family {
+        Family::Ipv4 => TableSize::for_connections(connections),
+        Family::Ipv6 => TableSize::with_ipv6(connections, connections),
+    };
+    let path = Path::new(DIRECTORY).join(format!("pollux-bench-{}", std::process::id()));
+    let file = TableFile(path);
+    let began = Instant::now();
+    let memory = file
+        .memory(size)
+        .with_context(|| format!("cannot make a table in {DIRECTORY}"))?;
+    let table = ConnectionTable::create(memory, size, 1, [1, 2, 3, 4, 5, 6])?;
+    let shard = Shard::new(&table, 0, 1, |_| {});
+    let create = began.elapsed();
+    drop((table, shard));
+    let (table, mut shard, attach_empty) = file.attach(size)?;
+    fill(&table, &mut shard, family, connections);
+    let connected = shard.in_use();
+    drop((table, shard));
+    let (_table, shard, attach_full) = file.attach(size)?;
+    Ok(StartMeasurement {
+        family,
+        connections: size.connections(),
+        create_ms: milliseconds(create),
+        attach_empty_ms: milliseconds(attach_empty),
+        attach_full_ms: milliseconds(attach_full),
+        connections_found_again: shard.in_use() as f64 / connected as f64,
+    })
+}
+
+fn fill(table: &ConnectionTable, shard: &mut Shard, family: Family, connections: u32) {
+    let flows = Flows::new(family);
+    let timeouts = Timeouts::default();
+    for flow in 0..connections.into() {
+        let client = Client::of_flow(flow);
+        let new = NewConnection {
+            inbound: flows.inbound(client),
+            outbound: Some(flows.outbound(client, 0)),
+            destination: 0,
+            service: 0,
+            method: ForwardingMethod::Masquerade,
+            state: State::Established,
+        };
+        // A key that finds its buckets full is left out, as in a data plane.
+        let _ = shard.insert(table, &new, Tick(0), &timeouts);
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_come_back() {
+        let measured = run(Family::Ipv6, 5000).unwrap();
+        assert!(measured.connections_found_again > 0.999, "{measured:?}");
+        assert!(measured.create_ms > 0.0 && measured.attach_full_ms > 0.0);
+        let left = Path::new(DIRECTORY).join(format!("pollux-bench-{}", std::process::id()));
+        assert!(!left.exists());
+    }
+}
