@@ -360,8 +360,10 @@ mod tests {
                         measured.per_second > 0.0 && measured.per_second.is_finite(),
                         "{measured:?}"
                     );
+                    // Free entries wander between shards by the chunk, and there are only 16 chunks.
+                    let most = if threads == 1 { 0.01 } else { 0.5 };
                     assert!(
-                        measured.refused_share.is_none_or(|share| share < 0.1),
+                        measured.refused_share.is_none_or(|share| share < most),
                         "{measured:?}"
                     );
                 }
