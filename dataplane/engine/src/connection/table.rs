@@ -198,6 +198,14 @@ impl ConnectionTable {
         Ok(table)
     }
 
+    /// Whether nothing was ever written there: what [`ConnectionTable::create`] did not finish is no table.
+    pub fn is_blank(memory: &Memory) -> bool {
+        memory
+            .lines()
+            .first()
+            .is_none_or(|header| header.0[0].load(Acquire) == 0)
+    }
+
     /// Takes up the table of a process that died: keeps what was fully inserted and has not expired, and makes the
     /// index anew. No other process may use the memory.
     ///
