@@ -95,9 +95,27 @@ pub struct OpenPort {
 /// Memory for frames that so many ports and workers need, in MiB, with what DPDK itself takes.
 pub fn memory_mib(ports: usize, workers: usize, mtu_max: u16) -> u32 {
     let frames = u64::from(frames_needed(ports, workers));
-    let bytes = frames * (u64::from(buffer_bytes(mtu_max)) + 256);
-    let own = 32 + 8 * u64::try_from(ports * workers).unwrap_or(0);
-    u32::try_from((bytes >> 20) + own).unwrap_or(u32::MAX)
+    let mebibytes = (frames * frame_bytes(mtu_max)) >> 20;
+    u32::try_from(mebibytes + own_memory_mib(ports, workers)).unwrap_or(u32::MAX)
+}
+
+/// Frames for these ports and workers: at least those that may be on their way at one time, and what fits beside into
+/// the memory that was given.
+fn frames(ports: usize, workers: usize, mtu_max: u16, memory_mib: Option<u32>) -> u32 {
+    let given = u64::from(memory_mib.unwrap_or(0));
+    let for_frames = given.saturating_sub(own_memory_mib(ports, workers)) << 20;
+    let fitting = u32::try_from(for_frames / frame_bytes(mtu_max)).unwrap_or(u32::MAX);
+    fitting.max(frames_needed(ports, workers))
+}
+
+/// A frame's buffer with what DPDK keeps of it.
+fn frame_bytes(mtu_max: u16) -> u64 {
+    u64::from(buffer_bytes(mtu_max)) + 256
+}
+
+/// What DPDK takes beside the frames.
+fn own_memory_mib(ports: usize, workers: usize) -> u64 {
+    32 + 8 * u64::try_from(ports * workers).unwrap_or(0)
 }
 
 fn frames_needed(ports: usize, workers: usize) -> u32 {
@@ -132,7 +150,7 @@ pub fn found_ports(eal: &Eal) -> Result<Vec<ValidPort>, OpenError> {
         .collect()
 }
 
-/// Opens every port with its TAP; the queues come back by worker.
+/// Opens every port with its TAP; the queues come back by worker. `memory_mib` is what DPDK was given, if it was said.
 ///
 /// # Errors
 /// [`OpenError`] of the first port that cannot be had; those before it are closed again.
@@ -140,6 +158,7 @@ pub async fn open_all(
     eal: &Eal,
     settings: &[ValidPort],
     workers: usize,
+    memory_mib: Option<u32>,
 ) -> Result<(Vec<OpenPort>, Vec<Vec<PortQueues>>), OpenError> {
     if settings.is_empty() {
         return Err(OpenError::NoPorts);
@@ -165,7 +184,7 @@ pub async fn open_all(
     let pool = Mempool::create(
         eal,
         &MempoolSettings {
-            mbufs: frames_needed(settings.len(), workers),
+            mbufs: frames(settings.len(), workers, mtu_max, memory_mib),
             data_room: buffer_bytes(mtu_max),
             ..MempoolSettings::default()
         },
@@ -302,4 +321,20 @@ fn deal_transmitters(queues: Vec<TxQueue>, workers: usize) -> Vec<TransmitBuffer
     in_turn
         .map(|queue| TransmitBuffer::new(Transmitter::Shared(Arc::clone(queue))))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_was_given_is_filled_with_frames() {
+        let needed = frames_needed(2, 3);
+        assert_eq!(frames(2, 3, 1500, None), needed);
+        assert_eq!(frames(2, 3, 1500, Some(16)), needed);
+        let reckoned = memory_mib(2, 3, 1500);
+        let more = frames(2, 3, 1500, Some(reckoned + 100));
+        assert!(more > needed + 40_000, "{more}");
+        assert!(frames(2, 3, 9000, Some(reckoned + 100)) < more);
+    }
 }

@@ -140,7 +140,7 @@ async fn serve(
         [] => port::found_ports(eal)?,
         named => named.to_vec(),
     };
-    let (ports, queues) = port::open_all(eal, &wanted, workers).await?;
+    let (ports, queues) = port::open_all(eal, &wanted, workers, settings.memory_mib()).await?;
     let names = ports.iter().map(|port| port.name.clone()).collect();
     let (mirror, mut handle) = Mirror::connect(names).await?;
     tokio::spawn(mirror.run());
