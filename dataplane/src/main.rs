@@ -13,9 +13,38 @@ fn main() -> ExitCode {
     match start::run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // One line a cause, as the errors are written to be read.
-            eprintln!("pollux-dataplane: {error:#}");
+            eprintln!("pollux-dataplane: {}", in_one_line(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The error and its causes, without those that a message before them quotes.
+fn in_one_line(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |line, cause| {
+        let cause = cause.to_string();
+        match line.as_str() {
+            "" => cause,
+            said if said.contains(&cause) => line,
+            said => format!("{said}: {cause}"),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn every_cause_is_said_once() {
+        let error = anyhow!("no such file").context("cannot open x: no such file");
+        assert_eq!(in_one_line(&error), "cannot open x: no such file");
+        let error = error.context("cannot start");
+        assert_eq!(
+            in_one_line(&error),
+            "cannot start: cannot open x: no such file"
+        );
     }
 }
