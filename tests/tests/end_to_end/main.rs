@@ -6,6 +6,7 @@ mod errors;
 mod methods;
 mod neighbours;
 mod path_mtu;
+mod restarts;
 mod scheduling;
 mod the_lab;
 mod workers;
