@@ -237,30 +237,24 @@ impl Worker {
                     port.tap_tx.push(frame, origin, counters);
                 }
             }
-            Verdict::Hold { interface, address } => self.hold(
-                context,
-                Origin::forwarded(ingress),
-                frame,
-                interface,
-                address,
-            ),
-            Verdict::HoldAnswer { interface, address } => {
-                self.hold(context, Origin::Answer, frame, interface, address)
+            Verdict::Hold { place } => {
+                self.hold(context, Origin::forwarded(ingress), frame, place);
             }
+            Verdict::HoldAnswer { place } => self.hold(context, Origin::Answer, frame, place),
         }
     }
 
     /// Keeps a frame whose neighbour's MAC is not known, and has the kernel ask for it.
     #[cold]
-    fn hold(
-        &mut self,
-        context: &Context<'_>,
-        origin: Origin,
-        frame: Mbuf,
-        interface: Interface,
-        address: IpAddr,
-    ) {
+    fn hold(&mut self, context: &Context<'_>, origin: Origin, frame: Mbuf, place: u8) {
         let counters = self.engine.counters();
+        // The engine names a neighbour with each such verdict; without one the frame has nowhere to go.
+        let Some((interface, address)) = self.engine.neighbour(place) else {
+            if let Some(port) = account(counters, origin) {
+                port.count(Fate::NoRoute);
+            }
+            return;
+        };
         match self
             .hold
             .keep(frame, origin, interface, address, context.now)

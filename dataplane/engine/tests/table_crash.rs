@@ -121,7 +121,8 @@ fn write_until_killed() {
     });
 }
 
-/// Runs a process that writes the table, and kills it so long after it has made the table.
+/// Runs a process that writes the table, and kills it so long after it has made the table; unless at once, after it has
+/// also taken some chunks of entries, however long a busy machine lets it wait for that.
 fn killed_after(path: &Path, run: Duration) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "write_until_killed"])
@@ -130,8 +131,11 @@ fn killed_after(path: &Path, run: Duration) {
         .spawn()
         .unwrap();
     let memory = open(path);
-    let is_made = || memory.lines()[0].0[0].load(Ordering::Relaxed) != 0;
-    while !is_made() {
+    let header = &memory.lines()[0].0;
+    let chunks_taken = || header[5].load(Ordering::Relaxed) + header[6].load(Ordering::Relaxed);
+    let is_made = || header[0].load(Ordering::Relaxed) != 0;
+    let is_busy = || run.is_zero() || chunks_taken() > 2;
+    while !is_made() || !is_busy() {
         assert!(
             child.try_wait().unwrap().is_none(),
             "the child has ended by itself"

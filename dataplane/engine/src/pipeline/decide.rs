@@ -188,6 +188,7 @@ impl Worker {
                 meta.ip.into(),
                 meta.key.family,
                 destination.next_hop,
+                &mut self.neighbours,
             );
         }
         self.send_on(context, frame, meta, destination, connection.method())
@@ -232,6 +233,7 @@ impl Worker {
             meta.ip.into(),
             outer,
             destination.next_hop,
+            &mut self.neighbours,
         )
     }
 
@@ -265,6 +267,7 @@ impl Worker {
             meta.ip.into(),
             meta.key.family,
             next_hop,
+            &mut self.neighbours,
         )
     }
 
@@ -329,6 +332,7 @@ impl Worker {
                     meta.ip.into(),
                     meta.key.family,
                     next_hop,
+                    &mut self.neighbours,
                 )
             }
         };

@@ -4,6 +4,7 @@ use zerocopy::FromBytes;
 use zerocopy::byteorder::network_endian::U16;
 
 use super::Verdict;
+use super::worker::Neighbours;
 use crate::connection::Family;
 use crate::fate::Fate;
 use crate::forwarding_table::{ForwardingTable, Interface, NextHop};
@@ -23,6 +24,7 @@ pub(super) fn deliver<F: Frame>(
     ip: usize,
     family: Family,
     next_hop: NextHop,
+    neighbours: &mut Neighbours,
 ) -> Result<Verdict, Fate> {
     // Nearly always: the neighbour is known, and no tag comes or goes, so that the header is written where one was.
     if let NextHop::Adjacent(number) = next_hop
@@ -41,7 +43,7 @@ pub(super) fn deliver<F: Frame>(
             port: adjacency.interface.port,
         });
     }
-    deliver_otherwise(forwarding, frame, ip, family, next_hop)
+    deliver_otherwise(forwarding, frame, ip, family, next_hop, neighbours)
 }
 
 #[inline(never)]
@@ -51,6 +53,7 @@ fn deliver_otherwise<F: Frame>(
     ip: usize,
     family: Family,
     next_hop: NextHop,
+    neighbours: &mut Neighbours,
 ) -> Result<Verdict, Fate> {
     match next_hop {
         NextHop::Adjacent(number) => {
@@ -72,7 +75,10 @@ fn deliver_otherwise<F: Frame>(
                 .port(usize::from(interface.port))
                 .ok_or(Fate::NoRoute)?;
             write_link_header(frame, ip, family, interface, port.mac, [0; 6])?;
-            Ok(Verdict::Hold { interface, address })
+            // As many as frames, at most: there is room.
+            let place = u8::try_from(neighbours.len()).unwrap_or(u8::MAX);
+            let _ = neighbours.try_push((interface, address));
+            Ok(Verdict::Hold { place })
         }
         NextHop::Local | NextHop::Unreachable => Err(Fate::NoRoute),
     }

@@ -130,15 +130,22 @@ impl Worker {
         if !made {
             return Verdict::Drop;
         }
-        match deliver::deliver(forwarding, frame, ip, meta.key.family, next_hop) {
+        match deliver::deliver(
+            forwarding,
+            frame,
+            ip,
+            meta.key.family,
+            next_hop,
+            &mut self.neighbours,
+        ) {
             Ok(Verdict::Forward { port }) => {
                 self.counters.icmp_errors_sent.add(1);
                 Verdict::Answer { port }
             }
             // Nobody else may ever ask for this neighbour: with tunnels, servers answer the clients themselves.
-            Ok(Verdict::Hold { interface, address }) => {
+            Ok(Verdict::Hold { place }) => {
                 self.counters.icmp_errors_sent.add(1);
-                Verdict::HoldAnswer { interface, address }
+                Verdict::HoldAnswer { place }
             }
             _ => Verdict::Drop,
         }
@@ -181,7 +188,14 @@ impl Worker {
         if !icmp_error::answer(frame, ip, speaker, problem, identification) {
             return Err(Fate::NoHeadroom);
         }
-        deliver::deliver(forwarding, frame, ip, meta.key.family, next_hop)
+        deliver::deliver(
+            forwarding,
+            frame,
+            ip,
+            meta.key.family,
+            next_hop,
+            &mut self.neighbours,
+        )
     }
 }
 

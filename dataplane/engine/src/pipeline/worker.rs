@@ -1,5 +1,6 @@
 //! A worker's engine: what it owns, and the stages run over a burst.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -40,21 +41,23 @@ pub enum Verdict {
     /// Keep it until the neighbour's MAC is known, write that over the first six bytes, and send it. Then count
     /// [`Fate::Forwarded`], or [`Fate::NeighbourUnresolved`] or [`Fate::HoldQueueFull`] if it cannot be kept.
     Hold {
-        /// Where the neighbour is.
-        interface: Interface,
-        /// The neighbour.
-        address: std::net::IpAddr,
+        /// Which neighbour: [`Worker::neighbour`] knows it until the next burst. Told apart from the verdict, which is
+        /// written for every frame and has to be small.
+        place: u8,
     },
     /// As [`Self::Hold`], but it has become an ICMP error: the packet it was is counted, so this is not.
     HoldAnswer {
-        /// Where the neighbour is.
-        interface: Interface,
-        /// The neighbour.
-        address: std::net::IpAddr,
+        /// As in [`Self::Hold`].
+        place: u8,
     },
     /// Free it. It is counted.
     Drop,
 }
+
+const _: () = assert!(size_of::<Verdict>() <= 4);
+
+/// Neighbours whose MAC frames of a burst wait for.
+pub(super) type Neighbours = ArrayVec<(Interface, IpAddr), BURST>;
 
 /// What a burst is run against: read once a burst, the same for all of its frames.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +80,8 @@ pub struct Worker {
     /// IPv4 identification of packets the director makes itself.
     pub(super) identification: u16,
     metas: Box<[Meta]>,
+    /// Of the current burst.
+    pub(super) neighbours: Neighbours,
 }
 
 impl Worker {
@@ -89,6 +94,7 @@ impl Worker {
             error_budget: ErrorBudget::new(),
             identification: 1,
             metas: Box::new([Meta::EMPTY; BURST]),
+            neighbours: Neighbours::new(),
         }
     }
 
@@ -96,6 +102,11 @@ impl Worker {
     #[inline]
     pub fn counters(&self) -> &WorkerCounters {
         &self.counters
+    }
+
+    /// Where a frame of the last burst is to go once its MAC is known ([`Verdict::Hold`]).
+    pub fn neighbour(&self, place: u8) -> Option<(Interface, IpAddr)> {
+        self.neighbours.get(usize::from(place)).copied()
     }
 
     /// Its part of the connection table.
@@ -122,6 +133,7 @@ impl Worker {
         if let Some(port) = self.counters.port(usize::from(ingress)) {
             port.received.add(frames.len() as u64);
         }
+        self.neighbours.clear();
         // Taken out while the stages run over them; the place left behind is empty, not allocated.
         let mut metas = std::mem::take(&mut self.metas);
         frames
