@@ -33,12 +33,11 @@ pub(super) fn deliver<F: Frame>(
         && ip == ETHERNET_BYTES
         && let Ok((header, _)) = EthernetHeader::mut_from_prefix(frame.bytes_mut())
     {
-        let (destination, source) = (adjacency.destination, adjacency.source);
-        *header = EthernetHeader {
-            destination,
-            source,
-            ethertype: ethertype_of(family),
-        };
+        // Field by field: a header put together on the stack first would be read before its parts have left the store
+        // buffer.
+        header.destination = adjacency.destination;
+        header.source = adjacency.source;
+        header.ethertype = ethertype_of(family);
         return Ok(Verdict::Forward {
             port: adjacency.interface.port,
         });
