@@ -23,6 +23,7 @@ pub mod pipeline;
 pub mod scheduler;
 pub mod service;
 pub mod snapshot;
+mod sync;
 pub mod wire;
 
 pub use clock::Tick;

@@ -24,11 +24,11 @@
 //!
 //! **Remove.** Only the worker that took an entry out of use removes its slots, by a store of 0.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::Direction;
 use crate::memory::Line;
+use crate::sync::AtomicU64;
 
 /// Slots of a bucket.
 pub(super) const SLOTS: usize = 7;
@@ -312,10 +312,14 @@ fn commit(tentative: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::Memory;
 
     const ANY: fn(Candidate) -> bool = |_| true;
     const NONE: fn(Candidate) -> bool = |_| false;
+
+    fn four_buckets() -> Vec<Line> {
+        let line = || Line(std::array::from_fn(|_| AtomicU64::new(0)));
+        std::iter::repeat_with(line).take(4).collect()
+    }
 
     fn hash(home: u64, tag: u64) -> u64 {
         // Four buckets: the top two bits are the home.
@@ -324,8 +328,8 @@ mod tests {
 
     #[test]
     fn finds_what_was_inserted_and_not_what_was_removed() {
-        let memory = Memory::anonymous(4, false).unwrap();
-        let index = Index::new(memory.lines());
+        let lines = four_buckets();
+        let index = Index::new(&lines);
         assert_eq!(index.first(hash(1, 7)), None);
         assert_eq!(
             index.insert(hash(1, 7), 42, Direction::Outbound, ANY),
@@ -346,8 +350,7 @@ mod tests {
         assert!(index.remove(hash(1, 7), 42, Direction::Outbound));
         assert_eq!(index.first(hash(1, 7)), None);
         assert!(
-            memory
-                .lines()
+            lines
                 .iter()
                 .flat_map(|line| &line.0[1..])
                 .all(|slot| slot.load(Relaxed) == 0)
@@ -356,8 +359,8 @@ mod tests {
 
     #[test]
     fn a_number_that_comes_back_is_not_taken_for_the_last_winner() {
-        let memory = Memory::anonymous(4, false).unwrap();
-        let index = Index::new(memory.lines());
+        let lines = four_buckets();
+        let index = Index::new(&lines);
         let inserted = index.insert(hash(1, 7), 42, Direction::Inbound, NONE);
         assert_eq!(inserted, Inserted::New);
         assert!(index.remove(hash(1, 7), 42, Direction::Inbound));
@@ -372,8 +375,8 @@ mod tests {
 
     #[test]
     fn overflows_into_the_next_buckets_round_the_end() {
-        let memory = Memory::anonymous(4, false).unwrap();
-        let index = Index::new(memory.lines());
+        let lines = four_buckets();
+        let index = Index::new(&lines);
         let total = u32::try_from(4 * SLOTS).unwrap();
         for number in 0..total {
             assert_eq!(

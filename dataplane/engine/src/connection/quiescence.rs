@@ -4,9 +4,11 @@
 //! epoch it has seen. What was unlinked under epoch `e` may be reused once every worker has published an epoch of at
 //! least `e`. A worker that sleeps says so and is not waited for.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use crossbeam::utils::CachePadded;
+
+use crate::sync::{AtomicU64, fence};
 
 const OFFLINE: u64 = u64::MAX;
 
