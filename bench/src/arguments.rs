@@ -1,5 +1,7 @@
 //! The command line of `pollux-bench`.
 
+use std::path::PathBuf;
+
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 
@@ -28,6 +30,8 @@ pub enum Command {
     Pipeline(PipelineOptions),
     /// What the connection table alone can do: operations, memory, start, expiry
     Table(TableOptions),
+    /// What the whole process does on DPDK ports, beside dpdk-testpmd
+    Appliance(ApplianceOptions),
 }
 
 /// Options of `pollux-bench pipeline`.
@@ -110,6 +114,48 @@ pub struct TableOptions {
     #[arg(long)]
     pub no_huge: bool,
     /// One JSON object a line instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `pollux-bench appliance`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without any option: NAT over IPv4 at 10 k connections. Needs root, dpdk-testpmd (apt install dpdk) and \
+                  two CPUs; everything runs in a network namespace of its own."
+)]
+pub struct ApplianceOptions {
+    /// How packets reach the servers
+    #[arg(long, value_delimiter = ',')]
+    pub method: Vec<Method>,
+    /// IP version
+    #[arg(long, value_delimiter = ',')]
+    pub family: Vec<Family>,
+    /// Connections, each with a frame in memory: 10k,100k
+    #[arg(long, value_delimiter = ',', value_name = "N")]
+    pub connections: Vec<Quantity>,
+    /// In which order packets go through the flows
+    #[arg(long, default_value = "random")]
+    pub order: Order,
+    /// Servers of the service
+    #[arg(long, default_value = "8", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(SERVERS_MAX)))]
+    pub servers: u32,
+    /// Scheduler of the service
+    #[arg(long, default_value = "rr")]
+    pub scheduler: Scheduler,
+    /// Turns of each program that a figure is the median of
+    #[arg(long, default_value = "9", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Length of a turn
+    #[arg(long, default_value = "1000", value_name = "MS", value_parser = clap::value_parser!(u32).range(100..=60_000))]
+    pub round_ms: u32,
+    /// The data plane, if not the one beside this program
+    #[arg(long, value_name = "PROGRAM")]
+    pub dataplane: Option<PathBuf>,
+    /// Normal pages, even where huge ones are to be had
+    #[arg(long)]
+    pub no_huge: bool,
+    /// One JSON object a line instead of a table
     #[arg(long)]
     pub json: bool,
 }

@@ -3,12 +3,14 @@
 //! ```text
 //! pipeline   the engine alone: frames made in memory ─► pollux_engine::Worker::process, as a worker calls it
 //! table      the connection table alone: operations by fill level, memory, start, expiry
+//! appliance  the whole process on DPDK ports, beside dpdk-testpmd
 //! ```
 //!
 //! Every measurement is a [`measurement::Record`]: a row of a table for people, or a line of JSON for programs.
 //! Times are CPU time of the measuring thread, so that other programs on the same cores take nothing from a result but
 //! caches; a figure is the median of several rounds.
 
+pub mod appliance;
 pub mod arguments;
 pub mod cores;
 pub mod flows;
@@ -33,5 +35,6 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.command {
         Command::Pipeline(options) => pipeline::run(options),
         Command::Table(options) => table::run(options),
+        Command::Appliance(options) => appliance::run(options),
     }
 }

@@ -237,6 +237,8 @@ pub struct ExpiryMeasurement {
 pub enum Record {
     /// Of `pollux-bench pipeline`.
     Pipeline(PacketMeasurement),
+    /// Of `pollux-bench appliance`: rate.
+    Appliance(PacketMeasurement),
     /// Of `pollux-bench table`: operations.
     Table(TableMeasurement),
     /// Of `pollux-bench table`: memory.

@@ -62,6 +62,11 @@ impl Progress {
         }
     }
 
+    /// Tells people something on standard error.
+    pub fn say(&self, line: &str) {
+        self.bar.suspend(|| eprintln!("{line}"));
+    }
+
     /// Writes to standard output without tearing the bar.
     fn print(&self, line: &str) -> io::Result<()> {
         self.bar.suspend(|| {
@@ -106,7 +111,9 @@ impl<'p> Output<'p> {
             return Ok(());
         }
         let (header, row) = match record {
-            Record::Pipeline(measured) => (PACKET_HEADER, packet_row(measured)),
+            Record::Pipeline(measured) | Record::Appliance(measured) => {
+                (PACKET_HEADER, packet_row(measured))
+            }
             Record::Table(measured) => (TABLE_HEADER, table_row(measured)),
             Record::Memory(measured) => (MEMORY_HEADER, memory_row(measured)),
             Record::Start(measured) => (START_HEADER, start_row(measured)),

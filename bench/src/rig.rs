@@ -168,7 +168,7 @@ impl Rig {
 
     /// The virtual service.
     pub fn service(&self) -> SocketAddr {
-        SocketAddr::new(service_address(self.family), SERVICE_PORT)
+        service(self.family)
     }
 
     /// Keys of flows to the service.
@@ -178,9 +178,8 @@ impl Rig {
 
     /// Servers by the number of their destination.
     pub fn servers(&self) -> Vec<SocketAddr> {
-        let address = |number| server_address(self.family, number);
         (0..self.servers)
-            .map(|number| SocketAddr::new(address(number), SERVER_SERVICE_PORT))
+            .map(|number| server(self.family, number))
             .collect()
     }
 }
@@ -237,6 +236,16 @@ fn table_memory(
 
 fn say_once(error: &HugePageError) {
     eprintln!("pollux-bench: normal pages: {error}");
+}
+
+/// The virtual service of a family.
+pub fn service(family: Family) -> SocketAddr {
+    SocketAddr::new(service_address(family), SERVICE_PORT)
+}
+
+/// A server of a family.
+pub fn server(family: Family, number: u32) -> SocketAddr {
+    SocketAddr::new(server_address(family, number), SERVER_SERVICE_PORT)
 }
 
 fn service_address(family: Family) -> IpAddr {

@@ -12,6 +12,13 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Of no values.
+    pub const NONE: Self = Self {
+        median: f64::NAN,
+        least: f64::NAN,
+        greatest: f64::NAN,
+    };
+
     /// Of these values; none of no values.
     pub fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();

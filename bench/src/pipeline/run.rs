@@ -238,11 +238,7 @@ impl Bench<'_> {
             let costs: Vec<f64> = rounds
                 .map(|pass| time(pass) as f64 / pass.packets as f64)
                 .collect();
-            Summary::of(&costs).unwrap_or(Summary {
-                median: f64::NAN,
-                least: f64::NAN,
-                greatest: f64::NAN,
-            })
+            Summary::of(&costs).unwrap_or(Summary::NONE)
         };
         let engines: Vec<Summary> = measured
             .iter()
