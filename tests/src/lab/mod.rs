@@ -25,7 +25,7 @@ use pollux_api::statistics::{DestinationStatistics, DropReport, ServiceStatistic
 use rustix::process::{Pid, Signal, kill_process};
 use serde::de::DeserializeOwned;
 
-/// A running lab. Its end checks that no packet was lost count of and that both daemons live, and stops them.
+/// A running lab. Its end checks that no packet was lost count of and that both daemons live, and takes it down.
 pub struct Lab {
     /// Whoever holds this name has the lab. It goes with the process, however that ends.
     _turn: UnixListener,
@@ -54,14 +54,9 @@ impl Lab {
             _turn: turn,
             check_end: false,
         };
+        // Anew: half a second, and nothing that client and servers have learnt of paths and neighbours is left.
+        lab.script("down");
         lab.script("up");
-        lab.script("stop-daemons");
-        // What an earlier test taught the client and the servers about paths.
-        for namespace in ["client", "rs1", "rs2", "rs3"] {
-            for family in ["-4", "-6"] {
-                namespace::run(namespace, &format!("ip {family} route flush cache"));
-            }
-        }
         lab
     }
 
@@ -232,15 +227,11 @@ impl Drop for Lab {
             self.assert_daemons_live();
             self.assert_every_packet_is_accounted_for();
         }
-        let stopped = self.try_script("stop-daemons");
-        // A test that failed may have left the network in any state.
-        if failed || env::var_os("POLLUX_LAB_KEEP").is_none() {
-            self.try_script("down");
-        }
+        let down = self.try_script("down");
         assert!(
-            failed || stopped.status.success(),
-            "scripts/lab stop-daemons: {}",
-            text_of(&stopped)
+            failed || down.status.success(),
+            "scripts/lab down: {}",
+            text_of(&down)
         );
     }
 }
