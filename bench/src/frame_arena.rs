@@ -62,6 +62,11 @@ impl Frame for ArenaFrame {
     }
 
     #[inline]
+    fn headroom(&self) -> &[u8] {
+        self.room.0.get(..self.start).unwrap_or_default()
+    }
+
+    #[inline]
     fn prepend(&mut self, bytes: usize) -> bool {
         match self.start.checked_sub(bytes) {
             Some(start) => {
@@ -93,6 +98,7 @@ mod tests {
         let frame = &mut ring[1];
         frame.reset(4)[..4].copy_from_slice(&[1, 2, 3, 4]);
         assert_eq!(frame.bytes(), [1, 2, 3, 4]);
+        assert_eq!(frame.headroom().len(), HEADROOM);
         assert!(frame.prepend(2) && !frame.prepend(HEADROOM));
         frame.bytes_mut()[..2].copy_from_slice(&[8, 9]);
         assert_eq!(frame.bytes(), [8, 9, 1, 2, 3, 4]);

@@ -41,6 +41,11 @@ impl Frame for MbufFrame {
     }
 
     #[inline]
+    fn headroom(&self) -> &[u8] {
+        self.0.headroom_bytes()
+    }
+
+    #[inline]
     fn prepend(&mut self, bytes: usize) -> bool {
         self.0.prepend(bytes).is_ok()
     }

@@ -101,6 +101,18 @@ impl Mbuf {
         usize::from(self.fields().data_off)
     }
 
+    /// The bytes directly before the frame, whatever they hold: where [`Mbuf::prepend`] puts more.
+    #[inline]
+    #[must_use]
+    pub fn headroom_bytes(&self) -> &[u8] {
+        let fields = self.fields();
+        let start = fields.buf_addr.cast::<u8>().cast_const();
+        // SAFETY: `data_off <= buf_len` (see `data`), so these are bytes of the buffer, which is
+        // initialised memory (a mapping of the kernel) and written by nobody while `self` is
+        // borrowed.
+        unsafe { std::slice::from_raw_parts(start, usize::from(fields.data_off)) }
+    }
+
     /// Bytes free behind the frame; none if it is a chain.
     #[inline]
     #[must_use]

@@ -10,6 +10,9 @@ pub trait Frame {
     /// The same, writable.
     fn bytes_mut(&mut self) -> &mut [u8];
 
+    /// What lies directly before the frame: where [`Frame::prepend`] makes it grow.
+    fn headroom(&self) -> &[u8];
+
     /// Grows the frame by `bytes` at the front; the new bytes hold anything. False, and nothing done, without headroom.
     #[must_use]
     fn prepend(&mut self, bytes: usize) -> bool;
@@ -52,6 +55,10 @@ impl Frame for HeapFrame {
         self.buffer.get_mut(self.start..).unwrap_or_default()
     }
 
+    fn headroom(&self) -> &[u8] {
+        self.buffer.get(..self.start).unwrap_or_default()
+    }
+
     fn prepend(&mut self, bytes: usize) -> bool {
         match self.start.checked_sub(bytes) {
             Some(start) => {
@@ -80,6 +87,7 @@ mod tests {
         let mut frame = HeapFrame::new(&[1, 2, 3, 4]);
         assert!(frame.prepend(2));
         assert_eq!(frame.bytes(), [0xa5, 0xa5, 1, 2, 3, 4]);
+        assert_eq!(frame.headroom().len(), HeapFrame::HEADROOM - 2);
         frame.trim_front(3);
         frame.truncate(2);
         assert_eq!(frame.bytes(), [2, 3]);

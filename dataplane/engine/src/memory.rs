@@ -19,6 +19,70 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 #[derive(Debug)]
 pub struct Line(pub [AtomicU64; 8]);
 
+impl Line {
+    /// Which words have a high half that equals `wanted` under `mask`: a bit for each, the first word's the lowest.
+    ///
+    /// All eight words are looked at together; each is seen as a relaxed load would see it. A word that matters has to be
+    /// loaded once more, with the order that its use needs.
+    #[inline(always)]
+    pub fn high_halves_equal(&self, mask: u32, wanted: u32) -> u32 {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let (mut mask, mut wanted) = (u64::from(mask), u64::from(wanted));
+            // SAFETY: reads the 64 bytes of `self`, which are mapped and aligned to 64, and changes only the registers
+            // named. Other threads may store to the words meanwhile: the processor reads each aligned quadword of an
+            // aligned 16-byte load as a whole, so this is eight relaxed atomic loads to the memory model, which an
+            // atomic store of another thread does not race with. SSE2 is part of x86-64.
+            unsafe {
+                core::arch::asm!(
+                    "movd {m}, {mask:e}",
+                    "movd {w}, {wanted:e}",
+                    "pshufd {m}, {m}, 0",
+                    "pshufd {w}, {w}, 0",
+                    "movaps {a}, [{line}]",
+                    "movaps {b}, [{line} + 32]",
+                    "shufps {a}, [{line} + 16], 0xdd",
+                    "shufps {b}, [{line} + 48], 0xdd",
+                    "pand {a}, {m}",
+                    "pand {b}, {m}",
+                    "pcmpeqd {a}, {w}",
+                    "pcmpeqd {b}, {w}",
+                    "packssdw {a}, {b}",
+                    "packsswb {a}, {a}",
+                    "pmovmskb {wanted:e}, {a}",
+                    line = in(reg) self,
+                    mask = inout(reg) mask,
+                    wanted = inout(reg) wanted,
+                    m = out(xmm_reg) _,
+                    w = out(xmm_reg) _,
+                    a = out(xmm_reg) _,
+                    b = out(xmm_reg) _,
+                    options(readonly, nostack, preserves_flags),
+                );
+            }
+            let _ = mask;
+            // The eight results stand twice, side by side.
+            #[allow(clippy::cast_possible_truncation)] // eight bits are meant
+            let places = (wanted & 0xff) as u32;
+            places
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        self.high_halves_equal_one_by_one(mask, wanted)
+    }
+
+    /// The same, word by word.
+    #[cfg(any(test, not(target_arch = "x86_64")))]
+    fn high_halves_equal_one_by_one(&self, mask: u32, wanted: u32) -> u32 {
+        use std::sync::atomic::Ordering::Relaxed;
+        let mut places = 0;
+        for (place, word) in self.0.iter().enumerate() {
+            let high = word.load(Relaxed) >> 32;
+            places |= u32::from(high & u64::from(mask) == u64::from(wanted)) << place;
+        }
+        places
+    }
+}
+
 /// Bytes of a [`Line`].
 pub const LINE_BYTES: usize = 64;
 
@@ -144,6 +208,20 @@ fn mapping_bytes(lines: usize, huge_pages: bool) -> io::Result<usize> {
         .ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
+/// Asks for the cache line of `target` ahead of a write to it.
+#[inline(always)]
+pub fn prefetch_to_write<T: ?Sized>(target: &T) {
+    let address = ptr::from_ref(target).cast::<i8>();
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint: it reads and writes nothing and cannot fault, whatever the address; processors
+    // without PREFETCHW take it for a no-op, as every one that is made has one of the two.
+    unsafe {
+        core::arch::asm!("prefetchw [{}]", in(reg) address, options(readonly, nostack, preserves_flags));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// Asks for the cache line of `target` ahead of its use.
 #[inline(always)]
 pub fn prefetch<T: ?Sized>(target: &T) {
@@ -204,6 +282,28 @@ mod tests {
             42
         );
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn words_are_found_by_their_high_halves() {
+        let line = Line(std::array::from_fn(|_| AtomicU64::new(0)));
+        let mut state = 1_u64;
+        for round in 0..1000 {
+            for word in &line.0 {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(round);
+                // Few values, so that some are equal.
+                word.store((state >> 62) << 32 | state & 0xffff_ffff, Relaxed);
+            }
+            let places = line.high_halves_equal(1, 1);
+            assert_eq!(places, line.high_halves_equal_one_by_one(1, 1));
+            assert_eq!(
+                line.high_halves_equal(u32::MAX, 2),
+                line.high_halves_equal_one_by_one(u32::MAX, 2)
+            );
+        }
+        assert_eq!(line.high_halves_equal(0, 0), 0xff);
     }
 
     #[test]

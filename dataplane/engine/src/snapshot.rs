@@ -10,14 +10,12 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::connection::{ForwardingMethod, Timeouts};
-use crate::forwarding_table::{ForwardingTable, NextHop};
+use crate::forwarding_table::ForwardingTable;
 use crate::scheduler::{Candidates, Scheduler};
 use crate::service::Leaf;
 use crate::service::{
     Destination, DestinationShared, DestinationSpec, ServiceLookup, ServiceSpec, VirtualService,
 };
-use crate::wire::ipv4::IPV4_BYTES;
-use crate::wire::ipv6::IPV6_BYTES;
 
 /// What a snapshot is compiled from. Numbers are dense: they index a table.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +38,7 @@ pub struct Snapshot {
     destinations: Box<[Option<Destination>]>,
     forwarding: Arc<ForwardingTable>,
     timeouts: Timeouts,
+    has_tunnels: bool,
 }
 
 impl Snapshot {
@@ -83,9 +82,14 @@ impl Snapshot {
             plant(&compiled, &mut destinations);
             services.insert(service, compiled);
         }
+        let has_tunnels = destinations
+            .iter()
+            .flatten()
+            .any(|found| found.spec.method == ForwardingMethod::Tunnel);
         Self {
             generation: spec.generation,
             services,
+            has_tunnels,
             destinations: destinations.into(),
             forwarding,
             timeouts: spec.timeouts,
@@ -131,6 +135,12 @@ impl Snapshot {
         &self.timeouts
     }
 
+    /// Whether packets may get an outer header.
+    #[inline]
+    pub fn has_tunnels(&self) -> bool {
+        self.has_tunnels
+    }
+
     /// Tells every scheduler how loaded its destinations are: once after all workers have moved to this snapshot,
     /// because those that had not yet changed counts told the trees of the one before.
     pub fn refresh_loads(&self) {
@@ -164,35 +174,11 @@ fn compile_destination(
     before: Option<&Destination>,
     workers: usize,
 ) -> Destination {
-    let next_hop = forwarding.route(spec.address);
-    let outer = if spec.address.is_ipv4() {
-        IPV4_BYTES
-    } else {
-        IPV6_BYTES
-    };
-    let overhead = if spec.method == ForwardingMethod::Tunnel {
-        outer
-    } else {
-        0
-    };
-    let link_mtu = match next_hop {
-        NextHop::Adjacent(number) => forwarding
-            .adjacency(number)
-            .map_or(u16::MAX, |adjacency| adjacency.mtu),
-        _ => forwarding.mtu_to(spec.address),
-    };
-    let compiled = Destination {
-        available,
-        next_hop,
-        mtu: link_mtu.saturating_sub(u16::try_from(overhead).unwrap_or(u16::MAX)),
-        tunnel_source: forwarding.source_address(spec.address),
-        shared: before.map_or_else(
-            || Arc::new(DestinationShared::new(workers)),
-            |old| Arc::clone(&old.shared),
-        ),
-        spec: spec.clone(),
-        leaf: None,
-    };
+    let shared = before.map_or_else(
+        || Arc::new(DestinationShared::new(workers)),
+        |old| Arc::clone(&old.shared),
+    );
+    let compiled = Destination::new(spec.clone(), available, forwarding, shared);
     if let Some(old) = before {
         compiled.thresholds_edited(old.spec.upper_threshold);
     }

@@ -11,6 +11,8 @@ mod connection;
 mod memory {
     //! Lines of loom's atomics, in place of mapped memory.
 
+    use std::sync::atomic::Ordering::Relaxed;
+
     use crate::sync::AtomicU64;
 
     /// As in the engine.
@@ -21,6 +23,15 @@ mod memory {
         /// A line of zeros.
         pub fn zeroed() -> Self {
             Self(std::array::from_fn(|_| AtomicU64::new(0)))
+        }
+
+        /// As in the engine, word by word: loom knows no other loads.
+        pub fn high_halves_equal(&self, mask: u32, wanted: u32) -> u32 {
+            let high = |word: &AtomicU64| word.load(Relaxed) >> 32 & u64::from(mask);
+            let places = self.0.iter().enumerate();
+            places.fold(0, |found, (place, word)| {
+                found | u32::from(high(word) == u64::from(wanted)) << place
+            })
         }
     }
 }

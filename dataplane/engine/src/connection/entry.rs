@@ -138,6 +138,33 @@ impl Life {
         }
     }
 
+    /// What a packet makes of it. Itself, when it is in nobody's use any more, or when only the end would be put off by
+    /// less than is worth a write.
+    #[inline(always)]
+    fn stepped(
+        self,
+        now: Tick,
+        timeouts: &Timeouts,
+        direction: Direction,
+        step: impl Fn(State, Side) -> State,
+    ) -> Self {
+        let (side, flags) = match direction {
+            Direction::Outbound => (Side::Output, self.0 & !NO_OUTPUT | ANSWERED),
+            Direction::Inbound if self.no_output() => (Side::InputOnly, self.0),
+            Direction::Inbound => (Side::Input, self.0),
+        };
+        let after = step(self.state(), side);
+        let expires = now.after(timeouts.of(after) + REFRESH_TICKS);
+        let next = Self::new(after, expires, flags & FLAGS);
+        let unchanged = (next.0 ^ self.0) & !EXPIRES == 0;
+        let fresh = self.expires().until(expires).unsigned_abs() < REFRESH_TICKS;
+        if !self.is_used() || (unchanged && fresh) {
+            self
+        } else {
+            next
+        }
+    }
+
     /// Whether it is in use and its time has not come.
     #[inline]
     pub fn is_alive(self, now: Tick) -> bool {
@@ -150,7 +177,7 @@ impl Life {
 pub struct Transition {
     /// Before.
     pub before: State,
-    /// After; equal to `before` when nothing changed.
+    /// After.
     pub after: State,
 }
 
@@ -387,40 +414,45 @@ impl<'t> Connection<'t> {
 
     /// A packet has passed: steps the state and puts off the end. Writes only when something changed or half a second
     /// has gone by since the last write, so that packets of one connection on two cores do not fight over the line.
-    #[inline]
+    /// The transition is this caller's to account for; none when the state stayed.
+    #[inline(always)]
     pub fn advance(
         &self,
         now: Tick,
         timeouts: &Timeouts,
         direction: Direction,
         step: impl Fn(State, Side) -> State,
-    ) -> Transition {
-        let mut word = self.life_word().load(Relaxed);
+    ) -> Option<Transition> {
+        let life = Life(self.life_word().load(Relaxed));
+        if life.stepped(now, timeouts, direction, &step) == life {
+            return None;
+        }
+        self.write_step(now, timeouts, direction, step)
+    }
+
+    #[inline(never)]
+    fn write_step(
+        &self,
+        now: Tick,
+        timeouts: &Timeouts,
+        direction: Direction,
+        step: impl Fn(State, Side) -> State,
+    ) -> Option<Transition> {
+        let mut life = Life(self.life_word().load(Relaxed));
         loop {
-            let life = Life(word);
-            let before = life.state();
-            let (side, flags) = match direction {
-                Direction::Outbound => (Side::Output, word & !NO_OUTPUT | ANSWERED),
-                Direction::Inbound if life.no_output() => (Side::InputOnly, word),
-                Direction::Inbound => (Side::Input, word),
+            let next = life.stepped(now, timeouts, direction, &step);
+            let written = if life == next {
+                Ok(life.0)
+            } else {
+                self.life_word()
+                    .compare_exchange_weak(life.0, next.0, AcqRel, Relaxed)
             };
-            let after = step(before, side);
-            let expires = now.after(timeouts.of(after) + REFRESH_TICKS);
-            let next = Life::new(after, expires, flags & FLAGS).0;
-            let unchanged = (next ^ word) & !EXPIRES == 0;
-            let fresh = life.expires().until(expires).unsigned_abs() < REFRESH_TICKS;
-            if !life.is_used() || (unchanged && fresh) {
-                return Transition {
-                    before,
-                    after: before,
-                };
-            }
-            match self
-                .life_word()
-                .compare_exchange_weak(word, next, AcqRel, Relaxed)
-            {
-                Ok(_) => return Transition { before, after },
-                Err(current) => word = current,
+            match written {
+                Ok(_) => {
+                    let (before, after) = (life.state(), next.state());
+                    return (before != after).then_some(Transition { before, after });
+                }
+                Err(current) => life = Life(current),
             }
         }
     }

@@ -72,9 +72,15 @@ impl FlowKey {
     /// A key of an IPv4 flow.
     #[inline]
     pub fn v4(protocol: u8, source: u32, destination: u32, ports: u32) -> Self {
-        let addresses = [u64::from(source) << 32 | u64::from(destination), 0, 0, 0];
+        let addresses = u64::from(source) << 32 | u64::from(destination);
+        Self::of_v4(protocol, addresses, ports)
+    }
+
+    /// A key of an IPv4 flow, `addresses` being `source << 32 | destination`.
+    #[inline]
+    pub fn of_v4(protocol: u8, addresses: u64, ports: u32) -> Self {
         Self {
-            addresses,
+            addresses: [addresses, 0, 0, 0],
             ports,
             protocol,
             family: Family::V4,

@@ -160,16 +160,15 @@ impl<'t> Index<'t> {
 
     /// The first slot whose tag fits. Its entry must be compared; if it differs, [`Index::find`] looks at the others.
     #[inline]
+    #[allow(clippy::cast_possible_truncation)] // high halves are shifted down
     pub fn first(&self, hash: u64) -> Option<Candidate> {
         let home = self.home(hash);
         let bucket = self.buckets.get(home)?;
         let wanted = pattern(hash, 0);
         // All slots are looked at, whichever fits: a loop that ends at the right one ends anywhere, and the processor
-        // guesses wrong each time.
-        let mut fitting = 0u32;
-        for (place, slot) in bucket.0.iter().enumerate().skip(1) {
-            fitting |= u32::from(slot.load(Acquire) & MATCH_MASK == wanted) << place;
-        }
+        // guesses wrong each time. What is compared lies in the high halves; word 0 is no slot.
+        let high = |word: u64| (word >> 32) as u32;
+        let fitting = bucket.high_halves_equal(high(MATCH_MASK), high(wanted)) & !1;
         if let Some(slot) = bucket.0.get(fitting.trailing_zeros() as usize) {
             let slot = slot.load(Acquire);
             // It may have been removed between the two looks: then it is as if it had not been there.

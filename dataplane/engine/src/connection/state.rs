@@ -1,9 +1,11 @@
 //! Connection states with IPVS's names and timeouts (`ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`).
 
+use zerocopy::TryFromBytes;
+
 use crate::clock::seconds;
 
 /// State of a connection, TCP and UDP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, TryFromBytes)]
 #[repr(u8)]
 pub enum State {
     /// Nothing seen yet.
@@ -50,21 +52,9 @@ impl State {
     ];
 
     /// The state of a number; an unknown one is [`State::None`].
-    #[inline]
+    #[inline(always)]
     pub fn from_number(number: u8) -> Self {
-        /// [`State::ALL`], filled up to what the mask lets through.
-        #[allow(clippy::indexing_slicing)] // evaluated at compile time
-        static BY_NUMBER: [State; 16] = {
-            let mut states = [State::None; 16];
-            let mut number = 0;
-            while number < State::ALL.len() {
-                states[number] = State::ALL[number];
-                number += 1;
-            }
-            states
-        };
-        #[allow(clippy::indexing_slicing)] // masked to the array's size
-        BY_NUMBER[usize::from(number & 15)]
+        zerocopy::try_transmute!(number).unwrap_or(Self::None)
     }
 
     /// The name `ipvsadm -Lc` prints.

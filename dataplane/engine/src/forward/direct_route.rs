@@ -7,7 +7,7 @@ use crate::wire::ipv4::Ipv4Header;
 use crate::wire::ipv6::Ipv6Header;
 
 /// One hop less. `packet` starts with the IP header, whose TTL or hop limit is above 1.
-#[inline]
+#[inline(always)]
 pub fn decrement_ttl(packet: &mut [u8], family: Family) {
     match family {
         Family::V4 => {

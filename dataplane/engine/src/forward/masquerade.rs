@@ -3,8 +3,9 @@
 //! without a checksum gets one, as in Linux, over IPv6 too.
 
 use zerocopy::FromBytes;
-use zerocopy::byteorder::network_endian::U32;
+use zerocopy::byteorder::network_endian::{U16, U32};
 
+use crate::connection::Direction;
 use crate::wire::checksum::{Change, Sum};
 use crate::wire::ipv4::Ipv4Header;
 use crate::wire::ipv6::Ipv6Header;
@@ -21,9 +22,19 @@ pub enum End {
     Destination,
 }
 
+impl End {
+    /// The end that is replaced of packets in this direction.
+    #[inline(always)]
+    pub fn replaced(direction: Direction) -> Self {
+        match direction {
+            Direction::Inbound => Self::Destination,
+            Direction::Outbound => Self::Source,
+        }
+    }
+}
+
 /// Translates an IPv4 packet and takes a hop off. `packet` starts with the IP header, `transport` is the offset of the
 /// TCP or UDP header in it. Nothing happens when the headers are not there, which parsing has excluded.
-#[inline(always)]
 pub fn translate_v4(
     packet: &mut [u8],
     transport: usize,
@@ -38,30 +49,42 @@ pub fn translate_v4(
     let Ok((header, _)) = Ipv4Header::mut_from_prefix(before) else {
         return;
     };
+    if !is_unchecked_udp(segment, protocol) {
+        return rewrite_v4(header, segment, protocol, end, address, port);
+    }
+    rewrite_v4(header, &mut [], protocol, end, address, port);
+    replace_port(segment, end, port);
+    let addresses = Sum::default()
+        .add32(header.source.get())
+        .add32(header.destination.get());
+    fill_udp_checksum(segment, addresses);
+}
+
+/// Translates a header and the beginning of a segment or datagram that has a checksum.
+#[inline(always)]
+pub fn rewrite_v4(
+    header: &mut Ipv4Header,
+    segment: &mut [u8],
+    protocol: u8,
+    end: End,
+    address: u32,
+    port: u16,
+) {
     let field = match end {
         End::Source => &mut header.source,
         End::Destination => &mut header.destination,
     };
-    let change = Change::of_ipv4(field.get(), address);
-    *field = U32::new(address);
+    let address = U32::new(address);
+    let change = Change::of_ipv4(field.to_bytes(), address.to_bytes());
+    *field = address;
     header.ttl = header.ttl.wrapping_sub(1);
-    // One hop less is 0x0100 less in the word that TTL is the high byte of.
-    header
-        .checksum
-        .set(change.apply(header.checksum.get(), 0x0100, 0));
-    if is_unchecked_udp(segment, protocol) {
-        replace_port(segment, end, port);
-        let addresses = Sum::default()
-            .add32(header.source.get())
-            .add32(header.destination.get());
-        fill_udp_checksum(segment, addresses);
-    } else {
-        translate_segment(segment, protocol, end, port, change);
-    }
+    // One hop less is one less in the word that TTL is the high byte of.
+    let checksum = change.apply(header.checksum.to_bytes(), [1, 0], [0, 0]);
+    header.checksum = U16::from_bytes(checksum);
+    translate_segment(segment, protocol, end, port, change);
 }
 
 /// Translates an IPv6 packet and takes a hop off; as [`translate_v4`].
-#[inline]
 pub fn translate_v6(
     packet: &mut [u8],
     transport: usize,
@@ -76,46 +99,54 @@ pub fn translate_v6(
     let Ok((header, _)) = Ipv6Header::mut_from_prefix(before) else {
         return;
     };
+    if !is_unchecked_udp(segment, protocol) {
+        return rewrite_v6(header, segment, protocol, end, address, port);
+    }
+    rewrite_v6(header, &mut [], protocol, end, address, port);
+    replace_port(segment, end, port);
+    let addresses = Sum::of(&header.source).plus(Sum::of(&header.destination));
+    fill_udp_checksum(segment, addresses);
+}
+
+/// Translates a header and the beginning of a segment or datagram that has a checksum.
+#[inline(always)]
+pub fn rewrite_v6(
+    header: &mut Ipv6Header,
+    segment: &mut [u8],
+    protocol: u8,
+    end: End,
+    address: [u64; 2],
+    port: u16,
+) {
     let field = match end {
         End::Source => &mut header.source,
         End::Destination => &mut header.destination,
     };
-    let (old, new) = replace_address(field, address);
+    let [high, low] = address;
+    let address = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
+    let change = Change::of_ipv6(*field, address);
+    *field = address;
     header.hop_limit = header.hop_limit.wrapping_sub(1);
-    if is_unchecked_udp(segment, protocol) {
-        replace_port(segment, end, port);
-        let addresses = Sum::of(&header.source).plus(Sum::of(&header.destination));
-        fill_udp_checksum(segment, addresses);
-    } else {
-        translate_segment(segment, protocol, end, port, Change::new(old, new));
-    }
-}
-
-/// Replaces an IPv6 address; the sums of what went and what came.
-#[inline]
-pub(crate) fn replace_address(field: &mut [u8; 16], [high, low]: [u64; 2]) -> (Sum, Sum) {
-    let old = u128::from_be_bytes(*field);
-    *field = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
-    #[allow(clippy::cast_possible_truncation)] // both halves are taken
-    let old = Sum::default().add64((old >> 64) as u64).add64(old as u64);
-    (old, Sum::default().add64(high).add64(low))
+    translate_segment(segment, protocol, end, port, change);
 }
 
 /// Replaces a port and mends the checksum.
-#[inline]
+#[inline(always)]
 fn translate_segment(segment: &mut [u8], protocol: u8, end: End, port: u16, change: Change) {
     let Some(old_port) = replace_port(segment, end, port) else {
         return;
     };
+    let new_port = port.to_be_bytes();
     if protocol == protocol::TCP {
         if let Ok((header, _)) = TcpHeader::mut_from_prefix(segment) {
-            header
-                .checksum
-                .set(change.apply(header.checksum.get(), old_port, port));
+            let checksum = change.apply(header.checksum.to_bytes(), old_port, new_port);
+            header.checksum = U16::from_bytes(checksum);
         }
     } else if let Ok((header, _)) = UdpHeader::mut_from_prefix(segment) {
-        let checksum = change.apply(header.checksum.get(), old_port, port);
-        header.checksum.set(udp_checksum(checksum));
+        let checksum = change.apply(header.checksum.to_bytes(), old_port, new_port);
+        header
+            .checksum
+            .set(udp_checksum(u16::from_be_bytes(checksum)));
     }
 }
 
@@ -152,14 +183,12 @@ fn udp_checksum(sum: u16) -> u16 {
     if sum == 0 { 0xffff } else { sum }
 }
 
-/// Replaces a port of a TCP or UDP header; returns the old one.
-#[inline]
-pub(crate) fn replace_port(segment: &mut [u8], end: End, port: u16) -> Option<u16> {
+/// Replaces a port of a TCP or UDP header; returns the old one as it stood there.
+#[inline(always)]
+pub(crate) fn replace_port(segment: &mut [u8], end: End, port: u16) -> Option<[u8; 2]> {
     let at = if end == End::Source { 0 } else { 2 };
     let field = segment.get_mut(at..)?.first_chunk_mut::<2>()?;
-    let old = u16::from_be_bytes(*field);
-    *field = port.to_be_bytes();
-    Some(old)
+    Some(std::mem::replace(field, port.to_be_bytes()))
 }
 
 #[cfg(test)]

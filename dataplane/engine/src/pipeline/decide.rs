@@ -1,5 +1,5 @@
-//! Third stage: what becomes of a frame. Three tiers by cost: a connection is known (translate from its entry), none is
-//! known (find a service, schedule, insert), not ours (punt).
+//! Third stage: what becomes of a frame that `hit` did not take. Tiers by cost: a connection is known, but something about
+//! the packet or its way is out of the ordinary; none is known (find a service, schedule, insert); not ours (punt).
 
 use super::icmp_error::Problem;
 use super::icmp_related::{self, Layout};
@@ -16,10 +16,12 @@ use crate::forward::{direct_route, tunnel_ipip};
 use crate::forwarding_table::NextHop;
 use crate::frame::Frame;
 use crate::service::Destination;
+use crate::wire::ethernet::FRAME_BYTES_MIN;
 use crate::wire::tcp::flag;
 
 impl Worker {
-    #[inline(always)]
+    /// The verdict on any frame but a hit.
+    #[inline(never)]
     pub(super) fn decide<F: Frame>(
         &mut self,
         context: &Context<'_>,
@@ -27,6 +29,11 @@ impl Worker {
         frame: &mut F,
         meta: &Meta,
     ) -> Verdict {
+        if meta.ip_bytes != 0 {
+            // What lies behind the packet is not part of it; a short frame stays padded.
+            let end = usize::from(meta.ip) + usize::from(meta.ip_bytes);
+            frame.truncate(end.max(FRAME_BYTES_MIN));
+        }
         let fate = match meta.kind {
             Kind::Drop(fate) => return self.drop_as(ingress, fate),
             Kind::Punt(fate) => return Verdict::Punt(fate),
@@ -39,7 +46,7 @@ impl Worker {
         fate.unwrap_or_else(|fate| self.drop_as(ingress, fate))
     }
 
-    #[inline(always)]
+    #[inline]
     fn flow<F: Frame>(
         &mut self,
         context: &Context<'_>,
@@ -71,7 +78,7 @@ impl Worker {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     pub(super) fn known_connection<'c>(
         &self,
         context: &Context<'c>,
@@ -84,7 +91,7 @@ impl Worker {
 
     /// Whether this packet opens a new connection on the ports of one that is over (`conn_reuse_mode` 1): then the old
     /// one ends.
-    #[inline(always)]
+    #[inline]
     fn is_over(&mut self, context: &Context<'_>, hit: &Hit<'_>, meta: &Meta) -> bool {
         if meta.tcp_flags & flag::SYN == 0 || hit.direction == Direction::Outbound {
             return false;
@@ -105,7 +112,7 @@ impl Worker {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     fn inbound<F: Frame>(
         &mut self,
         context: &Context<'_>,
@@ -118,8 +125,9 @@ impl Worker {
         let destination = found
             .filter(|destination| destination.available)
             .ok_or(Fate::DestinationRemoved)?;
-        let transition = self.advance(context, meta, connection, Direction::Inbound);
-        destination.moved(transition.before, transition.after);
+        if let Some(moved) = self.advance(context, meta, connection, Direction::Inbound) {
+            destination.moved(moved.before, moved.after);
+        }
         self.count_inbound(destination, meta);
         let way = Way {
             direction: Direction::Inbound,
@@ -133,13 +141,13 @@ impl Worker {
     }
 
     #[inline(always)]
-    fn advance(
+    pub(super) fn advance(
         &self,
         context: &Context<'_>,
         meta: &Meta,
         connection: &Connection<'_>,
         direction: Direction,
-    ) -> Transition {
+    ) -> Option<Transition> {
         let timeouts = context.snapshot.timeouts();
         connection.advance(context.now, timeouts, direction, |state, side| {
             next_state(state, side, meta)
@@ -170,7 +178,7 @@ impl Worker {
     }
 
     /// Rewrites or encapsulates a packet from the client and sends it off.
-    #[inline(always)]
+    #[inline]
     fn send_to_server<F: Frame>(
         &mut self,
         context: &Context<'_>,
@@ -213,18 +221,17 @@ impl Worker {
             }
             ForwardingMethod::Tunnel => {
                 direct_route::decrement_ttl(ip_packet(frame, meta), meta.key.family);
-                let source = destination.tunnel_source.ok_or(Fate::NoRoute)?;
+                let header = destination.outer.as_ref().ok_or(Fate::NoRoute)?;
                 let identification = self.next_identification();
-                let to = destination.spec.address;
+                cut_padding(frame, meta);
                 tunnel_ipip::encapsulate(
                     frame,
                     meta.ip.into(),
                     meta.key.family,
-                    source,
-                    to,
+                    header,
                     identification,
                 )?;
-                outer = if to.is_ipv4() { Family::V4 } else { Family::V6 };
+                outer = header.family();
             }
         }
         deliver::deliver(
@@ -246,9 +253,11 @@ impl Worker {
         meta: &Meta,
         connection: &Connection<'_>,
     ) -> Result<Verdict, Fate> {
-        let transition = self.advance(context, meta, connection, Direction::Outbound);
+        let moved = self.advance(context, meta, connection, Direction::Outbound);
         if let Some(destination) = context.snapshot.destination(connection.destination()) {
-            destination.moved(transition.before, transition.after);
+            if let Some(moved) = moved {
+                destination.moved(moved.before, moved.after);
+            }
             self.count_outbound(destination, meta);
         }
         let (next_hop, mtu) = way_back(context, connection);
@@ -341,15 +350,15 @@ impl Worker {
 
     #[inline]
     pub(super) fn count_inbound(&self, destination: &Destination, meta: &Meta) {
-        if let Some(traffic) = destination.shared.traffic(self.number) {
+        if let Some(traffic) = destination.traffic(self.number) {
             traffic.inbound_packets.add(1);
             traffic.inbound_bytes.add(meta.ip_bytes.into());
         }
     }
 
     #[inline]
-    fn count_outbound(&self, destination: &Destination, meta: &Meta) {
-        if let Some(traffic) = destination.shared.traffic(self.number) {
+    pub(super) fn count_outbound(&self, destination: &Destination, meta: &Meta) {
+        if let Some(traffic) = destination.traffic(self.number) {
             traffic.outbound_packets.add(1);
             traffic.outbound_bytes.add(meta.ip_bytes.into());
         }
@@ -388,27 +397,27 @@ fn way_back(context: &Context<'_>, connection: &Connection<'_>) -> (NextHop, u16
     }
 }
 
-/// The frame from its IP header on.
+/// The IP packet in the frame.
 #[inline]
 pub(super) fn ip_packet<'f, F: Frame>(frame: &'f mut F, meta: &Meta) -> &'f mut [u8] {
-    frame
-        .bytes_mut()
-        .get_mut(usize::from(meta.ip)..)
-        .unwrap_or_default()
+    let start = usize::from(meta.ip);
+    let end = start + usize::from(meta.ip_bytes);
+    frame.bytes_mut().get_mut(start..end).unwrap_or_default()
 }
 
-#[inline(always)]
+/// The frame ends where its IP packet does.
+pub(super) fn cut_padding<F: Frame>(frame: &mut F, meta: &Meta) {
+    frame.truncate(usize::from(meta.ip) + usize::from(meta.ip_bytes));
+}
+
+#[inline]
 fn translate<F: Frame>(
     frame: &mut F,
     meta: &Meta,
     connection: &Connection<'_>,
     direction: Direction,
 ) {
-    let end = if direction == Direction::Inbound {
-        End::Destination
-    } else {
-        End::Source
-    };
+    let end = End::replaced(direction);
     let transport = usize::from(meta.transport.saturating_sub(meta.ip));
     let packet = ip_packet(frame, meta);
     match meta.key.family {

@@ -8,7 +8,7 @@ use zerocopy::FromBytes;
 use zerocopy::byteorder::network_endian::U32;
 
 use crate::connection::{Connection, Direction, Family};
-use crate::forward::masquerade::{End, replace_address, replace_port};
+use crate::forward::masquerade::{End, replace_port};
 use crate::wire::checksum::{Sum, update};
 use crate::wire::icmp::IcmpHeader;
 use crate::wire::ipv4::Ipv4Header;
@@ -92,7 +92,7 @@ fn translate_v4(
             inner_end,
             port,
         )?;
-        Some((old.add16(old_port), new.add16(port)))
+        Some((old.add16(u16::from_be_bytes(old_port)), new.add16(port)))
     };
     if let Some((old, new)) = embedded(message) {
         mend(message, old, new);
@@ -139,7 +139,7 @@ fn translate_v6(
             inner_end,
             port,
         )?;
-        Some((old.add16(old_port), new.add16(port)))
+        Some((old.add16(u16::from_be_bytes(old_port)), new.add16(port)))
     };
     if let Some((old, new)) = embedded(message) {
         mend(message, old.plus(outer_old), new.plus(outer_new));
@@ -151,7 +151,10 @@ fn replace_v6(header: &mut Ipv6Header, end: End, address: [u64; 2]) -> (Sum, Sum
         End::Source => &mut header.source,
         End::Destination => &mut header.destination,
     };
-    replace_address(field, address)
+    let old = Sum::of(field);
+    let [high, low] = address;
+    *field = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
+    (old, Sum::default().add64(high).add64(low))
 }
 
 fn mend(message: &mut [u8], old: Sum, new: Sum) {

@@ -30,6 +30,8 @@ pub(super) enum Kind {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Meta {
     pub kind: Kind,
+    /// Whether its headers are where those of a [`crate::wire::plain`] packet are.
+    pub is_plain: bool,
     pub key: FlowKey,
     pub hash: u64,
     pub candidate: Option<Candidate>,
@@ -59,6 +61,7 @@ impl Kind {
 impl Meta {
     pub const EMPTY: Self = Self {
         kind: Kind::Punt(Fate::Punted),
+        is_plain: false,
         key: FlowKey::NONE,
         hash: 0,
         candidate: None,

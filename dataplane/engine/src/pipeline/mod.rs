@@ -1,13 +1,16 @@
-//! The stages of a packet's way, in order: `parse`, `lookup`, `decide` (with `schedule` for new flows, `icmp_related` for
-//! errors about known ones, and `refuse` for what goes no further), `deliver`.
+//! The stages of a packet's way, in order: `parse` (most packets are `plain`), `lookup`, then `hit` for plain packets of
+//! known connections and `decide` for all others (with `schedule` for new flows, `icmp_related` for errors about known
+//! ones, and `refuse` for what goes no further), `deliver`.
 
 mod decide;
 mod deliver;
+mod hit;
 mod icmp_error;
 mod icmp_related;
 mod lookup;
 mod meta;
 mod parse;
+mod plain;
 mod refuse;
 mod schedule;
 mod sweep_pace;

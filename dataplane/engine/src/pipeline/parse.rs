@@ -7,9 +7,9 @@
 use zerocopy::FromBytes;
 
 use super::meta::{Kind, Meta};
+use super::plain;
 use crate::connection::FlowKey;
 use crate::fate::Fate;
-use crate::frame::Frame;
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{
     ETHERNET_BYTES, EthernetHeader, MacAddress, VLAN_TAG_BYTES, VlanTag, ethertype,
@@ -24,21 +24,23 @@ use crate::wire::udp::UDP_BYTES;
 /// More tags than any network stacks.
 const VLAN_TAGS_MAX: usize = 2;
 
-/// Reads a frame into `meta`, whatever that held before; cuts Ethernet padding off behind the IP packet.
-#[inline]
-pub(super) fn parse<F: Frame>(frame: &mut F, port_mac: MacAddress, meta: &mut Meta) {
+/// Reads a frame into `meta`, whatever that held before.
+#[inline(always)]
+pub(super) fn parse(bytes: &[u8], port_mac: MacAddress, meta: &mut Meta) {
+    if !plain::parse(bytes, port_mac, meta) {
+        parse_any(bytes, port_mac, meta);
+    }
+}
+
+#[inline(never)]
+fn parse_any(bytes: &[u8], port_mac: MacAddress, meta: &mut Meta) {
+    meta.is_plain = false;
     meta.candidate = None;
     meta.ip_bytes = 0;
     meta.tcp_flags = 0;
-    let bytes = frame.bytes();
-    let length = bytes.len();
     meta.kind = match parse_ethernet(bytes, port_mac, meta) {
         Ok(kind) | Err(kind) => kind,
     };
-    let end = usize::from(meta.ip) + usize::from(meta.ip_bytes);
-    if meta.ip_bytes != 0 && length > end {
-        frame.truncate(end);
-    }
 }
 
 /// The error is a kind too: a packet that is not for the engine, or broken.

@@ -3,7 +3,7 @@
 
 use zerocopy::FromBytes;
 
-use super::decide::ip_packet;
+use super::decide::{cut_padding, ip_packet};
 use super::icmp_error::{self, Problem};
 use super::icmp_related;
 use super::meta::Meta;
@@ -121,6 +121,7 @@ impl Worker {
         let next_hop = forwarding.route(sender);
         let identification = self.next_identification();
         let ip = usize::from(meta.ip);
+        cut_padding(frame, meta);
         let is_reachable = matches!(next_hop, NextHop::Adjacent(_) | NextHop::Unresolved(..));
         let made = is_reachable
             && self.error_budget.take(context.now)
@@ -184,6 +185,7 @@ impl Worker {
         let (ip, speaker) = (usize::from(meta.ip), meta.key.destination_address());
         let next_hop = forwarding.route(meta.key.source().ip());
         let identification = self.next_identification();
+        cut_padding(frame, meta);
         frame.trim_front(usize::from(inner.saturating_sub(meta.ip)));
         if !icmp_error::answer(frame, ip, speaker, problem, identification) {
             return Err(Fate::NoHeadroom);

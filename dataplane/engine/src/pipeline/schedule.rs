@@ -86,7 +86,7 @@ impl Worker {
                 Ok(hit) => {
                     chosen.bind(new.state);
                     self.counters.connections_created.add(1);
-                    if let Some(traffic) = chosen.shared.traffic(self.number) {
+                    if let Some(traffic) = chosen.traffic(self.number) {
                         traffic.connections.add(1);
                     }
                     return Ok(hit);

@@ -14,7 +14,7 @@ use crate::counters::WorkerCounters;
 use crate::fate::Fate;
 use crate::forwarding_table::Interface;
 use crate::frame::Frame;
-use crate::memory::prefetch;
+use crate::memory::{prefetch, prefetch_to_write};
 use crate::snapshot::Snapshot;
 
 /// Frames of one call to [`Worker::process`], at most.
@@ -136,24 +136,32 @@ impl Worker {
         self.neighbours.clear();
         // Taken out while the stages run over them; the place left behind is empty, not allocated.
         let mut metas = std::mem::take(&mut self.metas);
+        let tunnels = context.snapshot.has_tunnels();
         frames
             .iter()
             .take(LOOK_AHEAD)
-            .for_each(|frame| prefetch(frame.bytes()));
+            .for_each(|frame| ask_for(frame, tunnels));
         for at in 0..frames.len() {
             if let Some(ahead) = frames.get(at + LOOK_AHEAD) {
-                prefetch(ahead.bytes());
+                ask_for(ahead, tunnels);
             }
-            if let Some((frame, meta)) = frames.get_mut(at).zip(metas.get_mut(at)) {
-                parse::parse(frame, mac, meta);
+            if let Some((frame, meta)) = frames.get(at).zip(metas.get_mut(at)) {
+                parse::parse(frame.bytes(), mac, meta);
                 lookup::start(context.table, meta);
             }
         }
         for meta in metas.iter_mut().take(frames.len()) {
             lookup::narrow(context.table, meta);
         }
+        // Without any service IPVS is off, as in Linux: even known connections are the kernel's.
+        let serving = !context.snapshot.services().is_empty();
         for (frame, meta) in frames.iter_mut().zip(&*metas) {
-            let verdict = self.decide(context, ingress, frame, meta);
+            let hit = if serving {
+                self.hit(context, frame, meta)
+            } else {
+                None
+            };
+            let verdict = hit.unwrap_or_else(|| self.decide(context, ingress, frame, meta));
             // As many verdicts as frames, at most BURST: there is room.
             let _ = verdicts.try_push(verdict);
         }
@@ -203,6 +211,15 @@ impl Worker {
         if let Some(port) = self.counters.port(usize::from(ingress)) {
             port.count(fate);
         }
+    }
+}
+
+/// Asks for a frame's first line and, when headers may be put in front of it, for the one before.
+#[inline(always)]
+fn ask_for<F: Frame>(frame: &F, front_too: bool) {
+    prefetch(frame.bytes());
+    if front_too && let Some(last) = frame.headroom().last() {
+        prefetch_to_write(last);
     }
 }
 

@@ -10,7 +10,8 @@ use crossbeam::utils::CachePadded;
 
 use crate::connection::{ForwardingMethod, State};
 use crate::counters::TrafficCounters;
-use crate::forwarding_table::NextHop;
+use crate::forward::tunnel_ipip::Outer;
+use crate::forwarding_table::{Adjacency, ForwardingTable, NextHop};
 use crate::scheduler::{Load, LoadTree};
 
 /// A destination as configured.
@@ -62,7 +63,7 @@ pub struct DestinationShared {
     /// `active << 32 | inactive`: one word, so that both change together and every reader sees a pair that was.
     counts: CachePadded<AtomicU64>,
     overloaded: CachePadded<AtomicBool>,
-    traffic: Box<[CachePadded<TrafficCounters>]>,
+    traffic: Arc<[CachePadded<TrafficCounters>]>,
 }
 
 const ACTIVE: u64 = 1 << 32;
@@ -106,12 +107,6 @@ impl DestinationShared {
         self.counts.fetch_sub(unit(state), AcqRel);
     }
 
-    /// One worker's traffic counters.
-    #[inline]
-    pub fn traffic(&self, worker: usize) -> Option<&TrafficCounters> {
-        self.traffic.get(worker).map(|counters| &**counters)
-    }
-
     /// Every worker's traffic counters.
     pub fn all_traffic(&self) -> impl Iterator<Item = &TrafficCounters> {
         self.traffic.iter().map(|counters| &**counters)
@@ -127,12 +122,16 @@ pub struct Destination {
     pub available: bool,
     /// Where its packets go.
     pub next_hop: NextHop,
+    /// The adjacency of `next_hop`, at hand.
+    pub(crate) adjacency: Option<Adjacency>,
     /// Largest IP packet on the way there, bytes.
     pub mtu: u16,
-    /// The director's address in the outer header of a tunnel.
-    pub tunnel_source: Option<IpAddr>,
+    /// The outer header of a tunnel; none without an address of the director's for it.
+    pub(crate) outer: Option<Outer>,
     /// What outlives the snapshot.
     pub shared: Arc<DestinationShared>,
+    /// The traffic counters in `shared`, at hand.
+    traffic: Arc<[CachePadded<TrafficCounters>]>,
     /// Its place in its scheduler's tree, if that chooses by load.
     pub(crate) leaf: Option<Leaf>,
 }
@@ -145,6 +144,51 @@ pub(crate) struct Leaf {
 }
 
 impl Destination {
+    /// A destination whose packets take this way, to be told its place in its scheduler's tree.
+    pub(crate) fn new(
+        spec: DestinationSpec,
+        available: bool,
+        forwarding: &ForwardingTable,
+        shared: Arc<DestinationShared>,
+    ) -> Self {
+        let next_hop = forwarding.route(spec.address);
+        let adjacency = match next_hop {
+            NextHop::Adjacent(number) => forwarding.adjacency(number).copied(),
+            _ => None,
+        };
+        let link_mtu = adjacency.map_or_else(
+            || forwarding.mtu_to(spec.address),
+            |adjacency| adjacency.mtu,
+        );
+        let is_tunnel = spec.method == ForwardingMethod::Tunnel;
+        let outer = forwarding
+            .source_address(spec.address)
+            .filter(|_| is_tunnel)
+            .and_then(|source| Outer::new(source, spec.address));
+        let overhead = if is_tunnel {
+            Outer::bytes_to(spec.address)
+        } else {
+            0
+        };
+        Self {
+            available,
+            next_hop,
+            adjacency,
+            mtu: link_mtu.saturating_sub(u16::try_from(overhead).unwrap_or(u16::MAX)),
+            outer,
+            traffic: Arc::clone(&shared.traffic),
+            shared,
+            spec,
+            leaf: None,
+        }
+    }
+
+    /// One worker's traffic counters.
+    #[inline]
+    pub fn traffic(&self, worker: usize) -> Option<&TrafficCounters> {
+        self.traffic.get(worker).map(|counters| &**counters)
+    }
+
     /// Whether new connections may go to it.
     #[inline]
     pub fn is_usable(&self) -> bool {

@@ -72,34 +72,44 @@ impl Sum {
 }
 
 /// What replacing some words does to every checksum that covers them: a sum of a few 16-bit words, not folded.
+///
+/// All words are taken as they stand in memory and summed in the machine's byte order, which only swaps the bytes of the
+/// sum (RFC 1071 2(B)): no byte is swapped on the way in or out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change(u32);
 
 impl Change {
-    /// Words summed in `old` give way to those in `new`.
-    #[inline]
-    pub fn new(old: Sum, new: Sum) -> Self {
-        Self(u32::from(!fold(old.0)) + u32::from(fold(new.0)))
-    }
-
     /// An IPv4 address gives way to another.
-    #[inline]
-    pub fn of_ipv4(old: u32, new: u32) -> Self {
-        let (old, new) = (!old, new);
+    #[inline(always)]
+    pub fn of_ipv4(old: [u8; 4], new: [u8; 4]) -> Self {
+        let (old, new) = (!u32::from_ne_bytes(old), u32::from_ne_bytes(new));
         Self((old >> 16) + (old & 0xffff) + (new >> 16) + (new & 0xffff))
     }
 
+    /// An IPv6 address gives way to another.
+    #[inline(always)]
+    pub fn of_ipv6(old: [u8; 16], new: [u8; 16]) -> Self {
+        let sum = |address: [u8; 16]| {
+            let (words, _) = address.as_chunks::<4>();
+            let words = words.iter().map(|word| u32::from_ne_bytes(*word));
+            words.map(u64::from).sum::<u64>()
+        };
+        Self(u32::from(!fold(sum(old))) + u32::from(fold(sum(new))))
+    }
+
     /// The checksum after this change and that of one more word.
-    #[inline]
+    #[inline(always)]
     #[must_use]
-    pub fn apply(self, checksum: u16, old: u16, new: u16) -> u16 {
-        let sum = self.0 + u32::from(!checksum) + u32::from(!old) + u32::from(new);
+    pub fn apply(self, checksum: [u8; 2], old: [u8; 2], new: [u8; 2]) -> [u8; 2] {
+        let word = |bytes| u32::from(u16::from_ne_bytes(bytes));
+        let gone = |bytes| u32::from(!u16::from_ne_bytes(bytes));
+        let sum = self.0 + gone(checksum) + gone(old) + word(new);
         // At most seven words of 16 bits: two folds are enough.
         let sum = (sum >> 16) + (sum & 0xffff);
         let sum = (sum >> 16) + (sum & 0xffff);
         #[allow(clippy::cast_possible_truncation)] // folded: it fits
         let folded = sum as u16;
-        !folded
+        (!folded).to_ne_bytes()
     }
 }
 
@@ -138,19 +148,27 @@ mod tests {
         }
 
         #[test]
-        fn a_change_equals_an_update(checksum: u16, old: u64, new: u64, old_word: u16, new_word: u16) {
-            let (old, new) = (Sum::default().add64(old), Sum::default().add64(new));
-            let changed = Change::new(old, new).apply(checksum, old_word, new_word);
+        fn an_ipv6_change_equals_an_update(checksum: u16, old: [u8; 16], new: [u8; 16], old_word: u16, new_word: u16) {
+            let changed = Change::of_ipv6(old, new).apply(
+                checksum.to_be_bytes(),
+                old_word.to_be_bytes(),
+                new_word.to_be_bytes(),
+            );
+            let (old, new) = (Sum::of(&old), Sum::of(&new));
             let updated = update(checksum, old.add16(old_word), new.add16(new_word));
-            prop_assert_eq!(changed % 0xffff, updated % 0xffff);
+            prop_assert_eq!(u16::from_be_bytes(changed) % 0xffff, updated % 0xffff);
         }
 
         #[test]
         fn an_ipv4_change_equals_an_update(checksum: u16, old: u32, new: u32, old_word: u16, new_word: u16) {
-            let changed = Change::of_ipv4(old, new).apply(checksum, old_word, new_word);
+            let changed = Change::of_ipv4(old.to_be_bytes(), new.to_be_bytes()).apply(
+                checksum.to_be_bytes(),
+                old_word.to_be_bytes(),
+                new_word.to_be_bytes(),
+            );
             let (old, new) = (Sum::default().add32(old), Sum::default().add32(new));
             let updated = update(checksum, old.add16(old_word), new.add16(new_word));
-            prop_assert_eq!(changed % 0xffff, updated % 0xffff);
+            prop_assert_eq!(u16::from_be_bytes(changed) % 0xffff, updated % 0xffff);
         }
 
         #[test]

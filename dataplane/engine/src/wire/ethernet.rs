@@ -42,6 +42,8 @@ pub struct VlanTag {
 
 /// Bytes of an Ethernet header without tags.
 pub const ETHERNET_BYTES: usize = size_of::<EthernetHeader>();
+/// Bytes of the shortest frame, without its check sequence: what is shorter is padded (IEEE 802.3 3.2.8).
+pub const FRAME_BYTES_MIN: usize = 60;
 /// Bytes of one 802.1Q tag.
 pub const VLAN_TAG_BYTES: usize = size_of::<VlanTag>();
 

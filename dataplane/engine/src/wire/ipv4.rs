@@ -3,7 +3,7 @@
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::checksum::{Sum, fold};
+use super::checksum::Sum;
 
 /// IPv4 header without options, 20 bytes.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -49,6 +49,14 @@ impl Ipv4Header {
         usize::from(self.version_ihl & 0x0f) << 2
     }
 
+    /// Source in the high half, destination in the low one.
+    #[inline(always)]
+    pub fn addresses(&self) -> u64 {
+        // They stand last: one load.
+        let bytes = self.as_bytes().last_chunk().copied();
+        bytes.map_or(0, u64::from_be_bytes)
+    }
+
     /// Whether the sender forbids fragmentation.
     #[inline]
     pub fn dont_fragment(&self) -> bool {
@@ -70,16 +78,19 @@ impl Ipv4Header {
             .iter()
             .map(|word| u64::from(u32::from_ne_bytes(*word)))
             .sum();
-        fold(sum) == 0xffff
+        // Five words of 32 bits: two folds, the first of three parts, are enough.
+        let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+        (sum & 0xffff) + (sum >> 16) == 0xffff
     }
 
     /// One hop less, with the checksum mended. The caller has seen that `ttl` is above 1.
-    #[inline]
+    #[inline(always)]
     pub fn decrement_ttl(&mut self) {
         self.ttl = self.ttl.wrapping_sub(1);
-        // TTL is the high byte of its word: one less there is 0x0100 more in the complement (RFC 1624).
-        let sum = u32::from(self.checksum.get()) + 0x0100;
-        self.checksum = U16::new(fold(u64::from(sum)));
+        // One less in its word is one more in the complement (RFC 1624), in whichever byte order (RFC 1071 2(B)).
+        let checksum = u16::from_ne_bytes(self.checksum.to_bytes());
+        let (sum, carry) = checksum.overflowing_add(u16::from_ne_bytes([1, 0]));
+        self.checksum = U16::from_bytes((sum + u16::from(carry)).to_ne_bytes());
     }
 
     /// Computes and writes the checksum of a header without options.

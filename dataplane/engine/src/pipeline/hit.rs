@@ -1,0 +1,197 @@
+//! Third stage, first tier: a plain packet of a known connection whose way is clear. Nearly all packets end here.
+//!
+//! Everything that could send the packet another way is looked at before anything is changed, so that a packet this tier
+//! does not take is as it was, counted nowhere, and the next tier (`decide`) starts afresh. What this tier does to a
+//! packet is what that one would do, at offsets known when the program was compiled.
+
+use zerocopy::FromBytes;
+
+use super::meta::Meta;
+use super::worker::Context;
+use super::{Verdict, Worker};
+use crate::connection::{Connection, Direction, Family, ForwardingMethod};
+use crate::forward::direct_route;
+use crate::forward::masquerade::{self, End};
+use crate::forward::tunnel_ipip::{Inner, Outer};
+use crate::forwarding_table::Adjacency;
+use crate::frame::Frame;
+use crate::service::Destination;
+use crate::wire::ethernet::{ETHERNET_BYTES, EthernetHeader};
+use crate::wire::plain::{PlainV4, PlainV6};
+use crate::wire::tcp::flag;
+
+impl Worker {
+    /// The verdict on a packet of this tier; `None`, and nothing done, for any other packet.
+    #[inline(always)]
+    pub(super) fn hit<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        frame: &mut F,
+        meta: &Meta,
+    ) -> Option<Verdict> {
+        // A SYN may open a new connection on the ports of an old one.
+        if !meta.is_plain || meta.tcp_flags & flag::SYN != 0 || meta.ttl <= 1 {
+            return None;
+        }
+        let candidate = meta.candidate?;
+        let connection = context.table.connection(candidate.number)?;
+        let direction = candidate.direction;
+        if !connection.matches(&meta.key, direction) || !connection.life().is_alive(context.now) {
+            return None;
+        }
+        let destination = context.snapshot.destination(connection.destination())?;
+        match direction {
+            Direction::Inbound => self.hit_inbound(context, frame, meta, &connection, destination),
+            Direction::Outbound => {
+                self.hit_outbound(context, frame, meta, &connection, destination)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn hit_inbound<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        frame: &mut F,
+        meta: &Meta,
+        connection: &Connection<'_>,
+        destination: &Destination,
+    ) -> Option<Verdict> {
+        let way = untagged(destination.adjacency.as_ref())?;
+        if !destination.available || meta.ip_bytes > destination.mtu {
+            return None;
+        }
+        match connection.method() {
+            ForwardingMethod::Masquerade => {
+                translate(frame, meta, connection, Direction::Inbound, way)?;
+            }
+            ForwardingMethod::DirectRoute => {
+                let (link, packet) = EthernetHeader::mut_from_prefix(frame.bytes_mut()).ok()?;
+                write_link(link, way);
+                direct_route::decrement_ttl(packet, meta.key.family);
+            }
+            ForwardingMethod::Tunnel => {
+                let outer = destination.outer.as_ref()?;
+                self.encapsulate(frame, meta, outer, way)?;
+            }
+        }
+        let moved = self.advance(context, meta, connection, Direction::Inbound);
+        if let Some(moved) = moved {
+            destination.moved(moved.before, moved.after);
+        }
+        self.count_inbound(destination, meta);
+        Some(Verdict::Forward {
+            port: way.interface.port,
+        })
+    }
+
+    #[inline(always)]
+    fn hit_outbound<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        frame: &mut F,
+        meta: &Meta,
+        connection: &Connection<'_>,
+        destination: &Destination,
+    ) -> Option<Verdict> {
+        let forwarding = context.snapshot.forwarding();
+        let number = connection.cached_route(forwarding.generation())?;
+        let way = untagged(forwarding.adjacency(number))?;
+        if meta.ip_bytes > way.mtu || connection.method() != ForwardingMethod::Masquerade {
+            return None;
+        }
+        translate(frame, meta, connection, Direction::Outbound, way)?;
+        let moved = self.advance(context, meta, connection, Direction::Outbound);
+        if let Some(moved) = moved {
+            destination.moved(moved.before, moved.after);
+        }
+        self.count_outbound(destination, meta);
+        Some(Verdict::Forward {
+            port: way.interface.port,
+        })
+    }
+
+    /// Puts the outer and the link header in front of the packet. `None`, and nothing done, without room for them.
+    #[inline(always)]
+    fn encapsulate<F: Frame>(
+        &mut self,
+        frame: &mut F,
+        meta: &Meta,
+        outer: &Outer,
+        way: &Adjacency,
+    ) -> Option<()> {
+        if frame.headroom().len() < outer.bytes() {
+            return None;
+        }
+        let inner = match meta.key.family {
+            Family::V4 => {
+                let (plain, _) = PlainV4::mut_from_prefix(frame.bytes_mut()).ok()?;
+                plain.ip.decrement_ttl();
+                Inner::of_v4(&plain.ip, meta.ip_bytes)
+            }
+            Family::V6 => {
+                let (plain, _) = PlainV6::mut_from_prefix(frame.bytes_mut()).ok()?;
+                plain.ip.hop_limit = plain.ip.hop_limit.wrapping_sub(1);
+                Inner::of_v6(&plain.ip, meta.ip_bytes)
+            }
+        };
+        frame.truncate(ETHERNET_BYTES + usize::from(meta.ip_bytes));
+        // There is room.
+        let _ = frame.prepend(outer.bytes());
+        let (link, room) = EthernetHeader::mut_from_prefix(frame.bytes_mut()).ok()?;
+        write_link(link, way);
+        link.ethertype = outer.ethertype();
+        outer.write(room, &inner, self.next_identification());
+        Some(())
+    }
+}
+
+/// Translates at fixed offsets and addresses the frame. `None`, and nothing done, when the frame is too short, which parsing has excluded.
+#[inline(always)]
+fn translate<F: Frame>(
+    frame: &mut F,
+    meta: &Meta,
+    connection: &Connection<'_>,
+    direction: Direction,
+    way: &Adjacency,
+) -> Option<()> {
+    let end = End::replaced(direction);
+    let protocol = meta.key.protocol;
+    match meta.key.family {
+        Family::V4 => {
+            let (plain, _) = PlainV4::mut_from_prefix(frame.bytes_mut()).ok()?;
+            let (address, port) = connection.translation_v4(direction);
+            let PlainV4 {
+                ethernet,
+                ip,
+                transport,
+            } = plain;
+            write_link(ethernet, way);
+            masquerade::rewrite_v4(ip, transport, protocol, end, address, port);
+        }
+        Family::V6 => {
+            let (plain, _) = PlainV6::mut_from_prefix(frame.bytes_mut()).ok()?;
+            let (address, port) = connection.translation_v6(direction);
+            let PlainV6 {
+                ethernet,
+                ip,
+                transport,
+            } = plain;
+            write_link(ethernet, way);
+            masquerade::rewrite_v6(ip, transport, protocol, end, address, port);
+        }
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn untagged(adjacency: Option<&Adjacency>) -> Option<&Adjacency> {
+    adjacency.filter(|adjacency| adjacency.interface.vlan.is_none())
+}
+
+/// Replaces the MAC addresses; the EtherType is right already.
+#[inline(always)]
+fn write_link(header: &mut EthernetHeader, way: &Adjacency) {
+    header.destination = way.destination;
+    header.source = way.source;
+}

@@ -1,0 +1,85 @@
+//! The short way of plain packets and the long way of all others come to the same. A VLAN tag, which the director takes
+//! off, is enough to send a packet the long way.
+
+use pollux_engine::wire::ethernet::ethertype;
+use pollux_tests::fuzz::choices::{Choices, Seeded};
+use pollux_tests::fuzz::frames;
+use pollux_tests::golden::director::{Director, Outcome};
+use pollux_tests::golden::trace::Wire;
+
+const COMMANDS: [&str; 15] = [
+    "ipvsadm -A -t 192.0.2.100:80 -s rr",
+    "ipvsadm -a -t 192.0.2.100:80 -r 10.1.0.11:80 -m",
+    "ipvsadm -a -t 192.0.2.100:80 -r 10.1.0.12:81 -m -x 3",
+    "ipvsadm -A -u 192.0.2.100:53 -s wrr",
+    "ipvsadm -a -u 192.0.2.100:53 -r 10.1.0.13:53 -m -w 2",
+    "ipvsadm -a -u 192.0.2.100:53 -r 10.1.0.11 -i",
+    "ipvsadm -A -t 192.0.2.100:81 -s rr",
+    "ipvsadm -a -t 192.0.2.100:81 -r 10.1.0.12 -g",
+    "ipvsadm -a -t 192.0.2.100:81 -r 2001:db8:1::13 -i",
+    "ipvsadm -A -t [2001:db8::100]:80 -s wlc",
+    "ipvsadm -a -t [2001:db8::100]:80 -r [2001:db8:1::11]:80 -m",
+    "ipvsadm -a -t [2001:db8::100]:80 -r [2001:db8:1::12] -g",
+    "ipvsadm -A -u [2001:db8::100]:53 -s rr",
+    "ipvsadm -a -u [2001:db8::100]:53 -r [2001:db8:1::13] -i",
+    "ipvsadm -a -u [2001:db8::100]:53 -r 10.1.0.14 -i",
+];
+
+fn is_tagged(frame: &[u8]) -> bool {
+    matches!(frame.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]))
+}
+
+fn tagged(frame: &[u8]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    if frame.len() >= 14 && !is_tagged(&frame) {
+        frame.splice(12..12, [0x81, 0x00, 0x00, 0x05]);
+    }
+    frame
+}
+
+/// Without what pads it to the shortest frame: a tag more is a byte of padding less.
+fn without_padding(outcome: Outcome) -> Outcome {
+    let Outcome::Out(wire, mut bytes) = outcome else {
+        return outcome;
+    };
+    let word = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    let end = if word(12) == ethertype::IPV4 {
+        14 + usize::from(word(16))
+    } else {
+        14 + 40 + usize::from(word(18))
+    };
+    bytes.truncate(end);
+    Outcome::Out(wire, bytes)
+}
+
+#[test]
+fn the_short_way_and_the_long_way_come_to_the_same() {
+    let mut short = Director::configured(&COMMANDS);
+    let mut long = Director::configured(&COMMANDS);
+    let mut seeded = Seeded(11);
+    let mut forwarded = 0;
+    for round in 0..60_000 {
+        let decisions = seeded.bytes(100);
+        let mut choices = Choices::new(&decisions);
+        let wire = choices.of([Wire::Cl, Wire::Cl, Wire::Rs]);
+        let frame = frames::frame(&mut choices, wire);
+        let plain = without_padding(short.receive(wire, &frame));
+        let odd = without_padding(long.receive(wire, &tagged(&frame)));
+        forwarded += u32::from(matches!(plain, Outcome::Out(..)));
+        assert_eq!(plain, odd, "round {round}: {frame:02x?}");
+        if round % 100 == 99 {
+            short.sleep(17);
+            long.sleep(17);
+        }
+    }
+    assert!(forwarded > 5000, "{forwarded}");
+    let totals = [short, long].map(|director| {
+        let counters = director.counters();
+        let ports = [0, 1].map(|port| {
+            let port = counters.port(port).unwrap();
+            pollux_engine::Fate::ALL.map(|fate| port.fate(fate))
+        });
+        (ports, counters.connections_created.get())
+    });
+    assert_eq!(totals[0], totals[1]);
+}
