@@ -1,10 +1,13 @@
 //! What is measured, and the record of it: one object a line of JSON.
 
+mod appliance;
+
 use clap::ValueEnum;
 use pollux_engine::connection::{Family as EngineFamily, ForwardingMethod};
 use pollux_engine::scheduler::SchedulerKind;
 use serde::{Deserialize, Serialize};
 
+pub use self::appliance::{LatencyMeasurement, LoadSetting, Program, ThroughputMeasurement};
 use crate::flows::Order;
 
 /// What packets do to the connection table.
@@ -127,6 +130,9 @@ pub struct PacketMeasurement {
     /// Rate by that of `dpdk-testpmd` on the same ports in the same run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio_to_testpmd: Option<f64>,
+    /// The kind of DPDK device of the appliance: `pcap`, a PCI address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// In which order flows were picked.
     pub order: Order,
     /// Pages of the connection table.
@@ -237,8 +243,12 @@ pub struct ExpiryMeasurement {
 pub enum Record {
     /// Of `pollux-bench pipeline`.
     Pipeline(PacketMeasurement),
-    /// Of `pollux-bench appliance`: rate.
+    /// Of `pollux-bench appliance`: cost of a packet.
     Appliance(PacketMeasurement),
+    /// Of `pollux-bench appliance`: the highest rate without loss.
+    Throughput(ThroughputMeasurement),
+    /// Of `pollux-bench appliance`: latency under load.
+    Latency(LatencyMeasurement),
     /// Of `pollux-bench table`: operations.
     Table(TableMeasurement),
     /// Of `pollux-bench table`: memory.
@@ -251,6 +261,7 @@ pub enum Record {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    pub(crate) use super::appliance::tests::{latency, throughput};
     use super::*;
 
     pub(crate) fn example() -> PacketMeasurement {
@@ -264,6 +275,7 @@ pub(crate) mod tests {
             generator_ns_per_packet: 6.25,
             packets_per_second: 4.1e7,
             ratio_to_testpmd: None,
+            device: None,
             order: Order::Random,
             pages: Pages::Huge,
             servers: 8,

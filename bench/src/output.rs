@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::measurement::{
-    ExpiryMeasurement, MemoryMeasurement, PacketMeasurement, Pages, Record, StartMeasurement,
-    TableMeasurement, word,
+    ExpiryMeasurement, LatencyMeasurement, LoadSetting, MemoryMeasurement, PacketMeasurement,
+    Pages, Record, StartMeasurement, TableMeasurement, ThroughputMeasurement, word,
 };
 use crate::quantity::Quantity;
 
@@ -114,6 +114,8 @@ impl<'p> Output<'p> {
             Record::Pipeline(measured) | Record::Appliance(measured) => {
                 (PACKET_HEADER, packet_row(measured))
             }
+            Record::Throughput(measured) => (THROUGHPUT_HEADER, throughput_row(measured)),
+            Record::Latency(measured) => (LATENCY_HEADER, latency_row(measured)),
             Record::Table(measured) => (TABLE_HEADER, table_row(measured)),
             Record::Memory(measured) => (MEMORY_HEADER, memory_row(measured)),
             Record::Start(measured) => (START_HEADER, start_row(measured)),
@@ -147,6 +149,61 @@ fn packet_row(measured: &PacketMeasurement) -> String {
         measured.generator_ns_per_packet,
         measured.packets_per_second / 1e6,
         notes(measured)
+    )
+}
+
+const THROUGHPUT_HEADER: &str = "program           device  method  family  connections  Mpps no loss  overloaded     loss  \
+                                 CPU taken  notes";
+
+fn throughput_row(measured: &ThroughputMeasurement) -> String {
+    let mut notes = Vec::new();
+    if let Some(ratio) = measured.ratio_to_testpmd {
+        notes.push(format!("{:.0} % of testpmd", ratio * 100.0));
+    }
+    if measured.generator_limited {
+        notes.push("or more: the generator could offer no more".to_owned());
+    }
+    format!(
+        "{}  {:>12.2} {:>11.2} {:>8.4} %  {:>7.1} %  {}",
+        setting_columns(&measured.setting),
+        measured.packets_per_second / 1e6,
+        measured.packets_per_second_overloaded / 1e6,
+        measured.loss * 100.0,
+        measured.setting.cpu_waited_share * 100.0,
+        notes.join("; ")
+    )
+}
+
+const LATENCY_HEADER: &str = "program           device  method  family  connections  load   Mpps  p50 us  p99 us  p99.9 us  \
+                              greatest     loss  notes";
+
+#[allow(clippy::cast_precision_loss)] // shown with one decimal
+fn latency_row(measured: &LatencyMeasurement) -> String {
+    let microseconds = |nanoseconds: u64| nanoseconds as f64 / 1e3;
+    format!(
+        "{}  {:>3}% {:>6.2} {:>7.1} {:>7.1} {:>9.1} {:>9.1} {:>7.4} %  {}",
+        setting_columns(&measured.setting),
+        measured.load_percent,
+        measured.packets_per_second / 1e6,
+        microseconds(measured.p50_ns),
+        microseconds(measured.p99_ns),
+        microseconds(measured.p999_ns),
+        microseconds(measured.greatest_ns),
+        measured.loss * 100.0,
+        measured
+            .ratio_to_testpmd
+            .map_or_else(String::new, |ratio| format!("p50 {ratio:.2} x testpmd's"))
+    )
+}
+
+fn setting_columns(setting: &LoadSetting) -> String {
+    format!(
+        "{:<16}  {:<6}  {:<6}  {:<6}  {:>11}",
+        word(&setting.program),
+        setting.device,
+        word(&setting.method),
+        word(&setting.family),
+        Quantity(setting.connections)
     )
 }
 
@@ -236,7 +293,7 @@ fn notes(measured: &PacketMeasurement) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measurement::tests::example;
+    use crate::measurement::tests::{example, latency, throughput};
 
     #[test]
     fn rows_stand_under_their_headers() {
@@ -262,5 +319,37 @@ mod tests {
             assert!(row[..end].ends_with(value), "{header}: {row}");
         }
         assert!(row.ends_with("25.00 % of SYNs without an entry"), "{row}");
+    }
+    #[test]
+    fn rows_under_load_stand_under_their_headers() {
+        let ends = |header: &str, row: &str, columns: &[(&str, &str)]| {
+            for (column, value) in columns {
+                let end = header.find(column).unwrap() + column.len();
+                assert!(row[..end].ends_with(value), "{column}: {row}");
+            }
+        };
+        let row = throughput_row(&throughput());
+        ends(
+            THROUGHPUT_HEADER,
+            &row,
+            &[
+                ("connections", "10k"),
+                ("Mpps no loss", "5.25"),
+                ("overloaded", "5.50"),
+            ],
+        );
+        assert!(row.ends_with("75 % of testpmd"), "{row}");
+        let row = latency_row(&latency());
+        ends(
+            LATENCY_HEADER,
+            &row,
+            &[
+                ("load", "50%"),
+                ("p50 us", "4.5"),
+                ("p99 us", "15.0"),
+                ("p99.9 us", "81.0"),
+                ("greatest", "1250.0"),
+            ],
+        );
     }
 }

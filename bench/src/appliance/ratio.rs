@@ -128,6 +128,7 @@ impl Rates {
             generator_ns_per_packet: 0.0,
             packets_per_second: median(&self.director),
             ratio_to_testpmd: Some(self.ratio()),
+            device: Some("pcap".to_owned()),
             order: plan.order,
             pages: if place.huge_mount.is_some() {
                 Pages::Huge

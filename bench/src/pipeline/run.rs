@@ -272,6 +272,7 @@ impl Bench<'_> {
             generator_ns_per_packet: mean(generators.sum()),
             packets_per_second: engines.iter().map(|engine| 1e9 / engine.median).sum(),
             ratio_to_testpmd: None,
+            device: None,
             order: if case == Case::New {
                 Order::Sequential
             } else {
