@@ -3,7 +3,7 @@
 //! ```text
 //! pipeline   the engine alone: frames made in memory ─► pollux_engine::Worker::process, as a worker calls it
 //! table      the connection table alone: operations by fill level, memory, start, expiry
-//! appliance  the whole process on DPDK ports, beside dpdk-testpmd
+//! appliance  the whole process on DPDK ports, beside dpdk-testpmd: cost, rate without loss, latency
 //! ```
 //!
 //! Every measurement is a [`measurement::Record`]: a row of a table for people, or a line of JSON for programs.
@@ -17,6 +17,7 @@ pub mod flows;
 pub mod frame_arena;
 pub mod frame_template;
 pub mod huge_pages;
+pub mod interrupt;
 pub mod measurement;
 pub mod output;
 pub mod pipeline;

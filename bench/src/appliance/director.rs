@@ -13,8 +13,9 @@ use pollux_api::line::{self, Request, Response};
 use pollux_api::statistics::DropReport;
 use pollux_api::{Change, Transaction};
 
+use super::device::DpdkDevice;
 use super::namespace::Namespace;
-use super::process::{Reading, RigProcess};
+use super::process::{Farewell, Reading, RigProcess};
 use crate::measurement::{Family, Method, Scheduler, word};
 use crate::rig;
 
@@ -29,8 +30,8 @@ const LOST_ONE_IN: u64 = 1000;
 pub struct DirectorSpec<'s> {
     /// The program.
     pub program: &'s Path,
-    /// DPDK device of its one port.
-    pub device: &'s str,
+    /// Its one port.
+    pub device: &'s DpdkDevice,
     /// Entries of its table.
     pub connections: u32,
     /// The worker's CPU.
@@ -88,8 +89,14 @@ impl Director {
         if !spec.huge_pages {
             words.push("--no-huge".to_owned());
         }
-        let mut process = RigProcess::start("pollux-dataplane", spec.directory, &words)
-            .context("build it with: cargo build --release -p pollux-dataplane")?;
+        let started = RigProcess::start(
+            "pollux-dataplane",
+            spec.directory,
+            &words,
+            Farewell::Terminate,
+        );
+        let mut process =
+            started.context("build it with: cargo build --release -p pollux-dataplane")?;
         let path = run.join("dataplane.sock");
         let stream = process.wait_until("it answers", || Ok(UnixStream::connect(&path).ok()))?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;

@@ -9,6 +9,7 @@
 //! table file by the second, which is measured.
 
 mod capture;
+mod device;
 mod director;
 mod namespace;
 mod process;
@@ -25,6 +26,7 @@ use self::director::Service;
 use crate::arguments::ApplianceOptions;
 use crate::cores;
 use crate::huge_pages::HugePages;
+use crate::interrupt;
 use crate::measurement::{Family, Method, Record};
 use crate::output::{Output, Progress};
 use crate::quantity::Quantity;
@@ -54,6 +56,7 @@ pub fn run(options: &ApplianceOptions) -> anyhow::Result<()> {
     let methods = or_default(&options.method, &[Method::Nat]);
     let families = or_default(&options.family, &[Family::Ipv4]);
     let connections = or_default(&options.connections, &[Quantity(10_000)]);
+    interrupt::listen()?;
     let place = Place::make(options)?;
     let plans: Vec<ratio::Plan> = methods
         .iter()

@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,11 +11,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::interrupt;
+
 /// How long a process may take to start, or to end.
 const PATIENCE: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Lines of its output that are shown when it fails.
 const LOG_LINES: usize = 12;
+
+/// How a program is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Farewell {
+    /// By SIGTERM.
+    Terminate,
+    /// By the end of its input. SIGTERM comes later, in case it is deaf on that ear.
+    EndOfInput,
+}
 
 /// A running process.
 #[derive(Debug)]
@@ -22,6 +34,17 @@ pub struct RigProcess {
     name: String,
     child: Child,
     log: PathBuf,
+    farewell: Farewell,
+    patience: Duration,
+}
+
+/// What the kernel has counted of a thread.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Scheduled {
+    /// Time it ran, nanoseconds.
+    pub ran_ns: u64,
+    /// Time it was ready to run and something else had its CPU, nanoseconds.
+    pub waited_ns: u64,
 }
 
 /// CPU time of a process's busiest thread, and how many packets it has forwarded by then.
@@ -51,6 +74,7 @@ impl RigProcess {
         name: &str,
         directory: &Path,
         words: &[S],
+        farewell: Farewell,
     ) -> anyhow::Result<Self> {
         let log = directory.join(format!("{name}.log"));
         let output = File::create(&log)?;
@@ -60,12 +84,16 @@ impl RigProcess {
             .stdin(Stdio::piped())
             .stdout(output.try_clone()?)
             .stderr(output)
+            // Ctrl-C is for us: this one may be stopped, or still be starting, and is told to end as it likes it.
+            .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {}", Path::new(program).display()))?;
         Ok(Self {
             name: name.to_owned(),
             child,
             log,
+            farewell,
+            patience: PATIENCE,
         })
     }
 
@@ -90,7 +118,7 @@ impl RigProcess {
             let seen = look();
             match seen {
                 Ok(Some(found)) => return Ok(found),
-                _ if began.elapsed() < PATIENCE => std::thread::sleep(LOOK_EVERY),
+                _ if began.elapsed() < self.patience => interrupt::sleep(LOOK_EVERY)?,
                 Ok(None) => bail!(
                     "{} takes too long: not {what}:\n{}",
                     self.name,
@@ -115,19 +143,20 @@ impl RigProcess {
     /// # Errors
     /// It has ended.
     pub fn worker_cpu_ns(&self) -> anyhow::Result<u64> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id()))?;
+        Ok(self.worker_scheduled()?.ran_ns)
+    }
+
+    /// What the kernel has counted of its busiest thread: the one worker.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn worker_scheduled(&self) -> anyhow::Result<Scheduled> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        let tasks = tasks.with_context(|| format!("{} has ended", self.name))?;
         let mut most = None;
         for task in tasks {
-            let path = task?.path().join("schedstat");
             // A thread may end meanwhile.
-            let Ok(text) = fs::read_to_string(&path) else {
-                continue;
-            };
-            let ran = text
-                .split(' ')
-                .next()
-                .and_then(|word| word.parse::<u64>().ok());
-            most = most.max(ran);
+            most = most.max(scheduled(&task?.path()).ok());
         }
         most.with_context(|| format!("{} has no threads", self.name))
     }
@@ -135,23 +164,48 @@ impl RigProcess {
     /// Ends it as an administrator would.
     ///
     /// # Errors
-    /// It does not end.
+    /// It did not end by itself and had to be killed; with the end of its output.
     pub fn end(mut self) -> anyhow::Result<()> {
-        self.set_running(true)?;
-        self.signal(Signal::TERM)?;
-        self.has_ended()
-            .with_context(|| format!("{} does not end", self.name))
+        self.make_end()
     }
 
-    fn has_ended(&mut self) -> Option<()> {
+    /// It has ended after this, whatever comes back.
+    fn make_end(&mut self) -> anyhow::Result<()> {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return Ok(());
+        }
+        // One that is stopped hears nothing.
+        let _ = self.set_running(true);
+        if self.farewell == Farewell::EndOfInput {
+            drop(self.child.stdin.take());
+            if self.has_ended_within(self.patience / 2) {
+                return Ok(());
+            }
+        }
+        let _ = self.signal(Signal::TERM);
+        if self.has_ended_within(self.patience / 2) {
+            return Ok(());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        bail!(
+            "{} did not end and was killed:\n{}",
+            self.name,
+            self.last_lines()
+        )
+    }
+
+    fn has_ended_within(&mut self, time: Duration) -> bool {
         let began = Instant::now();
-        while began.elapsed() < PATIENCE {
-            if self.child.try_wait().ok()?.is_some() {
-                return Some(());
+        loop {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return true;
+            }
+            if began.elapsed() > time {
+                return false;
             }
             std::thread::sleep(LOOK_EVERY);
         }
-        None
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
@@ -171,16 +225,24 @@ impl RigProcess {
 
 impl Drop for RigProcess {
     fn drop(&mut self) {
-        if !matches!(self.child.try_wait(), Ok(None)) {
-            return;
+        // The rig goes whatever became of the measurement.
+        if let Err(error) = self.make_end() {
+            eprintln!("pollux-bench: {error:#}");
         }
-        // The rig goes whatever became of the measurement; who is dead already needs no killing.
-        let _ = self.set_running(true);
-        let _ = self.signal(Signal::TERM);
-        if self.has_ended().is_none() {
-            let _ = self.child.kill();
-        }
-        let _ = self.child.wait();
+    }
+}
+
+/// What the kernel has counted of the thread with this directory in `/proc`.
+///
+/// # Errors
+/// The thread has ended, or the kernel counts nothing.
+pub fn scheduled(thread: &Path) -> anyhow::Result<Scheduled> {
+    let path = thread.join("schedstat");
+    let text = fs::read_to_string(&path)?;
+    let mut words = text.split_whitespace().map(str::parse);
+    match (words.next(), words.next()) {
+        (Some(Ok(ran_ns)), Some(Ok(waited_ns))) => Ok(Scheduled { ran_ns, waited_ns }),
+        _ => bail!("{} holds something else: {text}", path.display()),
     }
 }
 
@@ -209,6 +271,7 @@ mod tests {
             &name,
             &directory,
             &["sh", "-c", "echo no such port; exit 3"],
+            Farewell::Terminate,
         )
         .unwrap();
         let error = process
@@ -222,18 +285,57 @@ mod tests {
         fs::remove_file(directory.join(format!("{name}.log"))).unwrap();
     }
 
+    /// A shell that runs this, its name, and what goes with them.
+    fn shell(name: &str, script: &str, farewell: Farewell) -> (RigProcess, impl Drop) {
+        struct Log(PathBuf);
+        impl Drop for Log {
+            fn drop(&mut self) {
+                fs::remove_file(&self.0).unwrap();
+            }
+        }
+        let directory = std::env::temp_dir();
+        let name = format!("{name}-{}", std::process::id());
+        let process = RigProcess::start(&name, &directory, &["sh", "-c", script], farewell);
+        (process.unwrap(), Log(directory.join(format!("{name}.log"))))
+    }
+
     #[test]
     fn a_stopped_process_uses_no_time_and_is_ended_all_the_same() {
-        let directory = std::env::temp_dir();
-        let name = format!("stopped-{}", std::process::id());
-        let process =
-            RigProcess::start(&name, &directory, &["sh", "-c", "while :; do :; done"]).unwrap();
+        let script = "while :; do :; done";
+        let (process, _log) = shell("stopped", script, Farewell::Terminate);
         process.set_running(false).unwrap();
         std::thread::sleep(Duration::from_millis(50));
         let before = process.worker_cpu_ns().unwrap();
         std::thread::sleep(Duration::from_millis(100));
         assert_eq!(process.worker_cpu_ns().unwrap(), before);
         process.end().unwrap();
-        fs::remove_file(directory.join(format!("{name}.log"))).unwrap();
+    }
+
+    /// testpmd forgets a SIGTERM that comes while it starts, and then waits for its input.
+    #[test]
+    fn who_forgets_a_signal_while_starting_is_ended_by_the_end_of_input() {
+        let script = "trap '' TERM; echo starting; sleep 0.2; read line; echo bye";
+        let (process, log) = shell("forgetful", script, Farewell::EndOfInput);
+        process.set_running(false).unwrap();
+        process.end().unwrap();
+        drop(log);
+    }
+
+    #[test]
+    fn who_does_not_end_is_killed_and_complained_about() {
+        let script = "trap '' TERM; echo not yet; while :; do sleep 0.01; done";
+        let (mut process, _log) = shell("stubborn", script, Farewell::Terminate);
+        let ready = |process: &RigProcess| process.last_lines().contains("not yet");
+        while !ready(&process) {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        process.patience = Duration::from_millis(200);
+        let id = process.child.id();
+        let error = process.end().unwrap_err().to_string();
+        assert!(
+            error.contains("was killed") && error.contains("not yet"),
+            "{error}"
+        );
+        assert!(!Path::new(&format!("/proc/{id}")).exists());
     }
 }

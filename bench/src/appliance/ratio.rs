@@ -1,11 +1,11 @@
 //! Rate of the data plane by that of testpmd, on `net_pcap` ports that are never empty.
 
 use std::path::Path;
-use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
+use super::device::DpdkDevice;
 use super::director::{self, Director, DirectorSpec, Service};
 use super::namespace::Namespace;
 use super::process::Reading;
@@ -14,6 +14,7 @@ use super::{Place, capture};
 use crate::flows::{Client, Order, Picker};
 use crate::frame_arena::{ArenaFrame, ring};
 use crate::frame_template::{FrameTemplate, flag};
+use crate::interrupt;
 use crate::measurement::{Case, PacketMeasurement, Pages};
 use crate::output::Progress;
 use crate::quantity::Quantity;
@@ -77,7 +78,8 @@ pub fn run(
         plan.connections
     );
     director.process.set_running(false)?;
-    let testpmd = start_testpmd(plan, place, &acks)?;
+    let mut testpmd = start_testpmd(plan, place, &acks)?;
+    testpmd.wait_until_it_forwards(plan.connections.0)?;
     testpmd.process.set_running(false)?;
     director.process.set_running(true)?;
     let fates = director.fates()?;
@@ -147,9 +149,9 @@ impl Rates {
 
 /// A program's turn: its rate.
 fn turn(plan: &Plan, mut read: impl FnMut() -> anyhow::Result<Reading>) -> anyhow::Result<f64> {
-    sleep(WARM_UP);
+    interrupt::sleep(WARM_UP)?;
     let before = read()?;
-    sleep(Duration::from_millis(plan.round_ms.into()));
+    interrupt::sleep(Duration::from_millis(plan.round_ms.into()))?;
     Ok(read()?.rate_since(before))
 }
 
@@ -184,8 +186,9 @@ fn flows(plan: &Plan) -> Vec<u64> {
     flows
 }
 
-fn device(frames: &Path) -> String {
-    format!("net_pcap0,rx_pcap={},infinite_rx=1", frames.display())
+fn device(frames: &Path) -> DpdkDevice {
+    let words = format!("net_pcap0,rx_pcap={},infinite_rx=1", frames.display());
+    DpdkDevice::Virtual(words)
 }
 
 /// Memory for the frames that the device keeps, and those on their way.
@@ -234,7 +237,7 @@ fn open_connections(
         if director.connections()? == wanted {
             break;
         }
-        sleep(Duration::from_millis(20));
+        interrupt::sleep(Duration::from_millis(20))?;
     }
     let opened = director.connections()?;
     ensure!(

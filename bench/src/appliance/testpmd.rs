@@ -8,7 +8,9 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketType, connect, recv, send, socket,
 };
 
-use super::process::{Reading, RigProcess};
+use super::device::DpdkDevice;
+use super::process::{Farewell, Reading, RigProcess};
+use crate::interrupt;
 
 const PROGRAM: &str = "dpdk-testpmd";
 /// Frames of its pool, beside those that the device keeps.
@@ -21,13 +23,24 @@ pub struct Testpmd {
     /// Its process.
     pub process: RigProcess,
     telemetry: OwnedFd,
+    _runtime: RuntimeDirectory,
+}
+
+/// What DPDK leaves in `/run/dpdk`: files of this run alone.
+#[derive(Debug)]
+struct RuntimeDirectory(PathBuf);
+
+impl Drop for RuntimeDirectory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// How to start it.
 #[derive(Debug)]
 pub struct TestpmdSpec<'s> {
-    /// DPDK device.
-    pub device: &'s str,
+    /// Its one port.
+    pub device: &'s DpdkDevice,
     /// Frames the device keeps for itself.
     pub frames_kept: u32,
     /// The CPU that forwards, and another one.
@@ -41,38 +54,42 @@ pub struct TestpmdSpec<'s> {
 }
 
 impl Testpmd {
-    /// Starts it and waits until it forwards.
+    /// Starts it and waits until it answers; whether it forwards by then depends on its device.
     ///
     /// # Errors
     /// It is not installed or does not start.
     pub fn start(spec: &TestpmdSpec<'_>) -> anyhow::Result<Self> {
         let prefix = format!("pollux-bench-testpmd-{}", std::process::id());
-        let (worker, main) = spec.cpus;
-        let mut words: Vec<String> = vec![PROGRAM.to_owned()];
-        words.push(format!("--lcores=0@{main},1@{worker}"));
-        words.push(format!("--file-prefix={prefix}"));
-        words.push(format!("-m{}", spec.memory_mib));
-        words.push(format!("--vdev={}", spec.device));
-        words.push("--no-pci".to_owned());
-        match spec.huge_pages {
-            Some(directory) => {
-                words.push(format!("--huge-dir={}", directory.display()));
-                words.push("--huge-unlink".to_owned());
-            }
-            None => words.push("--no-huge".to_owned()),
-        }
-        words.extend(["--", "--forward-mode=macswap", "--nb-cores=1"].map(str::to_owned));
-        words.push(format!("--total-num-mbufs={}", FRAMES + spec.frames_kept));
-        let mut process = RigProcess::start("testpmd", spec.directory, &words)
-            .context("apt install dpdk has it")?;
-        let path = PathBuf::from(format!("/var/run/dpdk/{prefix}/dpdk_telemetry.v2"));
+        let runtime = RuntimeDirectory(PathBuf::from(format!("/var/run/dpdk/{prefix}")));
+        let words = words(spec, &prefix);
+        // A signal that comes while it starts is forgotten by the time it has started.
+        let started = RigProcess::start("testpmd", spec.directory, &words, Farewell::EndOfInput);
+        let mut process = started.context("apt install dpdk has it")?;
+        let path = runtime.0.join("dpdk_telemetry.v2");
         let telemetry = process.wait_until("its telemetry answers", || {
             let Ok(telemetry) = connect_to(&path) else {
                 return Ok(None);
             };
-            Ok((received(&telemetry)? > 0).then_some(telemetry))
+            Ok(received(&telemetry).is_ok().then_some(telemetry))
         })?;
-        Ok(Self { process, telemetry })
+        Ok(Self {
+            process,
+            telemetry,
+            _runtime: runtime,
+        })
+    }
+
+    /// Waits until it forwards. A device that keeps `frames_kept` frames has counted those as received already when it
+    /// was set up, long before testpmd begins.
+    ///
+    /// # Errors
+    /// It receives nothing.
+    pub fn wait_until_it_forwards(&mut self, frames_kept: u32) -> anyhow::Result<()> {
+        let telemetry = &self.telemetry;
+        self.process.wait_until("it receives frames", || {
+            Ok((received(telemetry)? > frames_kept.into()).then_some(()))
+        })?;
+        Ok(interrupt::check()?)
     }
 
     /// CPU time and packets by now.
@@ -88,6 +105,25 @@ impl Testpmd {
             packets,
         })
     }
+}
+
+fn words(spec: &TestpmdSpec<'_>, prefix: &str) -> Vec<String> {
+    let (worker, main) = spec.cpus;
+    let mut words: Vec<String> = vec![PROGRAM.to_owned()];
+    words.push(format!("--lcores=0@{main},1@{worker}"));
+    words.push(format!("--file-prefix={prefix}"));
+    words.push(format!("-m{}", spec.memory_mib));
+    words.extend(spec.device.testpmd_words());
+    match spec.huge_pages {
+        Some(directory) => {
+            words.push(format!("--huge-dir={}", directory.display()));
+            words.push("--huge-unlink".to_owned());
+        }
+        None => words.push("--no-huge".to_owned()),
+    }
+    words.extend(["--", "--forward-mode=macswap", "--nb-cores=1"].map(str::to_owned));
+    words.push(format!("--total-num-mbufs={}", FRAMES + spec.frames_kept));
+    words
 }
 
 fn connect_to(path: &Path) -> anyhow::Result<OwnedFd> {
