@@ -81,7 +81,15 @@ impl Transmitter {
 pub struct TransmitBuffer {
     transmitter: Transmitter,
     frames: ArrayVec<Mbuf, CAPACITY>,
-    origins: ArrayVec<Origin, CAPACITY>,
+    /// Whose the frames are, in their order: runs of equal origins, as most bursts are one.
+    runs: ArrayVec<Run, CAPACITY>,
+}
+
+/// Frames one after the other of one origin.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    origin: Origin,
+    frames: usize,
 }
 
 impl TransmitBuffer {
@@ -90,7 +98,7 @@ impl TransmitBuffer {
         Self {
             transmitter,
             frames: ArrayVec::new(),
-            origins: ArrayVec::new(),
+            runs: ArrayVec::new(),
         }
     }
 
@@ -100,9 +108,33 @@ impl TransmitBuffer {
         if self.frames.is_full() {
             self.flush(counters);
         }
-        // Both have room: a flush leaves nothing behind.
+        // Both have room: a flush leaves nothing behind, and there are no more runs than frames.
         self.frames.push(frame);
-        self.origins.push(origin);
+        self.note(origin, 1);
+    }
+
+    /// Adds a burst of frames of one origin, flushing first when there is no room.
+    #[inline]
+    pub fn push_burst(
+        &mut self,
+        frames: impl ExactSizeIterator<Item = Mbuf>,
+        origin: Origin,
+        counters: &WorkerCounters,
+    ) {
+        let count = frames.len();
+        if self.frames.remaining_capacity() < count {
+            self.flush(counters);
+        }
+        self.frames.extend(frames.take(CAPACITY));
+        self.note(origin, count.min(CAPACITY));
+    }
+
+    #[inline]
+    fn note(&mut self, origin: Origin, frames: usize) {
+        match self.runs.last_mut() {
+            Some(run) if run.origin == origin => run.frames += frames,
+            _ => self.runs.push(Run { origin, frames }),
+        }
     }
 
     /// Sends what is there; what the device refuses is freed. Everything is counted.
@@ -128,16 +160,19 @@ impl TransmitBuffer {
         }
     }
 
-    /// Counts the first frames' fates: runs of equal origins at once, as most bursts are one run.
-    fn settle(&mut self, frames: usize, taken: bool, counters: &WorkerCounters) {
-        let frames = frames.min(self.origins.len());
-        let settled = self.origins.get(..frames).unwrap_or_default();
-        for run in settled.chunk_by(|a, b| a == b) {
-            if let Some(origin) = run.first() {
-                count_run(*origin, run.len() as u64, taken, counters);
+    /// Counts the first frames' fates.
+    fn settle(&mut self, mut frames: usize, taken: bool, counters: &WorkerCounters) {
+        while frames > 0
+            && let Some(run) = self.runs.first_mut()
+        {
+            let settled = frames.min(run.frames);
+            count_run(run.origin, settled as u64, taken, counters);
+            frames -= settled;
+            run.frames -= settled;
+            if run.frames == 0 {
+                self.runs.remove(0);
             }
         }
-        self.origins.drain(..frames);
     }
 }
 

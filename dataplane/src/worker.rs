@@ -203,6 +203,16 @@ impl Worker {
         let mut verdicts = ArrayVec::<Verdict, BURST>::new();
         self.engine
             .process(context, ingress, &mut frames, &mut verdicts);
+        if let Some(egress) = all_forwarded(&verdicts)
+            && let Some(egress) = self.ports.get_mut(usize::from(egress))
+        {
+            let frames = frames.into_iter().map(MbufFrame::into_mbuf);
+            let origin = Origin::forwarded(ingress);
+            egress
+                .wire_tx
+                .push_burst(frames, origin, self.engine.counters());
+            return true;
+        }
         for (frame, verdict) in frames.into_iter().zip(verdicts) {
             self.carry_out(context, ingress, frame.into_mbuf(), verdict);
         }
@@ -340,6 +350,16 @@ impl Worker {
         if budget > 0 || self.engine.is_starved() {
             self.engine.sweep(context, budget);
         }
+    }
+}
+
+/// The port that all frames of a burst leave by, as they do more often than not.
+#[inline]
+fn all_forwarded(verdicts: &[Verdict]) -> Option<u16> {
+    let first = verdicts.first()?;
+    match first {
+        Verdict::Forward { port } if verdicts.iter().all(|verdict| verdict == first) => Some(*port),
+        _ => None,
     }
 }
 

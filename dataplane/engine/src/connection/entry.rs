@@ -76,7 +76,6 @@ pub struct NewConnection {
 /// The kernel's timers are later than that (an eighth of the timeout).
 const REFRESH_TICKS: u32 = TICKS_PER_SECOND / 2;
 
-const EXPIRES: u64 = 0xffff_ffff;
 const STATE_SHIFT: u32 = 32;
 /// Being inserted: found and used, but not to be removed yet.
 const RESERVED: u64 = 1 << 40;
@@ -153,15 +152,14 @@ impl Life {
             Direction::Inbound if self.no_output() => (Side::InputOnly, self.0),
             Direction::Inbound => (Side::Input, self.0),
         };
-        let after = step(self.state(), side);
+        let before = self.state();
+        let after = step(before, side);
         let expires = now.after(timeouts.of(after) + REFRESH_TICKS);
-        let next = Self::new(after, expires, flags & FLAGS);
-        let unchanged = (next.0 ^ self.0) & !EXPIRES == 0;
         let fresh = self.expires().until(expires).unsigned_abs() < REFRESH_TICKS;
-        if !self.is_used() || (unchanged && fresh) {
+        if (after == before && flags == self.0 && fresh) || !self.is_used() {
             self
         } else {
-            next
+            Self::new(after, expires, flags & FLAGS)
         }
     }
 
@@ -427,12 +425,13 @@ impl<'t> Connection<'t> {
         if life.stepped(now, timeouts, direction, &step) == life {
             return None;
         }
-        self.write_step(now, timeouts, direction, step)
+        (*self).write_step(now, timeouts, direction, step)
     }
 
+    /// By value: a reference would keep the connection in memory on the way that does not come here.
     #[inline(never)]
     fn write_step(
-        &self,
+        self,
         now: Tick,
         timeouts: &Timeouts,
         direction: Direction,

@@ -179,6 +179,11 @@ impl<'t> Index<'t> {
         if Control(bucket.0[0].load(Acquire)).farthest() == 0 {
             return None;
         }
+        self.first_further_on(hash)
+    }
+
+    #[inline(never)]
+    fn first_further_on(&self, hash: u64) -> Option<Candidate> {
         self.find(hash, |_| true)
     }
 

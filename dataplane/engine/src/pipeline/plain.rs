@@ -6,9 +6,7 @@ use zerocopy::FromBytes;
 
 use super::meta::{Kind, Meta};
 use crate::connection::FlowKey;
-use crate::wire::ethernet::{
-    ETHERNET_BYTES, EthernetHeader, FRAME_BYTES_MIN, MacAddress, ethertype,
-};
+use crate::wire::ethernet::{ETHERNET_BYTES, FRAME_BYTES_MIN, MacAddress, ethertype};
 use crate::wire::ipv4::IPV4_BYTES;
 use crate::wire::ipv6::IPV6_BYTES;
 use crate::wire::plain::{PlainV4, PlainV6};
@@ -23,23 +21,23 @@ const TRANSPORT_V6: u16 = (ETHERNET_BYTES + IPV6_BYTES) as u16;
 /// Reads a plain packet into `meta`; false, and `meta` anything, when it is not one.
 #[inline(always)]
 pub(super) fn parse(bytes: &[u8], port_mac: MacAddress, meta: &mut Meta) -> bool {
-    let Ok((header, _)) = EthernetHeader::ref_from_prefix(bytes) else {
+    // The shorter of the two, so that one look at the length is enough for IPv4.
+    let Ok((plain, _)) = PlainV4::ref_from_prefix(bytes) else {
         return false;
     };
-    if header.destination != port_mac {
+    if plain.ethernet.destination != port_mac {
         return false;
     }
-    match header.ethertype.get() {
-        ethertype::IPV4 => parse_v4(bytes, meta).is_some(),
+    match plain.ethernet.ethertype.get() {
+        ethertype::IPV4 => parse_v4(plain, bytes, meta).is_some(),
         ethertype::IPV6 => parse_v6(bytes, meta).is_some(),
         _ => false,
     }
 }
 
 #[inline(always)]
-fn parse_v4(bytes: &[u8], meta: &mut Meta) -> Option<()> {
+fn parse_v4(plain: &PlainV4, bytes: &[u8], meta: &mut Meta) -> Option<()> {
     const VERSION_IHL: u8 = 0x45;
-    let (plain, _) = PlainV4::ref_from_prefix(bytes).ok()?;
     let header = &plain.ip;
     let total = header.total_length.get();
     if header.version_ihl != VERSION_IHL
