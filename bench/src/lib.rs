@@ -6,7 +6,8 @@
 //! appliance  the whole process on DPDK ports, beside dpdk-testpmd: cost, rate without loss, latency
 //! ```
 //!
-//! Every measurement is a [`measurement::Record`]: a row of a table for people, or a line of JSON for programs.
+//! Every measurement is a [`measurement::Record`]: a row of a table for people, or a line of JSON for programs; the first
+//! line of a run says on which [`machine`] and by which command.
 //! Times are CPU time of the measuring thread, so that other programs on the same cores take nothing from a result but
 //! caches; a figure is the median of several rounds.
 
@@ -18,6 +19,7 @@ pub mod frame_arena;
 pub mod frame_template;
 pub mod huge_pages;
 pub mod interrupt;
+pub mod machine;
 pub mod measurement;
 pub mod output;
 pub mod pipeline;

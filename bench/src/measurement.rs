@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::appliance::{LatencyMeasurement, LoadSetting, Program, ThroughputMeasurement};
 use crate::flows::Order;
+use crate::machine::Machine;
 
 /// What packets do to the connection table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
@@ -241,6 +242,8 @@ pub struct ExpiryMeasurement {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "benchmark", rename_all = "snake_case")]
 pub enum Record {
+    /// First line of every run: where, when and by which command.
+    Machine(Box<Machine>),
     /// Of `pollux-bench pipeline`.
     Pipeline(PacketMeasurement),
     /// Of `pollux-bench appliance`: cost of a packet.

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::machine::Machine;
 use crate::measurement::{
     ExpiryMeasurement, LatencyMeasurement, LoadSetting, MemoryMeasurement, PacketMeasurement,
     Pages, Record, StartMeasurement, TableMeasurement, ThroughputMeasurement, word,
@@ -89,6 +90,7 @@ pub struct Output<'p> {
     json: bool,
     progress: &'p Progress,
     header: Option<&'static str>,
+    machine_is_told: bool,
 }
 
 impl<'p> Output<'p> {
@@ -98,19 +100,27 @@ impl<'p> Output<'p> {
             json,
             progress,
             header: None,
+            machine_is_told: false,
         }
     }
 
-    /// Prints one.
+    /// Prints one. The first line of JSON is the machine's.
     ///
     /// # Errors
     /// Standard output takes nothing more.
     pub fn record(&mut self, record: &Record) -> anyhow::Result<()> {
         if self.json {
+            if !self.machine_is_told {
+                self.machine_is_told = true;
+                let machine = Record::Machine(Box::new(Machine::describe()));
+                self.progress.print(&serde_json::to_string(&machine)?)?;
+            }
             self.progress.print(&serde_json::to_string(record)?)?;
             return Ok(());
         }
         let (header, row) = match record {
+            // People know where they are.
+            Record::Machine(_) => return Ok(()),
             Record::Pipeline(measured) | Record::Appliance(measured) => {
                 (PACKET_HEADER, packet_row(measured))
             }
