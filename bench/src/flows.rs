@@ -9,9 +9,9 @@ const PORTS_EACH: u64 = 1 << 14;
 const FIRST_PORT: u16 = 1024;
 /// Clients of ordinary flows have addresses from here on: 10.0.0.0.
 const CLIENTS: u32 = 0x0a00_0000;
-/// Sources of a flood have addresses from here on, one a SYN: 64.0.0.0.
-const FLOODERS: u32 = 0x4000_0000;
-const FLOODER_BITS: u32 = 30;
+/// Sources of a flood have addresses from here on, one a SYN: 32.0.0.0/3, in which none is special (RFC 6890).
+const FLOODERS: u32 = 0x2000_0000;
+const FLOODER_BITS: u32 = 29;
 
 /// A client's address and port. For IPv6 the address is the last 32 bits of one in 2001:db8:c::/64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -121,6 +121,9 @@ mod tests {
         assert!(clients.is_disjoint(&flood));
         let addresses: HashSet<u32> = flood.iter().map(|client| client.address).collect();
         assert_eq!(addresses.len(), 200_000, "a source sends one SYN");
+        // Frames from 127.0.0.0/8 would be dropped before they are looked up.
+        let may_send = |address: &u32| (32..64).contains(&(address >> 24));
+        assert!(addresses.iter().all(may_send));
         assert_ne!(
             Client::of_flood(0).port,
             Client::of_flood(1 << FLOODER_BITS).port
