@@ -32,6 +32,8 @@ pub enum Command {
     Table(TableOptions),
     /// What the whole process does on DPDK ports, beside dpdk-testpmd
     Appliance(ApplianceOptions),
+    /// Markdown and plots of measurements that were written with --json
+    Report(ReportOptions),
 }
 
 /// Options of `pollux-bench pipeline`.
@@ -158,6 +160,21 @@ pub struct ApplianceOptions {
     /// One JSON object a line instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `pollux-bench report`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "scripts/bench measures everything that a report has a place for, and makes it. Of two measurements of \
+                  the same thing the one that comes last is shown."
+)]
+pub struct ReportOptions {
+    /// Lines of JSON of one machine; none, or -: standard input
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Where RESULTS.md goes, and a folder results/ with the plots
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    pub output: PathBuf,
 }
 
 fn workers() -> RangedU64ValueParser<usize> {

@@ -4,6 +4,7 @@
 //! pipeline   the engine alone: frames made in memory ─► pollux_engine::Worker::process, as a worker calls it
 //! table      the connection table alone: operations by fill level, memory, start, expiry
 //! appliance  the whole process on DPDK ports, beside dpdk-testpmd: cost, rate without loss, latency
+//! report     Markdown and plots of what the others wrote as JSON
 //! ```
 //!
 //! Every measurement is a [`measurement::Record`]: a row of a table for people, or a line of JSON for programs; the first
@@ -24,6 +25,7 @@ pub mod measurement;
 pub mod output;
 pub mod pipeline;
 pub mod quantity;
+pub mod report;
 pub mod rig;
 pub mod statistics;
 pub mod table;
@@ -39,5 +41,6 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::Pipeline(options) => pipeline::run(options),
         Command::Table(options) => table::run(options),
         Command::Appliance(options) => appliance::run(options),
+        Command::Report(options) => report::run(options),
     }
 }
