@@ -8,6 +8,7 @@ use pollux_engine::connection::{
     ConnectionTable, FlowKey, Shard, State, TableError, TableSize, Timeouts,
 };
 use pollux_engine::counters::WorkerCounters;
+use pollux_engine::forward::tunnel::Encapsulation;
 use pollux_engine::forwarding_table::{
     ForwardingTable, Interface, NeighbourSpec, PortSpec, RouteSpec, RouteTarget,
 };
@@ -272,6 +273,7 @@ fn snapshot(spec: &RigSpec) -> Snapshot {
         address: server_address(spec.family, number),
         port: SERVER_SERVICE_PORT,
         method: spec.method.engine(),
+        encapsulation: Encapsulation::default(),
         weight: 1,
         upper_threshold: 0,
         lower_threshold: 0,

@@ -12,6 +12,7 @@ use pollux_api::{
 };
 use pollux_engine::SnapshotSpec;
 use pollux_engine::connection as engine;
+use pollux_engine::forward::tunnel::Encapsulation;
 use pollux_engine::forwarding_table::{
     ForwardingTable, Interface, NeighbourSpec, PortSpec, RouteSpec, RouteTarget,
 };
@@ -60,6 +61,7 @@ pub fn services(
         address: id.address(),
         port: id.port(),
         method: engine::ForwardingMethod::Masquerade,
+        encapsulation: Encapsulation::Ipip,
         weight: 0,
         upper_threshold: 0,
         lower_threshold: 0,
@@ -82,6 +84,7 @@ fn destination(
         address: found.id.address(),
         port: found.id.port(),
         method: method(found.method),
+        encapsulation: Encapsulation::Ipip,
         weight: found.weight.get(),
         upper_threshold: found.upper_threshold,
         lower_threshold: found.lower_threshold,

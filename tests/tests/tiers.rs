@@ -7,7 +7,7 @@ use pollux_tests::fuzz::frames;
 use pollux_tests::golden::director::{Director, Outcome};
 use pollux_tests::golden::trace::Wire;
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 19] = [
     "ipvsadm -A -t 192.0.2.100:80 -s rr",
     "ipvsadm -a -t 192.0.2.100:80 -r 10.1.0.11:80 -m",
     "ipvsadm -a -t 192.0.2.100:80 -r 10.1.0.12:81 -m -x 3",
@@ -17,12 +17,16 @@ const COMMANDS: [&str; 15] = [
     "ipvsadm -A -t 192.0.2.100:81 -s rr",
     "ipvsadm -a -t 192.0.2.100:81 -r 10.1.0.12 -g",
     "ipvsadm -a -t 192.0.2.100:81 -r 2001:db8:1::13 -i",
+    "ipvsadm -a -t 192.0.2.100:81 -r 10.1.0.14 -i --tun-type gre --tun-csum",
+    "ipvsadm -a -u 192.0.2.100:53 -r 10.1.0.12 -i --tun-type gue --tun-port 5555 --tun-csum",
     "ipvsadm -A -t [2001:db8::100]:80 -s wlc",
     "ipvsadm -a -t [2001:db8::100]:80 -r [2001:db8:1::11]:80 -m",
     "ipvsadm -a -t [2001:db8::100]:80 -r [2001:db8:1::12] -g",
     "ipvsadm -A -u [2001:db8::100]:53 -s rr",
     "ipvsadm -a -u [2001:db8::100]:53 -r [2001:db8:1::13] -i",
     "ipvsadm -a -u [2001:db8::100]:53 -r 10.1.0.14 -i",
+    "ipvsadm -a -u [2001:db8::100]:53 -r 10.1.0.12 -i --tun-type gue --tun-port 6080",
+    "ipvsadm -a -u [2001:db8::100]:53 -r [2001:db8:1::12] -i --tun-type gre",
 ];
 
 fn is_tagged(frame: &[u8]) -> bool {

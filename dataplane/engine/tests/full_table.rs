@@ -13,6 +13,7 @@ use pollux_engine::connection::{
     ConnectionTable, FlowKey, ForwardingMethod, Shard, State, TableSize,
 };
 use pollux_engine::counters::WorkerCounters;
+use pollux_engine::forward::tunnel::Encapsulation;
 use pollux_engine::forwarding_table::{
     ForwardingTable, Interface, NeighbourSpec, PortSpec, RouteSpec, RouteTarget,
 };
@@ -78,6 +79,7 @@ impl Director {
             address: IpAddr::V4(server(number)),
             port: 80,
             method,
+            encapsulation: Encapsulation::default(),
             weight: 1,
             upper_threshold: 0,
             lower_threshold: 0,

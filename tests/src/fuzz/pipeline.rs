@@ -15,7 +15,7 @@ const BURST_MAX: usize = 8;
 const HEADROOM: usize = 128;
 
 /// What an administrator may do; refusals are part of it.
-const COMMANDS: [&str; 30] = [
+const COMMANDS: [&str; 33] = [
     "ipvsadm -A -t 192.0.2.100:80 -s rr",
     "ipvsadm -A -u 192.0.2.100:53 -s wrr",
     "ipvsadm -A -t 192.0.2.100:81 -s wlc",
@@ -34,6 +34,9 @@ const COMMANDS: [&str; 30] = [
     "ipvsadm -a -u [2001:db8::100]:53 -r [2001:db8:1::13]:53 -g",
     "ipvsadm -a -u [2001:db8::100]:53 -r 10.1.0.14 -i",
     "ipvsadm -a -t [2001:db8::100]:81 -r [2001:db8:1::15]:81 -i -w 5",
+    "ipvsadm -a -t 192.0.2.100:81 -r 10.1.0.14 -i --tun-type gre --tun-csum",
+    "ipvsadm -a -u 192.0.2.100:53 -r 10.1.0.12 -i --tun-type gue --tun-port 5555 --tun-csum",
+    "ipvsadm -a -u [2001:db8::100]:53 -r [2001:db8:1::12] -i --tun-type gue --tun-port 6080",
     "ipvsadm -a -t 192.0.2.100:80 -r 10.1.0.1:80 -m",
     "ipvsadm -a -t 192.0.2.100:80 -r 172.31.9.9:80 -m",
     "ipvsadm -e -t 192.0.2.100:80 -r 10.1.0.11:80 -m -w 0",
@@ -49,7 +52,7 @@ const COMMANDS: [&str; 30] = [
 ];
 
 /// The first commands: what a run starts with.
-const FIRST: usize = 18;
+const FIRST: usize = 21;
 
 /// Lives through what the bytes say.
 ///

@@ -200,6 +200,7 @@ fn specify(number: u32, options: &ServerOptions) -> DestinationSpec {
         address: options.address.ip(),
         port: options.address.port(),
         method: options.method,
+        encapsulation: options.encapsulation,
         weight: options.weight,
         upper_threshold: options.upper_threshold,
         lower_threshold: options.lower_threshold,

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use pollux_engine::connection::ForwardingMethod;
+use pollux_engine::forward::tunnel::Encapsulation;
 use pollux_engine::scheduler::SchedulerKind;
 use pollux_engine::wire::protocol;
 
@@ -22,6 +23,8 @@ pub struct ServerOptions {
     pub address: SocketAddr,
     /// How packets reach it.
     pub method: ForwardingMethod,
+    /// What a tunnel's outer IP header is followed by.
+    pub encapsulation: Encapsulation,
     /// Share of new connections.
     pub weight: u32,
     /// `-x`.
@@ -152,6 +155,9 @@ struct Options<'l> {
     weight: Option<u32>,
     upper_threshold: u32,
     lower_threshold: u32,
+    tunnel_type: Option<&'l str>,
+    tunnel_port: u32,
+    tunnel_checksum: bool,
 }
 
 impl<'l> Options<'l> {
@@ -180,7 +186,11 @@ impl<'l> Options<'l> {
                 "-b" => return unsupported("scheduler flags"),
                 "--ops" => return unsupported("one-packet scheduling"),
                 "--sctp-service" => return unsupported("SCTP"),
-                "--tun-type" => return unsupported("GUE and GRE tunnels"),
+                "--tun-type" => options.tunnel_type = Some(value()?),
+                "--tun-port" => options.tunnel_port = number(value()?)?,
+                "--tun-nocsum" => options.tunnel_checksum = false,
+                // Without the receiver's offer, which GUE has no way to make, the kernel writes a plain checksum.
+                "--tun-csum" | "--tun-remcsum" => options.tunnel_checksum = true,
                 _ => return unsupported(word),
             }
         }
@@ -222,6 +232,20 @@ impl<'l> Options<'l> {
         read.ok_or_else(|| Unsupported(format!("-r {text}")))
     }
 
+    fn encapsulation(&self) -> Result<Encapsulation, Unsupported> {
+        let checksum = self.tunnel_checksum;
+        match self.tunnel_type {
+            None | Some("ipip") => Ok(Encapsulation::Ipip),
+            Some("gre") => Ok(Encapsulation::Gre { checksum }),
+            Some("gue") => {
+                let port = u16::try_from(self.tunnel_port)
+                    .map_err(|_| Unsupported(format!("--tun-port {}", self.tunnel_port)))?;
+                Ok(Encapsulation::Gue { port, checksum })
+            }
+            Some(other) => unsupported(other),
+        }
+    }
+
     fn server_options(&self, service: ServiceId) -> Result<ServerOptions, Unsupported> {
         let mut address = self.server(service)?;
         let method = self.method.unwrap_or(ForwardingMethod::DirectRoute);
@@ -232,6 +256,7 @@ impl<'l> Options<'l> {
         Ok(ServerOptions {
             address,
             method,
+            encapsulation: self.encapsulation()?,
             weight: self.weight.unwrap_or(1),
             upper_threshold: self.upper_threshold,
             lower_threshold: self.lower_threshold,

@@ -1,9 +1,10 @@
 //! Compares frames byte for byte, but for what is made up anew by every run: the IPv4 identification and IPv6 flow label
-//! of packets that the director makes itself (ICMP errors, outer headers of tunnels).
+//! of packets that the director makes itself (ICMP errors, outer headers of tunnels), and the source port of GUE.
 
 use pollux_engine::wire::checksum::Sum;
 use pollux_engine::wire::ethernet::ETHERNET_BYTES;
 use pollux_engine::wire::ipv4::IPV4_BYTES;
+use pollux_engine::wire::ipv6::IPV6_BYTES;
 use pollux_engine::wire::protocol;
 
 use super::trace::{Frame, Wire};
@@ -53,16 +54,37 @@ fn mask(frame: &[u8]) -> Vec<u8> {
 
 fn mask_v4(packet: &mut [u8]) {
     const MAY_FRAGMENT: u8 = 0x40;
-    let Some(header) = packet.first_chunk_mut::<IPV4_BYTES>() else {
+    let Some((header, payload)) = packet.split_first_chunk_mut::<IPV4_BYTES>() else {
         return;
     };
-    let tunnel =
-        matches!(header[9], protocol::IPIP | protocol::IPV6) && header[6] & MAY_FRAGMENT == 0;
+    let addresses = Sum::of(&header[12..]);
+    let gue = header[9] == protocol::UDP && mask_gue(payload, addresses);
+    let tunnel = gue || matches!(header[9], protocol::IPIP | protocol::IPV6 | protocol::GRE);
+    let made_up = tunnel && header[6] & MAY_FRAGMENT == 0;
     let error = header[9] == protocol::ICMP && header[1] & 0xc0 == 0xc0;
-    if (tunnel || error) && Sum::of(header).finish() == 0 {
+    if (made_up || error) && Sum::of(header).finish() == 0 {
         header[4..6].fill(0);
         header[10..12].fill(0);
     }
+}
+
+/// Whether the datagram is one of a GUE tunnel. Its source port comes of a hash with a secret of the machine's; with it goes
+/// a checksum that is right. A wrong one, or none, stays as it is.
+fn mask_gue(datagram: &mut [u8], addresses: Sum) -> bool {
+    let Some([.., high, low, _, _, 0, 4 | 0x29, 0, 0]) = datagram.first_chunk::<12>() else {
+        return false;
+    };
+    let length = u16::from_be_bytes([*high, *low]);
+    if usize::from(length) != datagram.len() {
+        return false;
+    }
+    let pseudo_header = addresses.add16(protocol::UDP.into()).add16(length);
+    let is_right = Sum::of(datagram).plus(pseudo_header).finish() == 0;
+    datagram[..2].fill(0);
+    if is_right && datagram[6..8] != [0, 0] {
+        datagram[6..8].fill(0xff);
+    }
+    true
 }
 
 fn mask_v6(packet: &mut [u8]) {
@@ -70,5 +92,10 @@ fn mask_v6(packet: &mut [u8]) {
     if packet.get(6..8) == Some(&[protocol::ICMPV6, OWN_HOP_LIMIT]) {
         packet[1] &= 0xf0;
         packet[2..4].fill(0);
+    }
+    if let Some((header, payload)) = packet.split_first_chunk_mut::<IPV6_BYTES>()
+        && header[6] == protocol::UDP
+    {
+        mask_gue(payload, Sum::of(&header[8..]));
     }
 }

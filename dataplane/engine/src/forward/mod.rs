@@ -2,4 +2,6 @@
 
 pub mod direct_route;
 pub mod masquerade;
-pub mod tunnel_ipip;
+pub mod tunnel;
+pub mod tunnel_gre;
+pub mod tunnel_gue;

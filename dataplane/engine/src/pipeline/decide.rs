@@ -7,12 +7,13 @@ use super::meta::{Kind, Meta};
 use super::refuse::{Refusal, Way};
 use super::schedule::Scheduled;
 use super::worker::{Context, unbind};
-use super::{Verdict, Worker, deliver};
+use super::{Verdict, Worker, deliver, parse};
 use crate::connection::entry::Transition;
 use crate::connection::{Connection, Direction, Family, ForwardingMethod, Hit, State, tcp_state};
 use crate::fate::Fate;
+use crate::forward::direct_route;
 use crate::forward::masquerade::{End, translate_v4, translate_v6};
-use crate::forward::{direct_route, tunnel_ipip};
+use crate::forward::tunnel::{self, Stamp};
 use crate::forwarding_table::NextHop;
 use crate::frame::Frame;
 use crate::service::Destination;
@@ -222,15 +223,12 @@ impl Worker {
             ForwardingMethod::Tunnel => {
                 direct_route::decrement_ttl(ip_packet(frame, meta), meta.key.family);
                 let header = destination.outer.as_ref().ok_or(Fate::NoRoute)?;
-                let identification = self.next_identification();
+                let stamp = Stamp {
+                    identification: self.next_identification(),
+                    flow_hash: meta.hash,
+                };
                 cut_padding(frame, meta);
-                tunnel_ipip::encapsulate(
-                    frame,
-                    meta.ip.into(),
-                    meta.key.family,
-                    header,
-                    identification,
-                )?;
+                tunnel::encapsulate(frame, meta.ip.into(), meta.key.family, header, stamp)?;
                 outer = header.family();
             }
         }
@@ -296,7 +294,12 @@ impl Worker {
             return Verdict::Punt(Fate::Punted);
         };
         let Some(hit) = self.known_connection(context, meta) else {
-            return Verdict::Punt(Fate::Punted);
+            return match parse::gue_error(frame.bytes(), meta, context.table) {
+                Some((meta, inner)) => self
+                    .tunnel_error(context, frame, &meta, inner)
+                    .unwrap_or_else(|fate| self.drop_as(ingress, fate)),
+                None => Verdict::Punt(Fate::Punted),
+            };
         };
         let icmp = usize::from(meta.transport.saturating_sub(meta.ip));
         if !icmp_related::is_intact(ip_packet(frame, meta), icmp, meta.key.family) {

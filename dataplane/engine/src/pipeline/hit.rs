@@ -12,7 +12,7 @@ use super::{Verdict, Worker};
 use crate::connection::{Connection, Direction, Family, ForwardingMethod};
 use crate::forward::direct_route;
 use crate::forward::masquerade::{self, End};
-use crate::forward::tunnel_ipip::{Inner, Outer};
+use crate::forward::tunnel::{Inner, Outer, Stamp};
 use crate::forwarding_table::Adjacency;
 use crate::frame::Frame;
 use crate::service::Destination;
@@ -141,7 +141,11 @@ impl Worker {
         let (link, room) = EthernetHeader::mut_from_prefix(frame.bytes_mut()).ok()?;
         write_link(link, way);
         link.ethertype = outer.ethertype();
-        outer.write(room, &inner, self.next_identification());
+        let stamp = Stamp {
+            identification: self.next_identification(),
+            flow_hash: meta.hash,
+        };
+        outer.write(room, &inner, stamp);
         Some(())
     }
 }

@@ -8,18 +8,20 @@ use zerocopy::FromBytes;
 
 use super::meta::{Kind, Meta};
 use super::plain;
-use crate::connection::FlowKey;
+use crate::connection::{ConnectionTable, Family, FlowKey};
 use crate::fate::Fate;
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{
     ETHERNET_BYTES, EthernetHeader, MacAddress, VLAN_TAG_BYTES, VlanTag, ethertype,
 };
+use crate::wire::gre::GreHeader;
+use crate::wire::gue::{GUE_BYTES, GueHeader};
 use crate::wire::icmp::{self, ICMP_BYTES, IcmpHeader};
 use crate::wire::ipv4::{FRAGMENT_OFFSET_MASK, IPV4_BYTES, Ipv4Header};
 use crate::wire::ipv6::{IPV6_BYTES, Ipv6Header, upper_layer};
 use crate::wire::protocol;
 use crate::wire::tcp::TcpHeader;
-use crate::wire::udp::UDP_BYTES;
+use crate::wire::udp::{UDP_BYTES, UdpHeader};
 
 /// More tags than any network stacks.
 const VLAN_TAGS_MAX: usize = 2;
@@ -181,12 +183,16 @@ fn parse_icmpv4(payload: &[u8], meta: &mut Meta) -> Parsed {
     if inner.version_ihl >> 4 != 4 || header_bytes < IPV4_BYTES || !first_fragment {
         return Err(PUNT);
     }
-    if inner.protocol == protocol::IPIP {
-        return parse_tunnel_error(
-            embedded.get(header_bytes..).ok_or(PUNT)?,
-            header_bytes,
-            meta,
-        );
+    let quoted = embedded.get(header_bytes..).ok_or(PUNT)?;
+    match inner.protocol {
+        protocol::IPIP => return parse_tunnel_error(quoted, header_bytes, meta),
+        protocol::GRE => {
+            let (gre, _) = GreHeader::ref_from_prefix(quoted).map_err(|_| PUNT)?;
+            let bytes = gre.header_bytes().ok_or(PUNT)?;
+            let packet = quoted.get(bytes..).ok_or(PUNT)?;
+            return parse_tunnel_error(packet, header_bytes + bytes, meta);
+        }
+        _ => {}
     }
     let ports = embedded_ports(embedded, header_bytes, inner.protocol)?;
     meta.key = FlowKey::v4(
@@ -197,6 +203,37 @@ fn parse_icmpv4(payload: &[u8], meta: &mut Meta) -> Parsed {
     )
     .reversed();
     Ok(related(meta, header_bytes))
+}
+
+/// An ICMP error about a UDP packet of no connection may be about the outer packet of a GUE tunnel: the notes for it as
+/// such, and the offset of the client's packet.
+#[cold]
+pub(super) fn gue_error(bytes: &[u8], meta: &Meta, table: &ConnectionTable) -> Option<(Meta, u16)> {
+    let Kind::Related {
+        inner,
+        inner_transport,
+    } = meta.kind
+    else {
+        return None;
+    };
+    let end = usize::from(meta.ip) + usize::from(meta.ip_bytes);
+    let quoted = bytes.get(usize::from(inner_transport)..end)?;
+    if meta.key.family != Family::V4 || meta.key.protocol != protocol::UDP {
+        return None;
+    }
+    let (_, rest) = UdpHeader::ref_from_prefix(quoted).ok()?;
+    let (gue, packet) = GueHeader::ref_from_prefix(rest).ok()?;
+    if gue.version_length != 0 || gue.protocol != protocol::IPIP || gue.flags.get() != 0 {
+        return None;
+    }
+    let mut meta = *meta;
+    let outer_bytes = usize::from(inner_transport - inner) + UDP_BYTES + GUE_BYTES;
+    let Ok(Kind::TunnelError { inner }) = parse_tunnel_error(packet, outer_bytes, &mut meta) else {
+        return None;
+    };
+    meta.candidate = None;
+    meta.hash = table.hash(&meta.key);
+    Some((meta, inner))
 }
 
 /// An ICMP error about the outer packet of a tunnel may quote enough to tell whose packet was in it.

@@ -14,6 +14,7 @@ use crate::fate::Fate;
 use crate::forward::direct_route;
 use crate::forwarding_table::NextHop;
 use crate::frame::Frame;
+use crate::service::Destination;
 use crate::wire::icmp::{IcmpHeader, v4};
 use crate::wire::ipv4::{IPV4_BYTES, Ipv4Header};
 
@@ -178,8 +179,8 @@ impl Worker {
         if !icmp_related::is_intact(ip_packet(frame, meta), icmp, meta.key.family) {
             return Err(Fate::IcmpBadChecksum);
         }
-        let problem = problem_of_tunnel(frame, meta, inner, destination.mtu)
-            .ok_or(Fate::NeedsFragmentation)?;
+        let problem =
+            problem_of_tunnel(frame, meta, inner, destination).ok_or(Fate::NeedsFragmentation)?;
         self.count_inbound(destination, meta);
         let forwarding = context.snapshot.forwarding();
         let (ip, speaker) = (usize::from(meta.ip), meta.key.destination_address());
@@ -206,7 +207,7 @@ fn problem_of_tunnel<F: Frame>(
     frame: &mut F,
     meta: &Meta,
     inner: u16,
-    largest: u16,
+    destination: &Destination,
 ) -> Option<Problem> {
     let client_may_not_fragment = is_dont_fragment(frame.bytes().get(usize::from(inner)..)?);
     let message = frame.bytes().get(usize::from(meta.transport)..)?;
@@ -215,8 +216,9 @@ fn problem_of_tunnel<F: Frame>(
     if (kind, code) != (v4::DESTINATION_UNREACHABLE, v4::FRAGMENTATION_NEEDED) {
         return Some(Problem::OfTunnel(kind, code, rest));
     }
-    let outer_mtu = (rest & 0xffff).max(IPV4_MTU_MIN + IPV4_BYTES as u32);
-    let mtu = (outer_mtu - IPV4_BYTES as u32).min(largest.into());
+    let headers = destination.outer.map_or(IPV4_BYTES, |outer| outer.bytes());
+    let mtu = (rest & 0xffff).saturating_sub(u32::try_from(headers).unwrap_or(0));
+    let mtu = mtu.max(IPV4_MTU_MIN).min(destination.mtu.into());
     client_may_not_fragment.then_some(Problem::OfTunnel(kind, code, mtu))
 }
 

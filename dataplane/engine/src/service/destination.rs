@@ -10,7 +10,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::connection::{ForwardingMethod, State};
 use crate::counters::TrafficCounters;
-use crate::forward::tunnel_ipip::Outer;
+use crate::forward::tunnel::{Encapsulation, Outer};
 use crate::forwarding_table::{Adjacency, ForwardingTable, NextHop};
 use crate::scheduler::{Load, LoadTree};
 
@@ -25,6 +25,8 @@ pub struct DestinationSpec {
     pub port: u16,
     /// How packets reach it.
     pub method: ForwardingMethod,
+    /// What a tunnel's outer IP header is followed by.
+    pub encapsulation: Encapsulation,
     /// Share of new connections; 0: none.
     pub weight: u32,
     /// No new connections at this many; 0: no limit.
@@ -164,9 +166,9 @@ impl Destination {
         let outer = forwarding
             .source_address(spec.address)
             .filter(|_| is_tunnel)
-            .and_then(|source| Outer::new(source, spec.address));
+            .and_then(|source| Outer::new(source, spec.address, spec.encapsulation));
         let overhead = if is_tunnel {
-            Outer::bytes_to(spec.address)
+            Outer::bytes_to(spec.address, spec.encapsulation)
         } else {
             0
         };

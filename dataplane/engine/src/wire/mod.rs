@@ -6,6 +6,8 @@
 
 pub mod checksum;
 pub mod ethernet;
+pub mod gre;
+pub mod gue;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
@@ -23,6 +25,8 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// UDP, RFC 768.
     pub const UDP: u8 = 17;
+    /// Generic routing encapsulation, RFC 2784.
+    pub const GRE: u8 = 47;
     /// IPv6 in IP, RFC 2473.
     pub const IPV6: u8 = 41;
     /// ICMPv6, RFC 4443.

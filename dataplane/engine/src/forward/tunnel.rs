@@ -1,4 +1,5 @@
-//! IP in IP: the packet, one hop less, behind an outer header to the server (RFC 2003, RFC 2473, RFC 4213).
+//! Tunnels: the packet, one hop less, behind an outer header to the server: IP in IP (RFC 2003, RFC 2473, RFC 4213), or
+//! IP with GRE or GUE between ([`super::tunnel_gre`], [`super::tunnel_gue`]).
 //!
 //! The outer header is the kernel's (`ip_vs_tunnel_xmit`, seen in `golden/`): TTL and DF are the inner packet's, TOS
 //! too but that "congestion experienced" becomes ECT(0), the identification is 0 under DF, and 6in4 never sets DF.
@@ -8,21 +9,71 @@ use std::net::IpAddr;
 use zerocopy::FromBytes;
 use zerocopy::byteorder::network_endian::{U16, U32};
 
+use super::tunnel_gre;
+use super::tunnel_gue;
 use crate::connection::Family;
 use crate::fate::Fate;
 use crate::frame::Frame;
+use crate::wire::checksum::Sum;
 use crate::wire::ethernet::ethertype;
 use crate::wire::ipv4::{DONT_FRAGMENT, IPV4_BYTES, Ipv4Header};
 use crate::wire::ipv6::{IPV6_BYTES, Ipv6Header};
 use crate::wire::protocol;
 
+/// What stands between the outer IP header and the packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Encapsulation {
+    /// Nothing: IP in IP.
+    #[default]
+    Ipip,
+    /// A GRE header.
+    Gre {
+        /// With a checksum over header and packet.
+        checksum: bool,
+    },
+    /// A UDP and a GUE header.
+    Gue {
+        /// The server's UDP port, host byte order.
+        port: u16,
+        /// With a UDP checksum.
+        checksum: bool,
+    },
+}
+
+impl Encapsulation {
+    /// Bytes of it.
+    #[inline(always)]
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::Ipip => 0,
+            Self::Gre { checksum } => tunnel_gre::bytes(checksum),
+            Self::Gue { .. } => tunnel_gue::BYTES,
+        }
+    }
+}
+
+/// What differs from packet to packet besides the packet itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp {
+    /// Identification of an outer IPv4 header that may be fragmented.
+    pub identification: u16,
+    /// Hash of the flow: the packets of one take one way through the network and to one queue of the server.
+    pub flow_hash: u64,
+}
+
 const ECN_MASK: u8 = 0x03;
 const ECN_CONGESTION_EXPERIENCED: u8 = 0x03;
 const ECN_CAPABLE_0: u8 = 0x02;
 
-/// The outer header of one tunnel: what is the same for all of its packets.
+/// The outer headers of one tunnel: what is the same for all of its packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outer {
+pub struct Outer {
+    ip: OuterIp,
+    encapsulation: Encapsulation,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OuterIp {
     /// To a server's IPv4 address.
     V4(OuterV4),
     /// To a server's IPv6 address: the director's address and the server's.
@@ -31,7 +82,7 @@ pub enum Outer {
 
 /// An outer IPv4 header but for what each packet brings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OuterV4 {
+struct OuterV4 {
     /// The director's address and the server's.
     addresses: [[u8; 4]; 2],
     /// Sum of the addresses, in the machine's byte order.
@@ -40,76 +91,123 @@ pub struct OuterV4 {
 
 impl Outer {
     /// A tunnel between these; none when they are of different families.
-    pub fn new(source: IpAddr, destination: IpAddr) -> Option<Self> {
-        match (source, destination) {
+    pub fn new(source: IpAddr, destination: IpAddr, encapsulation: Encapsulation) -> Option<Self> {
+        let ip = match (source, destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 let addresses = [source.octets(), destination.octets()];
                 let [from, to] = addresses.map(u32::from_ne_bytes);
                 let sum = (from >> 16) + (from & 0xffff) + (to >> 16) + (to & 0xffff);
-                Some(Self::V4(OuterV4 { addresses, sum }))
+                OuterIp::V4(OuterV4 { addresses, sum })
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                Some(Self::V6([source.octets(), destination.octets()]))
+                OuterIp::V6([source.octets(), destination.octets()])
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some(Self { ip, encapsulation })
     }
 
-    /// Bytes of the outer header to a server of this address.
-    pub fn bytes_to(server: IpAddr) -> usize {
-        if server.is_ipv4() {
+    /// Bytes of the outer headers to a server of this address.
+    pub fn bytes_to(server: IpAddr, encapsulation: Encapsulation) -> usize {
+        let ip = if server.is_ipv4() {
             IPV4_BYTES
         } else {
             IPV6_BYTES
-        }
+        };
+        ip + encapsulation.bytes()
     }
 
-    /// Bytes of the header.
+    /// Bytes of the headers.
     #[inline(always)]
     pub fn bytes(&self) -> usize {
-        match self {
-            Self::V4(_) => IPV4_BYTES,
-            Self::V6(_) => IPV6_BYTES,
+        self.ip_bytes() + self.encapsulation.bytes()
+    }
+
+    #[inline(always)]
+    fn ip_bytes(&self) -> usize {
+        match self.ip {
+            OuterIp::V4(_) => IPV4_BYTES,
+            OuterIp::V6(_) => IPV6_BYTES,
         }
     }
 
-    /// Its family.
+    /// The family of the outer IP header.
     #[inline]
     pub fn family(&self) -> Family {
-        match self {
-            Self::V4(_) => Family::V4,
-            Self::V6(_) => Family::V6,
+        match self.ip {
+            OuterIp::V4(_) => Family::V4,
+            OuterIp::V6(_) => Family::V6,
         }
     }
 
     /// The EtherType of what begins with it.
     #[inline(always)]
     pub fn ethertype(&self) -> U16 {
-        U16::new(match self {
-            Self::V4(_) => ethertype::IPV4,
-            Self::V6(_) => ethertype::IPV6,
+        U16::new(match self.ip {
+            OuterIp::V4(_) => ethertype::IPV4,
+            OuterIp::V6(_) => ethertype::IPV6,
         })
     }
 
-    /// Writes the header for the packet `inner` over the first bytes of `room`. `identification` is used when
-    /// fragmentation is allowed. Nothing happens when there is no room.
+    /// The addresses as a transport checksum's pseudo header covers them.
+    fn address_sum(&self) -> Sum {
+        match self.ip {
+            OuterIp::V4(OuterV4 { addresses, .. }) => Sum::of(addresses.as_flattened()),
+            OuterIp::V6(addresses) => Sum::of(addresses.as_flattened()),
+        }
+    }
+
+    /// Writes the headers for the packet `inner` over the first bytes of `room`; the packet follows. Nothing happens
+    /// when there is no room.
     #[inline(always)]
-    pub fn write(&self, room: &mut [u8], inner: &Inner, identification: u16) {
-        match self {
-            Self::V4(outer) => {
+    pub fn write(&self, room: &mut [u8], inner: &Inner, stamp: Stamp) {
+        let (protocol, more) = match self.encapsulation {
+            Encapsulation::Ipip => (inner.protocol, 0),
+            other => (self.write_between(other, room, inner, stamp), other.bytes()),
+        };
+        let bytes = inner.bytes.saturating_add(more as u16);
+        match &self.ip {
+            OuterIp::V4(outer) => {
                 if let Some(header) = room.first_chunk_mut() {
-                    outer.write(header, inner, identification);
+                    outer.write(header, inner, (protocol, bytes), stamp.identification);
                 }
             }
-            Self::V6([source, destination]) => {
+            OuterIp::V6([source, destination]) => {
                 if let Ok((header, _)) = Ipv6Header::mut_from_prefix(room) {
                     header.version_class_label = U32::new(6 << 28 | u32::from(inner.tos) << 20);
-                    header.payload_length = U16::new(inner.bytes);
-                    header.next_header = inner.protocol;
+                    header.payload_length = U16::new(bytes);
+                    header.next_header = protocol;
                     header.hop_limit = inner.ttl;
                     header.source = *source;
                     header.destination = *destination;
                 }
+            }
+        }
+    }
+
+    /// Writes what stands between; gives its protocol number.
+    #[inline(never)]
+    fn write_between(
+        &self,
+        encapsulation: Encapsulation,
+        room: &mut [u8],
+        inner: &Inner,
+        stamp: Stamp,
+    ) -> u8 {
+        let start = self.ip_bytes();
+        let end = start + encapsulation.bytes() + usize::from(inner.bytes);
+        let segment = room.get_mut(start..end).unwrap_or_default();
+        match encapsulation {
+            Encapsulation::Ipip => inner.protocol,
+            Encapsulation::Gre { checksum } => {
+                tunnel_gre::write(segment, inner.protocol, checksum);
+                protocol::GRE
+            }
+            Encapsulation::Gue { port, checksum } => {
+                let pseudo_header = checksum.then(|| self.address_sum());
+                let source = tunnel_gue::source_port(stamp.flow_hash);
+                tunnel_gue::write(segment, inner.protocol, [source, port], pseudo_header);
+                protocol::UDP
             }
         }
     }
@@ -119,9 +217,15 @@ impl OuterV4 {
     /// As three words, written once each: what is put together elsewhere first, or read back in other widths to be
     /// summed, has not left the store buffer yet, and the processor waits.
     #[inline(always)]
-    fn write(&self, header: &mut [u8; IPV4_BYTES], inner: &Inner, identification: u16) {
+    fn write(
+        &self,
+        header: &mut [u8; IPV4_BYTES],
+        inner: &Inner,
+        (protocol, bytes): (u8, u16),
+        identification: u16,
+    ) {
         const VERSION_IHL: u8 = 0x45;
-        let [length_high, length_low] = inner.bytes.saturating_add(IPV4_BYTES as u16).to_be_bytes();
+        let [length_high, length_low] = bytes.saturating_add(IPV4_BYTES as u16).to_be_bytes();
         let [id_high, id_low] = if inner.dont_fragment {
             [0, 0]
         } else {
@@ -135,7 +239,7 @@ impl OuterV4 {
         let [flags_high, flags_low] = flags.to_be_bytes();
         let first = u32::from_ne_bytes([VERSION_IHL, inner.tos, length_high, length_low]);
         let second = u32::from_ne_bytes([id_high, id_low, flags_high, flags_low]);
-        let third = u16::from_ne_bytes([inner.ttl, inner.protocol]);
+        let third = u16::from_ne_bytes([inner.ttl, protocol]);
         // Seven words of 16 bits and a sum of four: two folds are enough.
         let halves = |word: u32| (word >> 16) + (word & 0xffff);
         let sum = self.sum + halves(first) + halves(second) + u32::from(third);
@@ -208,8 +312,8 @@ fn outer_tos(tos: u8) -> u8 {
     }
 }
 
-/// Puts the outer header in front of the IP packet at offset `ip`; afterwards it is the one at `ip`. What lay before
-/// stays in front, overwritten from behind. `identification` is used when fragmentation is allowed.
+/// Puts the outer headers in front of the IP packet at offset `ip`; afterwards they begin there. What lay before stays
+/// in front, overwritten from behind. The frame ends with the packet.
 ///
 /// # Errors
 /// [`Fate::NoHeadroom`].
@@ -218,7 +322,7 @@ pub fn encapsulate<F: Frame>(
     ip: usize,
     family: Family,
     outer: &Outer,
-    identification: u16,
+    stamp: Stamp,
 ) -> Result<(), Fate> {
     let packet = frame.bytes().get(ip..).unwrap_or_default();
     let inner = Inner::read(packet, family).ok_or(Fate::NoHeadroom)?;
@@ -226,6 +330,6 @@ pub fn encapsulate<F: Frame>(
         return Err(Fate::NoHeadroom);
     }
     let room = frame.bytes_mut().get_mut(ip..).unwrap_or_default();
-    outer.write(room, &inner, identification);
+    outer.write(room, &inner, stamp);
     Ok(())
 }
