@@ -14,20 +14,22 @@ pub const RING: usize = 1024;
 #[derive(Debug, Clone)]
 struct Room([u8; HEADROOM + FRAME_BYTES_MAX]);
 
-/// One frame.
+/// One frame. As with an mbuf, where it starts needs no comparison with the size of its room: a byte cannot say more.
 #[repr(C, align(64))]
 #[derive(Debug, Clone)]
 pub struct ArenaFrame {
-    start: usize,
-    end: usize,
+    start: u8,
+    length: u16,
     room: Room,
 }
+
+const _: () = assert!(HEADROOM + FRAME_BYTES_MAX == u8::MAX as usize + 1);
 
 /// A ring of frames.
 pub fn ring() -> Vec<ArenaFrame> {
     let empty = ArenaFrame {
-        start: HEADROOM,
-        end: HEADROOM,
+        start: HEADROOM as u8,
+        length: 0,
         room: Room([0; HEADROOM + FRAME_BYTES_MAX]),
     };
     vec![empty; RING]
@@ -37,8 +39,8 @@ impl ArenaFrame {
     /// Makes it a fresh frame of so many bytes, and gives the room for them. The rest of the room may be written too.
     #[inline]
     pub fn reset(&mut self, length: usize) -> &mut [u8; FRAME_BYTES_MAX] {
-        self.start = HEADROOM;
-        self.end = HEADROOM + length.min(FRAME_BYTES_MAX);
+        self.start = HEADROOM as u8;
+        self.length = length.min(FRAME_BYTES_MAX) as u16;
         let Room(bytes) = &mut self.room;
         match bytes.last_chunk_mut::<FRAME_BYTES_MAX>() {
             Some(room) => room,
@@ -50,27 +52,35 @@ impl ArenaFrame {
 impl Frame for ArenaFrame {
     #[inline]
     fn bytes(&self) -> &[u8] {
-        self.room.0.get(self.start..self.end).unwrap_or_default()
+        let rest = self.room.0.get(usize::from(self.start)..);
+        rest.and_then(|rest| rest.get(..usize::from(self.length)))
+            .unwrap_or_default()
     }
 
     #[inline]
     fn bytes_mut(&mut self) -> &mut [u8] {
-        self.room
-            .0
-            .get_mut(self.start..self.end)
+        let rest = self.room.0.get_mut(usize::from(self.start)..);
+        rest.and_then(|rest| rest.get_mut(..usize::from(self.length)))
             .unwrap_or_default()
     }
 
     #[inline]
     fn headroom(&self) -> &[u8] {
-        self.room.0.get(..self.start).unwrap_or_default()
+        self.room
+            .0
+            .get(..usize::from(self.start))
+            .unwrap_or_default()
     }
 
     #[inline]
     fn prepend(&mut self, bytes: usize) -> bool {
-        match self.start.checked_sub(bytes) {
+        match u8::try_from(bytes)
+            .ok()
+            .and_then(|bytes| self.start.checked_sub(bytes))
+        {
             Some(start) => {
                 self.start = start;
+                self.length += bytes as u16;
                 true
             }
             None => false,
@@ -79,12 +89,15 @@ impl Frame for ArenaFrame {
 
     #[inline]
     fn trim_front(&mut self, bytes: usize) {
-        self.start = (self.start + bytes).min(self.end);
+        let bytes = bytes.min(usize::from(self.length));
+        // As long as the frame at most, which lies within the room.
+        self.start = self.start.saturating_add(bytes as u8);
+        self.length -= bytes as u16;
     }
 
     #[inline]
     fn truncate(&mut self, length: usize) {
-        self.end = self.end.min(self.start + length);
+        self.length = self.length.min(u16::try_from(length).unwrap_or(u16::MAX));
     }
 }
 
