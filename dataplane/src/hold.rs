@@ -89,7 +89,7 @@ impl HoldQueue {
             };
             let known = forwarding
                 .neighbour(held.interface, held.address)
-                .map(|adjacency| adjacency.destination);
+                .map(|adjacency| adjacency.macs[0]);
             match known.zip(held.frame.data_mut().first_chunk_mut::<6>()) {
                 Some((mac, field)) => {
                     *field = mac;

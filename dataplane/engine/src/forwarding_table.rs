@@ -73,10 +73,8 @@ pub struct NeighbourSpec {
 pub struct Adjacency {
     /// Egress port and VLAN.
     pub interface: Interface,
-    /// The port's MAC.
-    pub source: MacAddress,
-    /// The neighbour's MAC.
-    pub destination: MacAddress,
+    /// The neighbour's MAC and the port's, as they stand in a frame: together, so that they are written together.
+    pub macs: [MacAddress; 2],
     /// Largest IP packet, bytes.
     pub mtu: u16,
 }
@@ -194,8 +192,7 @@ impl ForwardingTable {
         place.insert(number);
         self.adjacencies.push(Adjacency {
             interface: spec.interface,
-            source: port.mac,
-            destination: spec.mac,
+            macs: [spec.mac, port.mac],
             mtu: port.mtu,
         });
     }
@@ -382,8 +379,8 @@ mod tests {
         );
         assert_eq!(table.route(address("10.1.2.3")), NextHop::Unreachable);
         assert_eq!(table.route(address("2001:db8:9::1")), NextHop::Unreachable);
-        assert_eq!(table.adjacency(0).unwrap().destination, [2, 0, 0, 0, 0, 9]);
-        assert_eq!(table.adjacency(0).unwrap().source, [2, 0, 0, 0, 0, 1]);
+        let macs = table.adjacency(0).unwrap().macs;
+        assert_eq!(macs, [[2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 1]]);
     }
 
     #[test]

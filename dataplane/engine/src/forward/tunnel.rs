@@ -82,7 +82,7 @@ enum OuterIp {
 
 /// An outer IPv4 header but for what each packet brings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct OuterV4 {
+pub struct OuterV4 {
     /// The director's address and the server's.
     addresses: [[u8; 4]; 2],
     /// Sum of the addresses, in the machine's byte order.
@@ -131,6 +131,15 @@ impl Outer {
         }
     }
 
+    /// The header of IP in IP to an IPv4 address, if it is that.
+    #[inline(always)]
+    pub fn v4_alone(&self) -> Option<&OuterV4> {
+        match (&self.ip, self.encapsulation) {
+            (OuterIp::V4(outer), Encapsulation::Ipip) => Some(outer),
+            _ => None,
+        }
+    }
+
     /// The family of the outer IP header.
     #[inline]
     pub fn family(&self) -> Family {
@@ -161,11 +170,14 @@ impl Outer {
     /// when there is no room.
     #[inline(always)]
     pub fn write(&self, room: &mut [u8], inner: &Inner, stamp: Stamp) {
-        let (protocol, more) = match self.encapsulation {
-            Encapsulation::Ipip => (inner.protocol, 0),
-            other => (self.write_between(other, room, inner, stamp), other.bytes()),
+        // What would be longer than IP can say is longer than any link takes, which was looked at before.
+        let (protocol, bytes) = match self.encapsulation {
+            Encapsulation::Ipip => (inner.protocol, inner.bytes),
+            other => (
+                self.write_between(other, room, inner, stamp),
+                inner.bytes.wrapping_add(other.bytes() as u16),
+            ),
         };
-        let bytes = inner.bytes.saturating_add(more as u16);
         match &self.ip {
             OuterIp::V4(outer) => {
                 if let Some(header) = room.first_chunk_mut() {
@@ -214,10 +226,10 @@ impl Outer {
 }
 
 impl OuterV4 {
-    /// As three words, written once each: what is put together elsewhere first, or read back in other widths to be
+    /// Writes the header for `bytes` bytes of a protocol. As three words, written once each: what is put together elsewhere first, or read back in other widths to be
     /// summed, has not left the store buffer yet, and the processor waits.
     #[inline(always)]
-    fn write(
+    pub fn write(
         &self,
         header: &mut [u8; IPV4_BYTES],
         inner: &Inner,
@@ -225,7 +237,7 @@ impl OuterV4 {
         identification: u16,
     ) {
         const VERSION_IHL: u8 = 0x45;
-        let [length_high, length_low] = bytes.saturating_add(IPV4_BYTES as u16).to_be_bytes();
+        let [length_high, length_low] = bytes.wrapping_add(IPV4_BYTES as u16).to_be_bytes();
         let [id_high, id_low] = if inner.dont_fragment {
             [0, 0]
         } else {
@@ -270,6 +282,12 @@ pub struct Inner {
 }
 
 impl Inner {
+    /// Whether the sender lets the network fragment the packet.
+    #[inline(always)]
+    pub fn may_fragment(&self) -> bool {
+        !self.dont_fragment
+    }
+
     /// An IPv4 packet of so many bytes.
     #[inline(always)]
     pub fn of_v4(header: &Ipv4Header, bytes: u16) -> Self {

@@ -33,10 +33,8 @@ pub(super) fn deliver<F: Frame>(
         && ip == ETHERNET_BYTES
         && let Ok((header, _)) = EthernetHeader::mut_from_prefix(frame.bytes_mut())
     {
-        // Field by field: a header put together on the stack first would be read before its parts have left the store
-        // buffer.
-        header.destination = adjacency.destination;
-        header.source = adjacency.source;
+        // In place: a header put together on the stack first would be read before its parts have left the store buffer.
+        header.set_macs(adjacency.macs);
         header.ethertype = ethertype_of(family);
         return Ok(Verdict::Forward {
             port: adjacency.interface.port,
@@ -57,14 +55,7 @@ fn deliver_otherwise<F: Frame>(
     match next_hop {
         NextHop::Adjacent(number) => {
             let adjacency = forwarding.adjacency(number).ok_or(Fate::NoRoute)?;
-            write_link_header(
-                frame,
-                ip,
-                family,
-                adjacency.interface,
-                adjacency.source,
-                adjacency.destination,
-            )?;
+            write_link_header(frame, ip, family, adjacency.interface, adjacency.macs)?;
             Ok(Verdict::Forward {
                 port: adjacency.interface.port,
             })
@@ -73,7 +64,7 @@ fn deliver_otherwise<F: Frame>(
             let port = forwarding
                 .port(usize::from(interface.port))
                 .ok_or(Fate::NoRoute)?;
-            write_link_header(frame, ip, family, interface, port.mac, [0; 6])?;
+            write_link_header(frame, ip, family, interface, [[0; 6], port.mac])?;
             // As many as frames, at most: there is room.
             let place = u8::try_from(neighbours.len()).unwrap_or(u8::MAX);
             let _ = neighbours.try_push((interface, address));
@@ -96,8 +87,7 @@ fn write_link_header<F: Frame>(
     ip: usize,
     family: Family,
     interface: Interface,
-    source: MacAddress,
-    destination: MacAddress,
+    macs: [MacAddress; 2],
 ) -> Result<(), Fate> {
     let needed = ETHERNET_BYTES
         + if interface.vlan.is_some() {
@@ -113,11 +103,8 @@ fn write_link_header<F: Frame>(
     let network = ethertype_of(family);
     let (header, rest) =
         EthernetHeader::mut_from_prefix(frame.bytes_mut()).map_err(|_| Fate::NoHeadroom)?;
-    *header = EthernetHeader {
-        destination,
-        source,
-        ethertype: network,
-    };
+    header.set_macs(macs);
+    header.ethertype = network;
     if let Some(id) = interface.vlan {
         header.ethertype = U16::new(ethertype::VLAN);
         let (tag, _) = VlanTag::mut_from_prefix(rest).map_err(|_| Fate::NoHeadroom)?;

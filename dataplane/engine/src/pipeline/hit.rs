@@ -5,6 +5,7 @@
 //! packet is what that one would do, at offsets known when the program was compiled.
 
 use zerocopy::FromBytes;
+use zerocopy::byteorder::network_endian::U16;
 
 use super::meta::Meta;
 use super::worker::Context;
@@ -12,12 +13,14 @@ use super::{Verdict, Worker};
 use crate::connection::{Connection, Direction, Family, ForwardingMethod};
 use crate::forward::direct_route;
 use crate::forward::masquerade::{self, End};
-use crate::forward::tunnel::{Inner, Outer, Stamp};
+use crate::forward::tunnel::{Inner, Outer, OuterV4, Stamp};
 use crate::forwarding_table::Adjacency;
 use crate::frame::Frame;
 use crate::service::Destination;
-use crate::wire::ethernet::{ETHERNET_BYTES, EthernetHeader};
+use crate::wire::ethernet::{ETHERNET_BYTES, EthernetHeader, ethertype};
+use crate::wire::ipv4::IPV4_BYTES;
 use crate::wire::plain::{PlainV4, PlainV6};
+use crate::wire::protocol;
 use crate::wire::tcp::flag;
 
 impl Worker {
@@ -67,7 +70,7 @@ impl Worker {
             }
             ForwardingMethod::DirectRoute => {
                 let (link, packet) = EthernetHeader::mut_from_prefix(frame.bytes_mut()).ok()?;
-                write_link(link, way);
+                link.set_macs(way.macs);
                 direct_route::decrement_ttl(packet, meta.key.family);
             }
             ForwardingMethod::Tunnel => {
@@ -123,23 +126,77 @@ impl Worker {
         if frame.headroom().len() < outer.bytes() {
             return None;
         }
-        let inner = match meta.key.family {
+        if let Some(outer) = outer.v4_alone()
+            && meta.key.family == Family::V4
+        {
+            return self.v4_in_v4(frame, meta, outer, way);
+        }
+        match meta.key.family {
             Family::V4 => {
                 let (plain, _) = PlainV4::mut_from_prefix(frame.bytes_mut()).ok()?;
                 plain.ip.decrement_ttl();
-                Inner::of_v4(&plain.ip, meta.ip_bytes)
+                let inner = Inner::of_v4(&plain.ip, meta.ip_bytes);
+                self.put_in_front(frame, meta, outer, way, inner)
             }
             Family::V6 => {
                 let (plain, _) = PlainV6::mut_from_prefix(frame.bytes_mut()).ok()?;
                 plain.ip.hop_limit = plain.ip.hop_limit.wrapping_sub(1);
-                Inner::of_v6(&plain.ip, meta.ip_bytes)
+                let inner = Inner::of_v6(&plain.ip, meta.ip_bytes);
+                self.put_in_front(frame, meta, outer, way, inner)
             }
+        }
+    }
+
+    /// The tunnel that nearly all are, with all that is known of it before the program runs.
+    #[inline(always)]
+    fn v4_in_v4<F: Frame>(
+        &mut self,
+        frame: &mut F,
+        meta: &Meta,
+        outer: &OuterV4,
+        way: &Adjacency,
+    ) -> Option<()> {
+        let (plain, _) = PlainV4::mut_from_prefix(frame.bytes_mut()).ok()?;
+        plain.ip.decrement_ttl();
+        let inner = Inner::of_v4(&plain.ip, meta.ip_bytes);
+        let identification = if inner.may_fragment() {
+            self.next_identification()
+        } else {
+            0
         };
+        frame.truncate(ETHERNET_BYTES + usize::from(meta.ip_bytes));
+        // There is room.
+        let _ = frame.prepend(IPV4_BYTES);
+        let (headers, _) = frame
+            .bytes_mut()
+            .split_first_chunk_mut::<{ ETHERNET_BYTES + IPV4_BYTES }>()?;
+        let (link, header) = EthernetHeader::mut_from_prefix(headers).ok()?;
+        link.set_macs(way.macs);
+        link.ethertype = U16::new(ethertype::IPV4);
+        outer.write(
+            header.first_chunk_mut()?,
+            &inner,
+            (protocol::IPIP, meta.ip_bytes),
+            identification,
+        );
+        Some(())
+    }
+
+    /// Once for each family of the packet, so that the compiler knows what of `inner` is a constant.
+    #[inline(always)]
+    fn put_in_front<F: Frame>(
+        &mut self,
+        frame: &mut F,
+        meta: &Meta,
+        outer: &Outer,
+        way: &Adjacency,
+        inner: Inner,
+    ) -> Option<()> {
         frame.truncate(ETHERNET_BYTES + usize::from(meta.ip_bytes));
         // There is room.
         let _ = frame.prepend(outer.bytes());
         let (link, room) = EthernetHeader::mut_from_prefix(frame.bytes_mut()).ok()?;
-        write_link(link, way);
+        link.set_macs(way.macs);
         link.ethertype = outer.ethertype();
         let stamp = Stamp {
             identification: self.next_identification(),
@@ -170,7 +227,7 @@ fn translate<F: Frame>(
                 ip,
                 transport,
             } = plain;
-            write_link(ethernet, way);
+            ethernet.set_macs(way.macs);
             masquerade::rewrite_v4(ip, transport, protocol, end, address, port);
         }
         Family::V6 => {
@@ -181,7 +238,7 @@ fn translate<F: Frame>(
                 ip,
                 transport,
             } = plain;
-            write_link(ethernet, way);
+            ethernet.set_macs(way.macs);
             masquerade::rewrite_v6(ip, transport, protocol, end, address, port);
         }
     }
@@ -191,11 +248,4 @@ fn translate<F: Frame>(
 #[inline(always)]
 fn untagged(adjacency: Option<&Adjacency>) -> Option<&Adjacency> {
     adjacency.filter(|adjacency| adjacency.interface.vlan.is_none())
-}
-
-/// Replaces the MAC addresses; the EtherType is right already.
-#[inline(always)]
-fn write_link(header: &mut EthernetHeader, way: &Adjacency) {
-    header.destination = way.destination;
-    header.source = way.source;
 }

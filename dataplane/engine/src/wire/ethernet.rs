@@ -30,6 +30,17 @@ pub struct EthernetHeader {
     pub ethertype: U16,
 }
 
+impl EthernetHeader {
+    /// Writes destination and source, which stand first, as one.
+    #[inline(always)]
+    pub fn set_macs(&mut self, macs: [MacAddress; 2]) {
+        if let Some(place) = self.as_mut_bytes().first_chunk_mut() {
+            let macs: [u8; 12] = zerocopy::transmute!(macs);
+            *place = macs;
+        }
+    }
+}
+
 /// The four bytes of an 802.1Q tag after the outer EtherType.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
