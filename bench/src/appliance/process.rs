@@ -47,7 +47,7 @@ pub struct Scheduled {
     pub waited_ns: u64,
 }
 
-/// CPU time of a process's busiest thread, and how many packets it has forwarded by then.
+/// CPU time of a process's worker, and how many packets it has forwarded by then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
     /// Nanoseconds.
@@ -138,7 +138,7 @@ impl RigProcess {
         self.signal(signal)
     }
 
-    /// CPU time of its busiest thread: that of the one worker.
+    /// CPU time of its worker.
     ///
     /// # Errors
     /// It has ended.
@@ -146,19 +146,21 @@ impl RigProcess {
         Ok(self.worker_scheduled()?.ran_ns)
     }
 
-    /// What the kernel has counted of its busiest thread: the one worker.
+    /// What the kernel has counted of its worker: of the busiest thread that is called so, for starting takes the main
+    /// thread a while. Both programs name their threads.
     ///
     /// # Errors
     /// It has ended.
     pub fn worker_scheduled(&self) -> anyhow::Result<Scheduled> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id()));
         let tasks = tasks.with_context(|| format!("{} has ended", self.name))?;
-        let mut most = None;
-        for task in tasks {
-            // A thread may end meanwhile.
-            most = most.max(scheduled(&task?.path()).ok());
-        }
-        most.with_context(|| format!("{} has no threads", self.name))
+        // A thread may end meanwhile.
+        let threads = tasks.filter_map(|task| {
+            let thread = task.ok()?.path();
+            let name = fs::read_to_string(thread.join("comm")).ok()?;
+            Some((name, scheduled(&thread).ok()?))
+        });
+        worker_of(threads).with_context(|| format!("{} has no threads", self.name))
     }
 
     /// Ends it as an administrator would.
@@ -230,6 +232,12 @@ impl Drop for RigProcess {
             eprintln!("pollux-bench: {error:#}");
         }
     }
+}
+
+/// The busiest of the threads that are called workers; of all, if none is.
+fn worker_of(threads: impl Iterator<Item = (String, Scheduled)>) -> Option<Scheduled> {
+    let ranked = threads.map(|(name, scheduled)| (name.contains("worker"), scheduled));
+    ranked.max().map(|(_, scheduled)| scheduled)
 }
 
 /// What the kernel has counted of the thread with this directory in `/proc`.
@@ -309,6 +317,32 @@ mod tests {
         std::thread::sleep(Duration::from_millis(100));
         assert_eq!(process.worker_cpu_ns().unwrap(), before);
         process.end().unwrap();
+    }
+
+    /// A rate by the time of a thread that has done its work would be infinite.
+    #[test]
+    fn the_worker_is_known_by_its_name_and_not_by_what_starting_took() {
+        let thread = |name: &str, ran_ns| {
+            let waited_ns = 1;
+            (name.to_owned(), Scheduled { ran_ns, waited_ns })
+        };
+        let ran = |threads: &[(String, Scheduled)]| {
+            worker_of(threads.iter().cloned()).map(|of| of.ran_ns)
+        };
+        let testpmd = [
+            thread("dpdk-testpmd", 900),
+            thread("rte-worker-1", 5),
+            thread("telemetry-v2", 7),
+        ];
+        assert_eq!(ran(&testpmd), Some(5));
+        let own = [
+            thread("pollux-dataplane", 900),
+            thread("worker-1", 4),
+            thread("worker-0", 30),
+        ];
+        assert_eq!(ran(&own), Some(30));
+        assert_eq!(ran(&[thread("sh", 3), thread("sh", 6)]), Some(6));
+        assert_eq!(ran(&[]), None);
     }
 
     /// testpmd forgets a SIGTERM that comes while it starts, and then waits for its input.
