@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 
+use crate::appliance::device::DeviceChoice;
 use crate::flows::Order;
 use crate::measurement::{Case, Family, Method, Scheduler};
 use crate::quantity::Quantity;
@@ -123,10 +124,24 @@ pub struct TableOptions {
 /// Options of `pollux-bench appliance`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without any option: NAT over IPv4 at 10 k connections. Needs root, dpdk-testpmd (apt install dpdk) and \
-                  two CPUs; everything runs in a network namespace of its own."
+    after_help = "Without any option: NAT over IPv4 at 10 k connections on pcap and memif. Needs root, dpdk-testpmd (apt \
+                  install dpdk) and two CPUs; everything runs in a network namespace of its own. Something else on those \
+                  CPUs disturbs rates and latencies on memif: what waited for a CPU is in every record, and said.\n\n\
+                  Devices:\n  \
+                  pcap   frames from memory without end: cost of a packet in CPU time, by that of testpmd\n  \
+                  memif  a generator in this process at the other end of two rings: the highest rate without loss \
+                  (RFC 2544), and latency at parts of it, of testpmd and of the data plane\n  \
+                  03:00.0  a NIC bound to a DPDK driver (dpdk-devbind.py --bind=vfio-pci 0000:03:00.0): cost of a packet. \
+                  At the other end must be a generator that sends, without pause and faster than both programs take it, TCP \
+                  packets of many flows to 198.51.100.1:80 (IPv6: [2001:db8:ffff::1]:80) and to the MAC of the NIC: first a \
+                  SYN of each flow, then ACKs, and SYNs now and then as long as this runs; the packets come back on \
+                  the same port, as they do over a cable that is a loop through the generator\n  \
+                  net_…  the same with any DPDK virtual device: net_af_packet0,iface=eth1"
 )]
 pub struct ApplianceOptions {
+    /// pcap, memif, or a device with a generator at its other end; repeat for more
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Vec<DeviceChoice>,
     /// How packets reach the servers
     #[arg(long, value_delimiter = ',')]
     pub method: Vec<Method>,
@@ -151,6 +166,15 @@ pub struct ApplianceOptions {
     /// Length of a turn
     #[arg(long, default_value = "1000", value_name = "MS", value_parser = clap::value_parser!(u32).range(100..=60_000))]
     pub round_ms: u32,
+    /// Length of a trial on memif
+    #[arg(long, default_value = "1000", value_name = "MS", value_parser = clap::value_parser!(u32).range(10..=60_000))]
+    pub trial_ms: u32,
+    /// Loss that a rate "without loss" may have on memif, percent of the packets
+    #[arg(long, default_value = "0", value_name = "PERCENT", value_parser = percent)]
+    pub loss: f64,
+    /// Loads at which latency is measured, percent of the rate without loss
+    #[arg(long, default_value = "10,50,80", value_delimiter = ',', value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub load: Vec<u32>,
     /// The data plane, if not the one beside this program
     #[arg(long, value_name = "PROGRAM")]
     pub dataplane: Option<PathBuf>,
@@ -177,6 +201,13 @@ pub struct ReportOptions {
     pub output: PathBuf,
 }
 
+fn percent(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok();
+    value
+        .filter(|value| (0.0..100.0).contains(value))
+        .ok_or_else(|| "write a share in percent, from 0 to below 100, as in 0.001".to_owned())
+}
+
 fn workers() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=128)
 }
@@ -193,14 +224,21 @@ mod tests {
 
     #[test]
     fn words_that_make_no_sense_are_refused_with_what_to_write() {
-        let refusal = |words: &str| {
-            let words = ["pollux-bench", "pipeline"]
-                .into_iter()
-                .chain(words.split_whitespace());
-            Arguments::try_parse_from(words).unwrap_err().to_string()
-        };
+        let refusal = |words: &str| refusal_of("pipeline", words);
         assert!(refusal("--case miss").contains("hit, new, syn_flood, reply"));
         assert!(refusal("--connections many").contains("write 10000, 10_000, 10k or 1M"));
         assert!(refusal("--servers 900").contains("1..=250"));
+        let refusal = |words: &str| refusal_of("appliance", words);
+        assert!(refusal("--device ring").contains("Take memif"));
+        assert!(refusal("--device eth0").contains("write pcap, memif"));
+        assert!(refusal("--loss 100").contains("as in 0.001"));
+        assert!(refusal("--load 50,101").contains("1..=100"));
+    }
+
+    fn refusal_of(command: &str, words: &str) -> String {
+        let words = ["pollux-bench", command]
+            .into_iter()
+            .chain(words.split_whitespace());
+        Arguments::try_parse_from(words).unwrap_err().to_string()
     }
 }

@@ -19,6 +19,9 @@ const ETHERNET: usize = 14;
 const IPV4: usize = 20;
 const IPV6: usize = 40;
 const TCP: usize = 20;
+/// Bytes of the TCP header before the sequence number; the acknowledgement number follows.
+const SEQUENCE: usize = 4;
+const NUMBERS: usize = 8;
 
 /// TCP flags of frames.
 pub mod flag {
@@ -112,14 +115,57 @@ impl FrameTemplate {
         self.length
     }
 
+    /// The same frames with the sequence and acknowledgement numbers left open, for [`FrameTemplate::fill_numbered`].
+    #[must_use]
+    pub fn to_be_numbered(mut self) -> Self {
+        let at = self.network_bytes() + ETHERNET + SEQUENCE;
+        for byte in self.bytes.iter_mut().skip(at).take(NUMBERS) {
+            *byte = 0;
+        }
+        // They were 1 each; in one's complement, this takes 1 off.
+        self.segment_sum = self.segment_sum.add16(!1).add16(!1);
+        self
+    }
+
     /// Makes `frame` the frame of this client.
     #[inline]
     pub fn write(&self, frame: &mut ArenaFrame, client: Client) {
-        let room = frame.reset(self.length);
+        self.fill(frame.reset(self.length), client, self.segment_sum);
+    }
+
+    /// Makes the first [`FrameTemplate::length`] bytes of `room` the frame of this client with these TCP sequence and
+    /// acknowledgement numbers, which were left open. More of the room may be written too.
+    #[inline]
+    pub fn fill_numbered(
+        &self,
+        room: &mut [u8; FRAME_BYTES_MAX],
+        client: Client,
+        sequence: u32,
+        acknowledgement: u32,
+    ) {
+        let sum = self.segment_sum.add32(sequence).add32(acknowledgement);
+        self.fill(room, client, sum);
+        let numbers = u64::from(sequence) << 32 | u64::from(acknowledgement);
+        let numbers = numbers.to_be_bytes();
+        match self.family {
+            Family::V4 => put::<{ ETHERNET + IPV4 + SEQUENCE }, NUMBERS>(room, numbers),
+            Family::V6 => put::<{ ETHERNET + IPV6 + SEQUENCE }, NUMBERS>(room, numbers),
+        }
+    }
+
+    fn network_bytes(&self) -> usize {
+        match self.family {
+            Family::V4 => IPV4,
+            Family::V6 => IPV6,
+        }
+    }
+
+    #[inline]
+    fn fill(&self, room: &mut [u8; FRAME_BYTES_MAX], client: Client, segment: Sum) {
         if let Some(start) = room.first_chunk_mut::<TEMPLATE_BYTES>() {
             *start = self.bytes;
         }
-        let segment = self.segment_sum.add32(client.address).add16(client.port);
+        let segment = segment.add32(client.address).add16(client.port);
         let address = client.address.to_be_bytes();
         let port = client.port.to_be_bytes();
         match (self.family, self.client_end) {
@@ -276,6 +322,37 @@ mod tests {
                 checksum(&[&bytes[22..54], &[0, 6, 0, 20], &bytes[54..74]]),
                 0
             );
+        }
+    }
+
+    #[test]
+    fn numbered_frames_have_their_numbers_and_a_right_checksum() {
+        let client = Client {
+            address: 0x0a01_fe03,
+            port: 50_001,
+        };
+        for (service, tcp_at, addresses_at) in [
+            ("198.51.100.1:80", 34, 26),
+            ("[2001:db8:ffff::1]:80", 54, 22),
+        ] {
+            let service = service.parse().unwrap();
+            let template = FrameTemplate::from_clients((THERE, HERE), service, flag::ACK);
+            let unnumbered = frame_of(&template, client);
+            let template = template.to_be_numbered();
+            for (sequence, acknowledgement) in [(1, 1), (0, 0), (0xfffe_1234, 0x8000_ffff)] {
+                let mut room = [0xa5; FRAME_BYTES_MAX];
+                template.fill_numbered(&mut room, client, sequence, acknowledgement);
+                let frame = &room[..template.length()];
+                let numbers = &frame[tcp_at + 4..tcp_at + 12];
+                assert_eq!(numbers[..4], sequence.to_be_bytes());
+                assert_eq!(numbers[4..], acknowledgement.to_be_bytes());
+                let addresses = &frame[addresses_at..tcp_at];
+                let segment = &frame[tcp_at..tcp_at + 20];
+                assert_eq!(checksum(&[addresses, &[0, 6, 0, 20], segment]), 0);
+                if sequence == 1 {
+                    assert_eq!(frame, unnumbered);
+                }
+            }
         }
     }
 }

@@ -1,16 +1,23 @@
 //! `pollux-bench appliance`: the real `pollux-dataplane` process on real DPDK ports, beside `dpdk-testpmd` on the same.
 //!
 //! ```text
-//! ratio   net_pcap with infinite_rx: each program is given the same frames from memory as fast as it takes them, on the
-//!         same CPU, in turns; packets a second of CPU time of the worker's thread
+//! ratio      net_pcap with infinite_rx: each program is given the same frames from memory as fast as it takes them, on
+//!            the same CPU, in turns; packets a second of CPU time of the worker's thread
+//! load       net_memif to a generator in this process, which is a DPDK program too: the highest rate without loss, and
+//!            latency below it
+//! external   a NIC, or any other device with a generator at its other end: as `ratio`, but one program after the other
 //! ```
 //!
-//! The data plane gets no help: connections are opened by a first start that receives only SYNs, and taken up from the
-//! table file by the second, which is measured.
+//! The data plane gets no help: on `net_pcap`, connections are opened by a first start that receives only SYNs, and taken
+//! up from the table file by the second, which is measured.
+//!
+//! `net_ring` is not measured: see [`DeviceError::Ring`](device::DeviceError::Ring).
 
-mod capture;
-mod device;
+pub mod capture;
+pub mod device;
 mod director;
+mod external;
+mod load;
 mod namespace;
 mod process;
 mod ratio;
@@ -19,20 +26,31 @@ mod testpmd;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
+use self::device::DeviceChoice;
 use self::director::Service;
+use self::load::Generator;
 use crate::arguments::ApplianceOptions;
 use crate::cores;
 use crate::huge_pages::HugePages;
 use crate::interrupt;
-use crate::measurement::{Family, Method, Record};
+use crate::measurement::{Family, Method, PacketMeasurement, Record};
 use crate::output::{Output, Progress};
 use crate::quantity::Quantity;
 
-/// Huge pages for both programs and the table, MiB.
+/// Huge pages for both programs, the table and the generator, MiB.
 const HUGE_MIB: usize = 768;
+/// The MAC of a program's port: that of the first port of `net_pcap` in a process, which cannot be told another.
+const PORT_MAC: [u8; 6] = [0x02, 0x70, 0x63, 0x61, 0x70, 0x00];
+const GATEWAY_MAC: [u8; 6] = [0x02, 0, 0, 0, 1, 0xfe];
+/// Entries of the data plane's table: its default.
+const TABLE: u32 = 1_000_000;
+/// The bytes of a frame's buffer with what DPDK keeps of it, and DPDK's own memory.
+const FRAME_BYTES: u32 = 2560;
+const OWN_MIB: u32 = 64;
 
 /// What all measurements of a run share; it goes with its files.
 #[derive(Debug)]
@@ -48,49 +66,132 @@ struct Place {
     _huge_pages: Option<HugePages>,
 }
 
+/// What one of the measurements is to do.
+#[derive(Debug)]
+enum Plan {
+    Ratio(ratio::Plan),
+    Load(load::Plan),
+    External(external::Plan),
+}
+
 /// Measures what the options say.
 ///
 /// # Errors
 /// A program that is missing or does not start; packets that are not forwarded.
 pub fn run(options: &ApplianceOptions) -> anyhow::Result<()> {
+    interrupt::listen()?;
+    let plans = plans(options);
+    let place = Place::make(options)?;
+    let steps = plans.iter().map(|plan| match plan {
+        Plan::Ratio(plan) => ratio::steps(plan.rounds),
+        Plan::Load(plan) => load::steps(plan.loads.len()),
+        Plan::External(plan) => external::steps(plan.rounds),
+    });
+    let progress = Progress::new(steps.sum());
+    let mut output = Output::new(options.json, &progress);
+    // DPDK is started once, and only if it is needed.
+    let mut generator = None;
+    for plan in &plans {
+        match plan {
+            Plan::Ratio(plan) => {
+                let measured = ratio::run(plan, &place, &progress)?;
+                report(&progress, &mut output, measured)?;
+            }
+            Plan::External(plan) => {
+                let measured = external::run(plan, &place, &progress)?;
+                report(&progress, &mut output, measured)?;
+            }
+            Plan::Load(plan) => {
+                let generator = match &mut generator {
+                    Some(started) => started,
+                    none => {
+                        none.insert(Generator::start(place.huge_mount.is_some(), place.cpus.1)?)
+                    }
+                };
+                load::run(plan, &place, generator, &progress, &mut output)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn report(
+    progress: &Progress,
+    output: &mut Output<'_>,
+    (ceiling, measured): (f64, PacketMeasurement),
+) -> anyhow::Result<()> {
+    progress.say(&format!(
+        "dpdk-testpmd macswap on the same frames: {:.1} Mpps, {ceiling:.1} ns a packet",
+        1e3 / ceiling
+    ));
+    output.record(&Record::Appliance(measured))
+}
+
+/// Every combination that is asked for, on each device.
+fn plans(options: &ApplianceOptions) -> Vec<Plan> {
+    let devices = or_default(&options.device, &[DeviceChoice::Pcap, DeviceChoice::Memif]);
     let methods = or_default(&options.method, &[Method::Nat]);
     let families = or_default(&options.family, &[Family::Ipv4]);
     let connections = or_default(&options.connections, &[Quantity(10_000)]);
-    interrupt::listen()?;
-    let place = Place::make(options)?;
-    let plans: Vec<ratio::Plan> = methods
-        .iter()
-        .flat_map(|method| families.iter().map(|family| (*method, *family)))
-        .flat_map(|(method, family)| {
-            connections
-                .iter()
-                .map(move |count| (method, family, *count))
-        })
-        .map(|(method, family, connections)| ratio::Plan {
-            service: Service {
-                method,
-                family,
-                servers: options.servers,
-                scheduler: options.scheduler,
-            },
+    let mut plans = Vec::new();
+    for device in &devices {
+        for method in &methods {
+            for family in &families {
+                for connections in &connections {
+                    let service = Service {
+                        method: *method,
+                        family: *family,
+                        servers: options.servers,
+                        scheduler: options.scheduler,
+                    };
+                    plans.push(plan(options, device, service, *connections));
+                }
+            }
+        }
+    }
+    plans
+}
+
+fn plan(
+    options: &ApplianceOptions,
+    device: &DeviceChoice,
+    service: Service,
+    connections: Quantity,
+) -> Plan {
+    match device {
+        DeviceChoice::Pcap => Plan::Ratio(ratio::Plan {
+            service,
             connections,
             order: options.order,
             rounds: options.rounds,
             round_ms: options.round_ms,
-        })
-        .collect();
-    let progress = Progress::new(plans.len() as u64 * ratio::steps(options.rounds));
-    let mut output = Output::new(options.json, &progress);
-    for plan in &plans {
-        let (ceiling, measured) = ratio::run(plan, &place, &progress)?;
-        progress.say(&format!(
-            "dpdk-testpmd macswap on the same frames: {:.1} Mpps, {:.1} ns a packet",
-            1e3 / ceiling,
-            ceiling
-        ));
-        output.record(&Record::Appliance(measured))?;
+        }),
+        DeviceChoice::Memif => Plan::Load(load::Plan {
+            service,
+            connections,
+            order: options.order,
+            trial: Duration::from_millis(options.trial_ms.into()),
+            loss_allowed: options.loss / 100.0,
+            loads: options.load.clone(),
+        }),
+        DeviceChoice::External(device) => Plan::External(external::Plan {
+            device: device.clone(),
+            service,
+            connections: connections.0,
+            rounds: options.rounds,
+            round_ms: options.round_ms,
+        }),
     }
-    Ok(())
+}
+
+/// Memory for the frames that a device keeps, and those on their way.
+fn memory_mib(frames_kept: u32) -> u32 {
+    let frames = frames_kept + 20_000;
+    OWN_MIB + (frames / 1024) * FRAME_BYTES / 1024
+}
+
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 fn or_default<T: Clone>(given: &[T], default: &[T]) -> Vec<T> {

@@ -10,7 +10,7 @@ use super::director::{self, Director, DirectorSpec, Service};
 use super::namespace::Namespace;
 use super::process::Reading;
 use super::testpmd::{Testpmd, TestpmdSpec};
-use super::{Place, capture};
+use super::{GATEWAY_MAC, PORT_MAC, Place, TABLE, capture, mac_text, memory_mib};
 use crate::flows::{Client, Order, Picker};
 use crate::frame_arena::{ArenaFrame, ring};
 use crate::frame_template::{FrameTemplate, flag};
@@ -21,14 +21,6 @@ use crate::quantity::Quantity;
 use crate::rig;
 use crate::statistics::{Summary, median};
 
-/// The MAC of the first port of `net_pcap` in a process.
-const PORT_MAC: [u8; 6] = [0x02, 0x70, 0x63, 0x61, 0x70, 0x00];
-const GATEWAY_MAC: [u8; 6] = [0x02, 0, 0, 0, 1, 0xfe];
-/// Entries of the data plane's table: its default.
-const TABLE: u32 = 1_000_000;
-/// The bytes of a frame's buffer with what DPDK keeps of it, and DPDK's own memory.
-const FRAME_BYTES: u32 = 2560;
-const OWN_MIB: u32 = 64;
 /// Until caches and branch predictors are a program's own again.
 const WARM_UP: Duration = Duration::from_millis(100);
 
@@ -79,7 +71,7 @@ pub fn run(
     );
     director.process.set_running(false)?;
     let mut testpmd = start_testpmd(plan, place, &acks)?;
-    testpmd.wait_until_it_forwards(plan.connections.0)?;
+    testpmd.wait_until_it_forwards()?;
     testpmd.process.set_running(false)?;
     director.process.set_running(true)?;
     let fates = director.fates()?;
@@ -88,24 +80,31 @@ pub fn run(
     for _ in 0..plan.rounds {
         progress.next("testpmd and the data plane take turns");
         testpmd.process.set_running(true)?;
-        rates.testpmd.push(turn(plan, || testpmd.read())?);
+        rates.testpmd.push(turn(plan.round_ms, || testpmd.read())?);
         testpmd.process.set_running(false)?;
         director.process.set_running(true)?;
-        rates.director.push(turn(plan, || director.read())?);
+        rates
+            .director
+            .push(turn(plan.round_ms, || director.read())?);
         director.process.set_running(false)?;
     }
     director.process.set_running(true)?;
     director::expect_forwarded(&fates, &director.fates()?)?;
     director.process.end()?;
     testpmd.process.end()?;
-    Ok((1e9 / median(&rates.testpmd), rates.measurement(plan, place)))
+    let mut measured = rates.measurement(&plan.service, plan.order, place);
+    measured.connections = plan.connections.0;
+    measured.device = Some("pcap".to_owned());
+    Ok((rates.testpmd_ns(), measured))
 }
 
 /// Packets a second of CPU time, by turns.
 #[derive(Debug, Default)]
-struct Rates {
-    testpmd: Vec<f64>,
-    director: Vec<f64>,
+pub struct Rates {
+    /// Of testpmd.
+    pub testpmd: Vec<f64>,
+    /// Of the data plane.
+    pub director: Vec<f64>,
 }
 
 impl Rates {
@@ -116,29 +115,35 @@ impl Rates {
         median(&ratios)
     }
 
-    fn measurement(&self, plan: &Plan, place: &Place) -> PacketMeasurement {
+    /// Cost of a packet in testpmd.
+    pub fn testpmd_ns(&self) -> f64 {
+        1e9 / median(&self.testpmd)
+    }
+
+    /// What the data plane does; connections and device are the caller's to say.
+    pub fn measurement(&self, service: &Service, order: Order, place: &Place) -> PacketMeasurement {
         let costs: Vec<f64> = self.director.iter().map(|rate| 1e9 / rate).collect();
         let cost = Summary::of(&costs).unwrap_or(Summary::NONE);
         PacketMeasurement {
             case: Case::Hit,
-            method: plan.service.method,
-            family: plan.service.family,
-            connections: plan.connections.0,
+            method: service.method,
+            family: service.family,
+            connections: 0,
             workers: 1,
             ns_per_packet: cost.median,
             // The device's part cannot be told apart: it is in both programs' figures.
             generator_ns_per_packet: 0.0,
             packets_per_second: median(&self.director),
             ratio_to_testpmd: Some(self.ratio()),
-            device: Some("pcap".to_owned()),
-            order: plan.order,
+            device: None,
+            order,
             pages: if place.huge_mount.is_some() {
                 Pages::Huge
             } else {
                 Pages::Normal
             },
-            servers: plan.service.servers,
-            scheduler: plan.service.scheduler,
+            servers: service.servers,
+            scheduler: service.scheduler,
             ns_per_packet_least: cost.least,
             ns_per_packet_greatest: cost.greatest,
             without_entry_share: None,
@@ -148,10 +153,16 @@ impl Rates {
 }
 
 /// A program's turn: its rate.
-fn turn(plan: &Plan, mut read: impl FnMut() -> anyhow::Result<Reading>) -> anyhow::Result<f64> {
+///
+/// # Errors
+/// It has ended.
+pub fn turn(
+    round_ms: u32,
+    mut read: impl FnMut() -> anyhow::Result<Reading>,
+) -> anyhow::Result<f64> {
     interrupt::sleep(WARM_UP)?;
     let before = read()?;
-    interrupt::sleep(Duration::from_millis(plan.round_ms.into()))?;
+    interrupt::sleep(Duration::from_millis(round_ms.into()))?;
     Ok(read()?.rate_since(before))
 }
 
@@ -191,12 +202,6 @@ fn device(frames: &Path) -> DpdkDevice {
     DpdkDevice::Virtual(words)
 }
 
-/// Memory for the frames that the device keeps, and those on their way.
-fn memory_mib(plan: &Plan) -> u32 {
-    let frames = plan.connections.0 + 20_000;
-    OWN_MIB + (frames / 1024) * FRAME_BYTES / 1024
-}
-
 fn start_director(
     plan: &Plan,
     place: &Place,
@@ -208,7 +213,7 @@ fn start_director(
         device: &device(frames),
         connections: TABLE.max(plan.connections.0),
         cpu: place.cpus.0,
-        memory_mib: memory_mib(plan),
+        memory_mib: memory_mib(plan.connections.0),
         huge_pages: place.huge_mount.is_some(),
         directory: &place.directory,
     };
@@ -226,7 +231,7 @@ fn open_connections(
 ) -> anyhow::Result<()> {
     let mut director = start_director(plan, place, namespace, syns)?;
     let mac = director.mac()?;
-    let wanted = PORT_MAC.map(|byte| format!("{byte:02x}")).join(":");
+    let wanted = mac_text(PORT_MAC);
     ensure!(
         mac == wanted,
         "net_pcap has the MAC {mac}, the frames are for {wanted}"
@@ -253,7 +258,7 @@ fn start_testpmd(plan: &Plan, place: &Place, frames: &Path) -> anyhow::Result<Te
         device: &device(frames),
         frames_kept: plan.connections.0,
         cpus: place.cpus,
-        memory_mib: memory_mib(plan),
+        memory_mib: memory_mib(plan.connections.0),
         huge_pages: place.huge_mount.as_deref(),
         directory: &place.directory,
     })

@@ -15,6 +15,8 @@ use crate::interrupt;
 const PROGRAM: &str = "dpdk-testpmd";
 /// Frames of its pool, beside those that the device keeps.
 const FRAMES: u32 = 16_384;
+/// Looks in a row at which it must have received more.
+const GROWN_TIMES: usize = 4;
 const ANSWER_BYTES: usize = 16_384;
 
 /// The running program.
@@ -79,15 +81,21 @@ impl Testpmd {
         })
     }
 
-    /// Waits until it forwards. A device that keeps `frames_kept` frames has counted those as received already when it
-    /// was set up, long before testpmd begins.
+    /// Waits until it forwards: until it receives more and more. Some packets alone prove nothing: `net_pcap` counts the
+    /// frames it keeps as received when it is set up, long before testpmd begins.
     ///
     /// # Errors
     /// It receives nothing.
-    pub fn wait_until_it_forwards(&mut self, frames_kept: u32) -> anyhow::Result<()> {
+    pub fn wait_until_it_forwards(&mut self) -> anyhow::Result<()> {
         let telemetry = &self.telemetry;
+        let mut counts = [u64::MAX; GROWN_TIMES];
         self.process.wait_until("it receives frames", || {
-            Ok((received(telemetry)? > frames_kept.into()).then_some(()))
+            counts.rotate_left(1);
+            if let Some(last) = counts.last_mut() {
+                *last = received(telemetry)?;
+            }
+            let grows = counts.windows(2).all(|pair| pair.first() < pair.last());
+            Ok(grows.then_some(()))
         })?;
         Ok(interrupt::check()?)
     }

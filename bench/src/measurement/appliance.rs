@@ -40,6 +40,9 @@ pub struct LoadSetting {
     pub pages: Pages,
     /// The largest part of the time that the worker or the generator was ready to run and something else had its CPU.
     pub cpu_waited_share: f64,
+    /// Part of the time that was not counted but made good, because of that.
+    #[serde(default)]
+    pub discarded_share: f64,
 }
 
 /// The highest rate without loss (RFC 2544, 26.1), found by halving.
@@ -114,6 +117,7 @@ pub(crate) mod tests {
             order: Order::Random,
             pages: Pages::Huge,
             cpu_waited_share: 0.0,
+            discarded_share: 0.0,
         }
     }
 
