@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use thiserror::Error;
 
@@ -40,6 +41,14 @@ pub enum HugePageError {
     },
 }
 
+/// Pages that all of this process's [`HugePages`] have added.
+static ADDED: AtomicU64 = AtomicU64::new(0);
+
+/// Takes away what was added, for a process that is about to end without dropping anything. Pages in use go when it ends.
+pub fn give_back_all() {
+    give_back(ADDED.swap(0, Ordering::Relaxed));
+}
+
 /// Pages that were added to the machine's; they are taken away again on drop.
 #[derive(Debug)]
 pub struct HugePages {
@@ -63,6 +72,7 @@ impl HugePages {
         let pages = Self {
             added: read("nr_hugepages")?.saturating_sub(before),
         };
+        ADDED.fetch_add(pages.added, Ordering::Relaxed);
         if pages.added < wanted - free {
             let given = free + pages.added;
             return Err(HugePageError::TooFew { wanted, given });
@@ -73,18 +83,27 @@ impl HugePages {
 
 impl Drop for HugePages {
     fn drop(&mut self) {
-        if self.added == 0 {
-            return;
+        let mut added = self.added;
+        let all = ADDED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |all| {
+            // Given back with all others already.
+            added = added.min(all);
+            Some(all - added)
+        });
+        if all.is_ok() {
+            give_back(added);
         }
-        // Others may have changed the number meanwhile: exactly what was added goes.
-        let given_back = read("nr_hugepages")
-            .and_then(|pages| write("nr_hugepages", pages.saturating_sub(self.added)));
-        if let Err(error) = given_back {
-            eprintln!(
-                "pollux-bench: {} huge pages stay reserved: {error}",
-                self.added
-            );
-        }
+    }
+}
+
+fn give_back(added: u64) {
+    if added == 0 {
+        return;
+    }
+    // Others may have changed the number meanwhile: exactly what was added goes.
+    let given_back =
+        read("nr_hugepages").and_then(|pages| write("nr_hugepages", pages.saturating_sub(added)));
+    if let Err(error) = given_back {
+        eprintln!("pollux-bench: {added} huge pages stay reserved: {error}");
     }
 }
 

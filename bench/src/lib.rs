@@ -37,6 +37,12 @@ use crate::arguments::{Arguments, Command};
 /// # Errors
 /// What could not be measured, and why.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if !matches!(arguments.command, Command::Appliance(_)) {
+        interrupt::end_process_after(|| {
+            huge_pages::give_back_all();
+            table::clean_up();
+        })?;
+    }
     match &arguments.command {
         Command::Pipeline(options) => pipeline::run(options),
         Command::Table(options) => table::run(options),

@@ -12,6 +12,7 @@ mod memory;
 mod operations;
 mod start;
 
+pub use self::start::clean_up;
 use crate::arguments::TableOptions;
 use crate::cores;
 use crate::measurement::{Family, Record};

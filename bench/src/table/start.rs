@@ -18,6 +18,15 @@ use crate::rig::Flows;
 /// Where a file is memory.
 const DIRECTORY: &str = "/dev/shm";
 
+fn path() -> PathBuf {
+    Path::new(DIRECTORY).join(format!("pollux-bench-{}", std::process::id()))
+}
+
+/// Removes the file, for a process that is about to end without dropping anything.
+pub fn clean_up() {
+    let _ = fs::remove_file(path());
+}
+
 /// A file that goes when this does.
 struct TableFile(PathBuf);
 
@@ -55,8 +64,7 @@ pub fn run(family: Family, connections: u32) -> anyhow::Result<StartMeasurement>
         Family::Ipv4 => TableSize::for_connections(connections),
         Family::Ipv6 => TableSize::with_ipv6(connections, connections),
     };
-    let path = Path::new(DIRECTORY).join(format!("pollux-bench-{}", std::process::id()));
-    let file = TableFile(path);
+    let file = TableFile(path());
     let began = Instant::now();
     let memory = file
         .memory(size)
@@ -111,7 +119,6 @@ mod tests {
         let measured = run(Family::Ipv6, 5000).unwrap();
         assert!(measured.connections_found_again > 0.999, "{measured:?}");
         assert!(measured.create_ms > 0.0 && measured.attach_full_ms > 0.0);
-        let left = Path::new(DIRECTORY).join(format!("pollux-bench-{}", std::process::id()));
-        assert!(!left.exists());
+        assert!(!path().exists());
     }
 }
