@@ -10,11 +10,12 @@ use super::director::{self, Director, DirectorSpec, Service};
 use super::namespace::Namespace;
 use super::ratio::{Rates, turn};
 use super::testpmd::{Testpmd, TestpmdSpec};
-use super::{Place, TABLE, memory_mib};
+use super::{Place, memory_mib, table_entries};
 use crate::flows::Order;
 use crate::interrupt;
 use crate::measurement::PacketMeasurement;
 use crate::output::Progress;
+use crate::quantity::Quantity;
 use crate::rig;
 
 /// How long the generator may take to open its connections.
@@ -28,8 +29,8 @@ pub struct Plan {
     pub device: DpdkDevice,
     /// What the data plane serves.
     pub service: Service,
-    /// Entries of its table, at least.
-    pub connections: u32,
+    /// Connections its table is to have room for.
+    pub connections: Quantity,
     /// Turns of each program.
     pub rounds: u32,
     /// Length of a turn.
@@ -91,7 +92,7 @@ fn data_plane(plan: &Plan, place: &Place, namespace: &Namespace) -> anyhow::Resu
     let spec = DirectorSpec {
         program: &place.dataplane,
         device: &plan.device,
-        connections: TABLE.max(plan.connections),
+        connections: table_entries(plan.service.family, plan.connections),
         cpu: place.cpus.0,
         memory_mib: memory_mib(0),
         huge_pages: place.huge_mount.is_some(),

@@ -29,6 +29,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use pollux_engine::connection::TableSize;
 
 use self::device::DeviceChoice;
 use self::director::Service;
@@ -41,12 +42,12 @@ use crate::measurement::{Family, Method, PacketMeasurement, Record};
 use crate::output::{Output, Progress};
 use crate::quantity::Quantity;
 
-/// Huge pages for both programs, the table and the generator, MiB.
-const HUGE_MIB: usize = 768;
 /// The MAC of a program's port: that of the first port of `net_pcap` in a process, which cannot be told another.
 const PORT_MAC: [u8; 6] = [0x02, 0x70, 0x63, 0x61, 0x70, 0x00];
+/// Unless others are asked for.
+const CONNECTIONS: Quantity = Quantity(10_000);
 const GATEWAY_MAC: [u8; 6] = [0x02, 0, 0, 0, 1, 0xfe];
-/// Entries of the data plane's table: its default.
+/// Entries of the data plane's table, at least: its default.
 const TABLE: u32 = 1_000_000;
 /// The bytes of a frame's buffer with what DPDK keeps of it, and DPDK's own memory.
 const FRAME_BYTES: u32 = 2560;
@@ -132,7 +133,7 @@ fn plans(options: &ApplianceOptions) -> Vec<Plan> {
     let devices = or_default(&options.device, &[DeviceChoice::Pcap, DeviceChoice::Memif]);
     let methods = or_default(&options.method, &[Method::Nat]);
     let families = or_default(&options.family, &[Family::Ipv4]);
-    let connections = or_default(&options.connections, &[Quantity(10_000)]);
+    let connections = or_default(&options.connections, &[CONNECTIONS]);
     let mut plans = Vec::new();
     for device in &devices {
         for method in &methods {
@@ -177,11 +178,38 @@ fn plan(
         DeviceChoice::External(device) => Plan::External(external::Plan {
             device: device.clone(),
             service,
-            connections: connections.0,
+            connections,
             rounds: options.rounds,
             round_ms: options.round_ms,
         }),
     }
+}
+
+/// Entries of a data plane's table that holds so many connections, and a quarter more: IPv6 gets a quarter of a table.
+fn table_entries(family: Family, connections: Quantity) -> u32 {
+    let of_this_family = connections.0.saturating_add(connections.0 / 4);
+    let all = match family {
+        Family::Ipv4 => of_this_family,
+        Family::Ipv6 => of_this_family.saturating_mul(4),
+    };
+    all.max(TABLE)
+}
+
+/// Huge pages for both programs, the table and the generator at the same time, bytes.
+fn huge_bytes(options: &ApplianceOptions) -> usize {
+    let connections = options.connections.iter().max();
+    let connections = *connections.unwrap_or(&CONNECTIONS);
+    let keeps_frames = options.device.is_empty() || options.device.contains(&DeviceChoice::Pcap);
+    let frames = if keeps_frames { connections.0 } else { 0 };
+    let family = if options.family.contains(&Family::Ipv6) {
+        Family::Ipv6
+    } else {
+        Family::Ipv4
+    };
+    let table = TableSize::for_connections(table_entries(family, connections)).bytes();
+    let programs = 2 * memory_mib(frames) as usize + load::GENERATOR_MIB as usize;
+    // Pools do not fill their pages to the last.
+    table + ((programs + programs / 4) << 20)
 }
 
 /// Memory for the frames that a device keeps, and those on their way.
@@ -211,7 +239,7 @@ impl Place {
         let huge_pages = if options.no_huge {
             None
         } else {
-            let got = HugePages::for_bytes(HUGE_MIB << 20);
+            let got = HugePages::for_bytes(huge_bytes(options));
             got.inspect_err(|error| eprintln!("pollux-bench: normal pages: {error}"))
                 .ok()
         };
@@ -299,4 +327,22 @@ fn beside_this_program(name: &str) -> anyhow::Result<PathBuf> {
         path.display()
     );
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_room_for_the_connections_of_either_family() {
+        assert_eq!(table_entries(Family::Ipv4, Quantity(10_000)), TABLE);
+        assert_eq!(table_entries(Family::Ipv6, Quantity(10_000)), TABLE);
+        assert_eq!(table_entries(Family::Ipv4, Quantity(4_000_000)), 5_000_000);
+        assert_eq!(table_entries(Family::Ipv6, Quantity(300_000)), 1_500_000);
+    }
+
+    #[test]
+    fn a_mac_is_written_as_people_do() {
+        assert_eq!(mac_text(PORT_MAC), "02:70:63:61:70:00");
+    }
 }

@@ -10,7 +10,7 @@ use super::director::{self, Director, DirectorSpec, Service};
 use super::namespace::Namespace;
 use super::process::Reading;
 use super::testpmd::{Testpmd, TestpmdSpec};
-use super::{GATEWAY_MAC, PORT_MAC, Place, TABLE, capture, mac_text, memory_mib};
+use super::{GATEWAY_MAC, PORT_MAC, Place, capture, mac_text, memory_mib, table_entries};
 use crate::flows::{Client, Order, Picker};
 use crate::frame_arena::{ArenaFrame, ring};
 use crate::frame_template::{FrameTemplate, flag};
@@ -211,7 +211,7 @@ fn start_director(
     let spec = DirectorSpec {
         program: &place.dataplane,
         device: &device(frames),
-        connections: TABLE.max(plan.connections.0),
+        connections: table_entries(plan.service.family, plan.connections),
         cpu: place.cpus.0,
         memory_mib: memory_mib(plan.connections.0),
         huge_pages: place.huge_mount.is_some(),

@@ -63,7 +63,7 @@ pub struct ThroughputMeasurement {
     pub generator_limited: bool,
     /// Length of a trial.
     pub trial_ms: u32,
-    /// Trials it took.
+    /// Rates tried.
     pub trials: u32,
     /// `packets_per_second` by that of `testpmd` in the same run; none of `testpmd` itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -25,7 +25,8 @@ use crate::interrupt;
 const BURST: usize = 32;
 /// Frames each ring of the link holds.
 pub const RING: u16 = 1024;
-const MEMORY_MIB: u32 = 64;
+/// Memory of this process's DPDK.
+pub const GENERATOR_MIB: u32 = 64;
 /// How long packets that are on their way are waited for after the last one came back.
 const STRAGGLERS_NS: u64 = 20_000_000;
 /// How long the other end may take until its link is up.
@@ -76,7 +77,7 @@ impl Generator {
     /// # Errors
     /// DPDK's; it can be started once.
     pub fn start(huge_pages: bool, cpu: usize) -> anyhow::Result<Self> {
-        let megabytes = MEMORY_MIB;
+        let megabytes = GENERATOR_MIB;
         let eal = Eal::start(&EalArguments {
             memory: if huge_pages {
                 Memory::HugePages { megabytes }

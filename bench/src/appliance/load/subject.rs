@@ -12,7 +12,7 @@ use crate::appliance::director::{self, Director, DirectorSpec};
 use crate::appliance::namespace::Namespace;
 use crate::appliance::process::Scheduled;
 use crate::appliance::testpmd::{Testpmd, TestpmdSpec};
-use crate::appliance::{PORT_MAC, Place, TABLE, mac_text, memory_mib};
+use crate::appliance::{PORT_MAC, Place, mac_text, memory_mib, table_entries};
 use crate::interrupt;
 use crate::measurement::Program;
 
@@ -66,7 +66,7 @@ impl Subject {
                 let spec = DirectorSpec {
                     program: &place.dataplane,
                     device: &device,
-                    connections: TABLE.max(plan.connections.0),
+                    connections: table_entries(plan.service.family, plan.connections),
                     cpu: place.cpus.0,
                     memory_mib: memory_mib(0),
                     huge_pages: place.huge_mount.is_some(),
