@@ -26,9 +26,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SHORT: &str = "--no-huge --json --connections 1k --rounds 1 --round-ms 100 --trial-ms 20 --loss 99 --load 10,50";
 
 fn start(words: &str) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_pollux-bench"))
-        .arg("appliance")
-        .args(words.split_whitespace())
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pollux-bench"));
+    command.arg("appliance").args(words.split_whitespace());
+    // Of scripts/test; otherwise the one that was built together with this.
+    if let Some(built) = std::env::var_os("POLLUX_BIN_DIR") {
+        command
+            .arg("--dataplane")
+            .arg(Path::new(&built).join("pollux-dataplane"));
+    }
+    command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

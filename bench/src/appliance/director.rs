@@ -16,6 +16,7 @@ use pollux_api::{Change, Transaction};
 use super::device::DpdkDevice;
 use super::namespace::Namespace;
 use super::process::{Farewell, Reading, RigProcess};
+use super::runtime_directory::RuntimeDirectory;
 use crate::measurement::{Family, Method, Scheduler, word};
 use crate::rig;
 
@@ -64,6 +65,7 @@ pub struct Director {
     pub process: RigProcess,
     socket: BufReader<UnixStream>,
     requests: u64,
+    _runtime: RuntimeDirectory,
 }
 
 impl Director {
@@ -89,6 +91,7 @@ impl Director {
         if !spec.huge_pages {
             words.push("--no-huge".to_owned());
         }
+        let runtime = RuntimeDirectory::of(&file_prefix());
         let started = RigProcess::start(
             "pollux-dataplane",
             spec.directory,
@@ -104,6 +107,7 @@ impl Director {
             process,
             socket: BufReader::new(stream),
             requests: 0,
+            _runtime: runtime,
         };
         // The socket is there before the ports are; an answer comes when all is.
         let answer = director.connections();

@@ -21,6 +21,7 @@ mod load;
 mod namespace;
 mod process;
 mod ratio;
+mod runtime_directory;
 mod testpmd;
 
 use std::fs;

@@ -1,6 +1,6 @@
 //! `dpdk-testpmd`, the ceiling: it swaps the MAC addresses of each frame and sends it back.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
 use rustix::fd::OwnedFd;
@@ -10,6 +10,7 @@ use rustix::net::{
 
 use super::device::DpdkDevice;
 use super::process::{Farewell, Reading, RigProcess};
+use super::runtime_directory::RuntimeDirectory;
 use crate::interrupt;
 
 const PROGRAM: &str = "dpdk-testpmd";
@@ -26,16 +27,6 @@ pub struct Testpmd {
     pub process: RigProcess,
     telemetry: OwnedFd,
     _runtime: RuntimeDirectory,
-}
-
-/// What DPDK leaves in `/run/dpdk`: files of this run alone.
-#[derive(Debug)]
-struct RuntimeDirectory(PathBuf);
-
-impl Drop for RuntimeDirectory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// How to start it.
@@ -62,12 +53,12 @@ impl Testpmd {
     /// It is not installed or does not start.
     pub fn start(spec: &TestpmdSpec<'_>) -> anyhow::Result<Self> {
         let prefix = format!("pollux-bench-testpmd-{}", std::process::id());
-        let runtime = RuntimeDirectory(PathBuf::from(format!("/var/run/dpdk/{prefix}")));
+        let runtime = RuntimeDirectory::of(&prefix);
         let words = words(spec, &prefix);
         // A signal that comes while it starts is forgotten by the time it has started.
         let started = RigProcess::start("testpmd", spec.directory, &words, Farewell::EndOfInput);
         let mut process = started.context("apt install dpdk has it")?;
-        let path = runtime.0.join("dpdk_telemetry.v2");
+        let path = runtime.file("dpdk_telemetry.v2");
         let telemetry = process.wait_until("its telemetry answers", || {
             let Ok(telemetry) = connect_to(&path) else {
                 return Ok(None);

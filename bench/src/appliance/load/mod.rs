@@ -15,17 +15,17 @@
 mod generator;
 mod pacing;
 mod search;
+mod slices;
 mod stamp;
 mod subject;
 mod trial;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{bail, ensure};
 
+use self::generator::Link;
 pub use self::generator::{GENERATOR_MIB, Generator};
-use self::generator::{Job, Link, RING};
-use self::pacing::Pace;
 use self::subject::Subject;
 use self::trial::Trial;
 use super::director::Service;
@@ -40,22 +40,10 @@ use crate::output::{Output, Progress};
 use crate::quantity::Quantity;
 use crate::rig;
 
-/// Packets a second when connections are opened.
-const OPENING_RATE: f64 = 2e6;
-/// Packets a second that no generator reaches: it sends as fast as it can.
-const OVERLOAD_RATE: f64 = 1e9;
-/// How much longer than it should a slice may take for the generator to have kept up, and how long it goes on anyway.
-const LATE_MAX: f64 = 1.05;
-const TIME_MAX: f64 = 3.0;
 /// What came back under overload, and a little more, is where the search begins.
 const CEILING: f64 = 1.05;
 /// How exactly the rate without loss is found, of the ceiling.
 const RESOLUTION: f64 = 0.01;
-/// A trial is made of slices of this length: long enough for a ring of 1024 frames to run over at 5 million packets a second
-/// when that is a hundredth too many, short enough to be left alone now and then by a busy machine.
-const SLICE: Duration = Duration::from_millis(20);
-/// Slices run for each that is needed, before all are taken as they are.
-const SLICES_FOR_ONE: u32 = 8;
 /// Packets the ring had no room for under overload, of those offered; below, it is the generator that is slow.
 const REFUSED_LEAST: f64 = 0.005;
 /// From this part of the time on, waiting for CPUs is worth a warning.
@@ -66,10 +54,6 @@ const WARM_UP_RATE: f64 = 100e3;
 const TRIALS_OF_A_RATE: u32 = 3;
 /// How long caches and connections warm up before the first trial.
 const WARM_UP: Duration = Duration::from_millis(200);
-/// How long a program may take from its link's being up until it forwards all, and the last connections until they are
-/// seen.
-const PATIENCE: Duration = Duration::from_secs(15);
-const OPENED_WITHIN: Duration = Duration::from_millis(300);
 
 /// What is measured.
 #[derive(Debug, Clone)]
@@ -210,91 +194,6 @@ impl<'b> Bench<'b> {
         Ok(bench)
     }
 
-    /// A SYN and an ACK of each flow; again, should some get lost.
-    fn open(&mut self) -> anyhow::Result<()> {
-        let syns = frames(self.plan, flag::SYN);
-        let acks = self.acks.clone();
-        let wanted = u64::from(self.plan.connections.0);
-        let began = Instant::now();
-        loop {
-            let opened = self.each_flow_once(&syns)?.came_back;
-            let came_back = self.each_flow_once(&acks)?.came_back;
-            // A SYN of a connection that is there already does no harm.
-            let all_there = self.subject.wait_for_connections(wanted, OPENED_WITHIN)?;
-            if all_there && opened == wanted && came_back == wanted {
-                return Ok(());
-            }
-            ensure!(
-                began.elapsed() < PATIENCE,
-                "{}: of the SYNs of {wanted} flows {opened} came back, and {came_back} of their ACKs{}",
-                program_name(self.program),
-                self.subject.account()
-            );
-        }
-    }
-
-    /// In pieces that a ring holds, whatever becomes of the CPUs meanwhile.
-    fn each_flow_once(&mut self, template: &FrameTemplate) -> anyhow::Result<Trial> {
-        let flows = u64::from(self.plan.connections.0);
-        let mut picker = Picker::new(0, flows, Order::Sequential, 1);
-        let mut all = Trial::default();
-        while all.offered < flows {
-            let job = Job {
-                template,
-                picker: &mut picker,
-                rate: OPENING_RATE,
-                packets: (flows - all.offered).min(u64::from(RING / 2)),
-                time_max: Duration::MAX,
-                returned_at: self.returned_at,
-            };
-            all.add(&self.generator.run(&mut self.link, job)?);
-        }
-        Ok(all)
-    }
-
-    /// Packets of established connections for so long a time, or until more than `loss_max` of them are lost.
-    fn trial(&mut self, rate: f64, time: Duration, loss_max: f64) -> anyhow::Result<Trial> {
-        let slice = time.min(SLICE);
-        let wanted = u32::try_from(time.as_micros() / slice.as_micros().max(1)).unwrap_or(u32::MAX);
-        let (mut counted, mut disturbed) = (Trial::default(), Trial::default());
-        let mut slices = 0;
-        for _ in 0..wanted.saturating_mul(SLICES_FOR_ONE) {
-            let mut piece = self.slice(rate, slice, slice.mul_f64(TIME_MAX))?;
-            if piece.was_disturbed() {
-                disturbed.add(&piece);
-                continue;
-            }
-            piece.kept_up &= Duration::from_nanos(piece.sending_ns) < slice.mul_f64(LATE_MAX);
-            counted.add(&piece);
-            slices += 1;
-            let all = f64::from(wanted) / f64::from(slices);
-            if slices == wanted || counted.loss() > loss_max * all || !counted.kept_up {
-                counted.discard(&disturbed);
-                return Ok(counted);
-            }
-        }
-        // There is no peace to be had: this is how it is here.
-        counted.add(&disturbed);
-        Ok(counted)
-    }
-
-    /// Packets at a rate for so long a time; `time_max` if the generator cannot send as many by then.
-    fn slice(&mut self, rate: f64, time: Duration, time_max: Duration) -> anyhow::Result<Trial> {
-        let before = self.subject.scheduled()?;
-        let job = Job {
-            template: &self.acks,
-            picker: &mut self.picker,
-            rate,
-            packets: Pace::new(0, rate).packets_in(time),
-            time_max,
-            returned_at: self.returned_at,
-        };
-        let mut trial = self.generator.run(&mut self.link, job)?;
-        let after = self.subject.scheduled()?;
-        trial.worker_waited_ns = after.waited_ns.saturating_sub(before.waited_ns);
-        Ok(trial)
-    }
-
     fn measure(&mut self) -> anyhow::Result<Measured> {
         self.progress.next("overloading");
         let overloaded = self.overload()?;
@@ -355,26 +254,6 @@ impl<'b> Bench<'b> {
             }
         }
         Ok(None)
-    }
-
-    /// As much as the generator can offer.
-    fn overload(&mut self) -> anyhow::Result<Trial> {
-        let slice = self.plan.trial.min(SLICE);
-        let wanted = self.plan.trial.as_nanos();
-        let (mut counted, mut disturbed) = (Trial::default(), Trial::default());
-        while u128::from(counted.sending_ns) < wanted {
-            let piece = self.slice(OVERLOAD_RATE, slice, slice)?;
-            if !piece.was_disturbed() {
-                counted.add(&piece);
-                continue;
-            }
-            disturbed.add(&piece);
-            if u128::from(disturbed.sending_ns) > wanted * u128::from(SLICES_FOR_ONE) {
-                counted.add(&disturbed);
-                break;
-            }
-        }
-        Ok(counted)
     }
 
     fn latency(&mut self, load: u32, rate: f64) -> anyhow::Result<LatencyMeasurement> {
