@@ -132,11 +132,13 @@ pub struct TableOptions {
                   memif  a generator in this process at the other end of two rings: the highest rate without loss \
                   (RFC 2544), and latency at parts of it, of testpmd and of the data plane\n  \
                   03:00.0  a NIC bound to a DPDK driver (dpdk-devbind.py --bind=vfio-pci 0000:03:00.0): cost of a packet. \
-                  At the other end must be a generator that sends, without pause and faster than both programs take it, TCP \
-                  packets of many flows to 198.51.100.1:80 (IPv6: [2001:db8:ffff::1]:80) and to the MAC of the NIC: first a \
-                  SYN of each flow, then ACKs, and SYNs now and then as long as this runs; the packets come back on \
-                  the same port, as they do over a cable that is a loop through the generator\n  \
-                  net_…  the same with any DPDK virtual device: net_af_packet0,iface=eth1"
+                  At the other end of its cable must be a generator that sends, without pause and faster than either program \
+                  takes it, TCP packets of many flows to 198.51.100.1:80 (IPv6: [2001:db8:ffff::1]:80) and to the MAC of the \
+                  NIC: SYNs, and ACKs of the same flows, all the time, for the programs take turns. The packets come back on \
+                  the same cable, testpmd's to their sender, the data plane's to MACs from 02:00:00:00:02:00 on; nobody has to \
+                  answer them\n  \
+                  net_…  the same with any DPDK virtual device that needs no interface of the kernel: \
+                  net_memif0,role=server,socket=/run/generator.sock,socket-abstract=no"
 )]
 pub struct ApplianceOptions {
     /// pcap, memif, or a device with a generator at its other end; repeat for more
@@ -148,7 +150,7 @@ pub struct ApplianceOptions {
     /// IP version
     #[arg(long, value_delimiter = ',')]
     pub family: Vec<Family>,
-    /// Connections, each with a frame in memory: 10k,100k
+    /// Connections: 10k,100k; on pcap each has a frame in memory
     #[arg(long, value_delimiter = ',', value_name = "N")]
     pub connections: Vec<Quantity>,
     /// In which order packets go through the flows

@@ -32,7 +32,7 @@ pub enum DeviceError {
     /// No device at all.
     #[error(
         "`{0}` is no device: write pcap, memif, the PCI address of a NIC as `lspci -D` prints it, or a DPDK virtual device \
-         with its arguments as in net_af_packet0,iface=eth1"
+         with its arguments as in net_memif0,role=server,socket=/run/generator.sock"
     )]
     Unknown(String),
     /// A loop within one process.
@@ -105,11 +105,11 @@ mod tests {
         let nic = DpdkDevice::Pci("0000:03:00.0".to_owned());
         assert_eq!(nic.testpmd_words(), ["--allow=0000:03:00.0"]);
         assert_eq!("03:00.0".parse(), Ok(DeviceChoice::External(nic)));
-        let veth = DpdkDevice::Virtual("net_af_packet0,iface=eth1".to_owned());
-        assert_eq!(veth.name(), "net_af_packet0");
+        let ring = DpdkDevice::Virtual("net_memif0,role=server".to_owned());
+        assert_eq!(ring.name(), "net_memif0");
         assert_eq!(
-            "net_af_packet0,iface=eth1".parse(),
-            Ok(DeviceChoice::External(veth))
+            "net_memif0,role=server".parse(),
+            Ok(DeviceChoice::External(ring))
         );
     }
 

@@ -1,5 +1,6 @@
 //! Rate of the data plane by that of testpmd, on a device whose other end the user sees to: a NIC, as a rule. Only one
-//! program can have it at a time, so each is started for each of its turns.
+//! program can have it at a time, so each is started for each of its turns. The data plane is in a network namespace of its
+//! own there too, so a device that needs an interface of the kernel's cannot be had.
 
 use std::time::{Duration, Instant};
 
