@@ -42,7 +42,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// The frame without what cannot be foreseen. A wrong header checksum stays a difference.
-fn mask(frame: &[u8]) -> Vec<u8> {
+pub fn mask(frame: &[u8]) -> Vec<u8> {
     let mut masked = frame.to_vec();
     match masked.get_mut(ETHERNET_BYTES..) {
         Some(packet) if packet.first().is_some_and(|first| first >> 4 == 4) => mask_v4(packet),
