@@ -33,9 +33,9 @@ pub(super) const CHUNK: u32 = 256;
 /// Chains of free entries that wait for a worker that has none.
 const EXCHANGE_CHAINS: usize = 64;
 const MAGIC: u64 = u64::from_be_bytes(*b"POLLUXCT");
-const LAYOUT_VERSION: u64 = 1;
+const LAYOUT_VERSION: u64 = 2;
 /// Slots in use when every entry is a NAT connection (two keys), in hundredths of all slots.
-const FULL_LOAD_PERCENT: usize = 63;
+const FULL_LOAD_PERCENT: usize = 50;
 const HEADER_LINES: usize = 2;
 
 /// Why a table cannot be had.
