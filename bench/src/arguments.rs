@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::appliance::device::DeviceChoice;
 use crate::flows::Order;
@@ -88,6 +88,19 @@ pub struct PipelineOptions {
     pub json: bool,
 }
 
+/// A part of `pollux-bench table`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TablePart {
+    /// Bytes a connection
+    Memory,
+    /// Creations, lookups and removals, by fill level and threads
+    Operations,
+    /// A new table, and the table of a process that died
+    Start,
+    /// A full table expires while established connections are hit
+    Expiry,
+}
+
 /// Options of `pollux-bench table`.
 #[derive(Debug, Args)]
 #[command(
@@ -95,6 +108,9 @@ pub struct PipelineOptions {
                   start and expiry of a table of 10 M. Some minutes."
 )]
 pub struct TableOptions {
+    /// What to measure; default: everything
+    #[arg(long, value_delimiter = ',')]
+    pub part: Vec<TablePart>,
     /// Entries of every table: 1M, 10M
     #[arg(long, value_name = "N")]
     pub connections: Option<Quantity>,

@@ -15,7 +15,7 @@ use dpdk_bindings::{Mbuf, RxQueue};
 use pollux_engine::connection::ConnectionTable;
 use pollux_engine::counters::{PortCounters, WorkerCounters};
 use pollux_engine::forwarding_table::Interface;
-use pollux_engine::{BURST, Context, Fate, Snapshot, SweepPace, Tick, Verdict, Worker as Engine};
+use pollux_engine::{BURST, Context, Fate, Snapshot, Tick, Verdict, Worker as Engine};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::frame::MbufFrame;
@@ -63,7 +63,6 @@ pub struct Worker {
     hold: HoldQueue,
     idle: Idle,
     ask_for: MirrorHandle,
-    sweep_pace: SweepPace,
     /// Time since the TAPs were looked at.
     since_kernel_poll_ns: u64,
 }
@@ -100,7 +99,6 @@ impl Worker {
             hold: HoldQueue::new(),
             idle,
             ask_for,
-            sweep_pace: SweepPace::default(),
             since_kernel_poll_ns: 0,
         }
     }
@@ -167,7 +165,7 @@ impl Worker {
         if !self.hold.is_empty() {
             self.expire_held(context.now);
         }
-        self.sweep(context, elapsed_ns, found);
+        self.engine.tidy(context, elapsed_ns, found);
         self.engine.turn(context.table);
         let counters = self.engine.counters();
         counters.loops.add(1);
@@ -341,15 +339,6 @@ impl Worker {
             queues.wire_tx.push(frame, origin, self.engine.counters());
         }
         true
-    }
-
-    /// Looks at as many entries as keep the period, a bounded number each loop.
-    fn sweep(&mut self, context: &Context<'_>, elapsed_ns: u64, busy: bool) {
-        let entries = self.engine.shard().entries();
-        let budget = self.sweep_pace.budget(entries, elapsed_ns, busy);
-        if budget > 0 || self.engine.is_starved() {
-            self.engine.sweep(context, budget);
-        }
     }
 }
 

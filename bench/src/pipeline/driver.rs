@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use pollux_engine::clock::seconds;
-use pollux_engine::{BURST, Context, Fate, SweepPace, Tick, Verdict, Worker};
+use pollux_engine::{BURST, Context, Fate, Tick, Verdict, Worker};
 use thiserror::Error;
 
 use super::source::{Source, Turn, from_clients};
@@ -79,7 +79,6 @@ pub struct Driver<'r> {
     rig: &'r Rig,
     engine: Worker,
     ring: Vec<ArenaFrame>,
-    pace: SweepPace,
     /// How far its clock has been turned forward.
     ahead: u32,
 }
@@ -91,7 +90,6 @@ impl<'r> Driver<'r> {
             rig,
             engine,
             ring: ring(),
-            pace: SweepPace::default(),
             ahead: 0,
         };
         driver.wake();
@@ -164,11 +162,7 @@ impl<'r> Driver<'r> {
             let sent = carry_out(&self.engine, ingress, &verdicts);
             forwarded[0] += sent[0];
             forwarded[1] += sent[1];
-            let entries = self.engine.shard().entries();
-            let budget = self.pace.budget(entries, elapsed, true);
-            if budget > 0 {
-                self.engine.sweep(&context, budget);
-            }
+            self.engine.tidy(&context, elapsed, true);
             self.engine.turn(&self.rig.table);
             let counters = self.engine.counters();
             counters.loops.add(1);

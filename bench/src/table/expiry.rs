@@ -15,8 +15,8 @@ use crate::statistics::median;
 
 /// Connections that go on.
 const HOT: u32 = 10_000;
-/// What is left of a table that counts as full, entries.
-const SLACK: u32 = 1024;
+/// What is left of a table that counts as full, entries: its workers keep some free.
+const SLACK: u32 = 16_384;
 /// Flow numbers of those that are forgotten.
 const FORGOTTEN: u64 = 1 << 33;
 /// Hits are counted over so much time at once.

@@ -13,7 +13,7 @@ mod operations;
 mod start;
 
 pub use self::start::clean_up;
-use crate::arguments::TableOptions;
+use crate::arguments::{TableOptions, TablePart};
 use crate::cores;
 use crate::measurement::{Family, Record};
 use crate::output::{Output, Progress};
@@ -42,14 +42,15 @@ pub fn run(options: &TableOptions) -> anyhow::Result<()> {
         (None, true) => ENTRIES,
         (None, false) => ENTRIES_LARGE,
     };
+    let part = |part| options.part.is_empty() || options.part.contains(&part);
     let levels = operations::LEVELS.len() as u64;
     let progress = Progress::new(families.len() as u64 * (levels * threads.len() as u64 + 1) + 2);
     let mut output = Output::new(options.json, &progress);
-    for family in families {
+    for family in families.iter().filter(|_| part(TablePart::Memory)) {
         output.record(&Record::Memory(memory::of(*family)))?;
     }
     for family in families {
-        for threads in &threads {
+        for threads in threads.iter().filter(|_| part(TablePart::Operations)) {
             let plan = operations::Plan {
                 family: *family,
                 entries: options.connections.unwrap_or(ENTRIES).0,
@@ -61,8 +62,13 @@ pub fn run(options: &TableOptions) -> anyhow::Result<()> {
                 output.record(&Record::Table(measured))
             })?;
         }
-        progress.next(&format!("start with {large} connections"));
-        output.record(&Record::Start(start::run(*family, large.0)?))?;
+        if part(TablePart::Start) {
+            progress.next(&format!("start with {large} connections"));
+            output.record(&Record::Start(start::run(*family, large.0)?))?;
+        }
+    }
+    if !part(TablePart::Expiry) {
+        return Ok(());
     }
     let plan = expiry::Plan {
         entries: large.0,

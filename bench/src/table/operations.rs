@@ -11,7 +11,7 @@ use anyhow::{anyhow, ensure};
 use pollux_engine::clock::seconds;
 use pollux_engine::connection::{
     ConnectionTable, Ended, FlowKey, ForwardingMethod, InsertError, NewConnection, Shard, State,
-    Timeouts,
+    SweepBudget, Timeouts,
 };
 use pollux_engine::{BURST, Tick};
 
@@ -316,10 +316,11 @@ impl<'t> ThreadBench<'t> {
             .now
             .after(seconds(u32::try_from(PAST_ALL.as_secs()).unwrap_or(0)));
         let mut ended = 0;
+        let budget = SweepBudget::looks(SWEEP_CHUNK);
         let chunks = self.shard.entries().div_ceil(SWEEP_CHUNK) + 1;
         for _ in 0..chunks {
             self.shard
-                .sweep(self.table, now, SWEEP_CHUNK, |_: Ended| ended += 1);
+                .sweep(self.table, now, budget, |_: Ended| ended += 1);
             self.pass();
         }
         ended

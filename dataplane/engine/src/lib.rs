@@ -29,5 +29,5 @@ pub mod wire;
 pub use clock::Tick;
 pub use fate::Fate;
 pub use frame::{Frame, HeapFrame};
-pub use pipeline::{BURST, Context, SweepPace, Verdict, Worker};
+pub use pipeline::{BURST, Context, Verdict, Worker};
 pub use snapshot::{Snapshot, SnapshotSpec};

@@ -15,7 +15,7 @@ use pollux_engine::Tick;
 use pollux_engine::clock::seconds;
 use pollux_engine::connection::{
     ConnectionTable, Direction, FlowKey, ForwardingMethod, Hit, InsertError, NewConnection, Shard,
-    State, TableSize, Timeouts,
+    State, SweepBudget, TableSize, Timeouts,
 };
 use pollux_engine::memory::Memory;
 
@@ -122,7 +122,8 @@ impl Racer<'_> {
             _ => {
                 let now = self.now();
                 let ended = &mut self.ended;
-                self.shard.sweep(self.table, now, 64, |_| *ended += 1);
+                self.shard
+                    .sweep(self.table, now, SweepBudget::looks(64), |_| *ended += 1);
             }
         }
     }
@@ -260,7 +261,9 @@ fn racing_workers_agree() {
             let ended = &mut racer.ended;
             racer
                 .shard
-                .sweep(&table, late, size.connections(), |_| *ended += 1);
+                .sweep(&table, late, SweepBudget::looks(size.connections()), |_| {
+                    *ended += 1
+                });
         }
         racer.turn();
         racer.turn();

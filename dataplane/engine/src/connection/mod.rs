@@ -7,11 +7,14 @@
 //! ```
 
 pub mod entry;
+mod expendable;
 pub mod flow_key;
+mod free_chain;
 mod index;
 pub mod quiescence;
 mod shard;
 pub mod state;
+mod sweep;
 pub mod table;
 pub mod tcp_state;
 
@@ -21,4 +24,5 @@ pub use index::Candidate;
 pub use quiescence::Quiescence;
 pub use shard::{Ended, Shard};
 pub use state::{State, Timeouts};
+pub use sweep::SweepBudget;
 pub use table::{ConnectionTable, Hit, InsertError, TableError, TableSize};

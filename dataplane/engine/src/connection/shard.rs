@@ -1,34 +1,31 @@
 //! A worker's part of the table: its free entries, the entries it sweeps, and those that wait to be reused.
 //!
-//! Entries come to a shard in chunks; the shard sweeps those chunks for as long as the process lives. Whoever takes an
-//! entry out of use keeps its number: it waits in *limbo* until every worker has passed a loop boundary, then joins the
-//! free list of that worker's shard. Free lists are chained through the entries themselves, so nothing is allocated and
-//! a list of millions costs nothing. A worker that runs dry says so, and others leave it chains of free entries.
+//! Entries come to a shard in chunks; the shard sweeps those chunks for as long as the process lives ([`super::sweep`]).
+//! Whoever takes an entry out of use keeps its number: it waits in *limbo* until every worker has passed a loop boundary,
+//! then joins the free list of that worker's shard. A worker that runs dry says so, and others leave it chains of free
+//! entries.
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::entry::{Connection, Life, NewConnection};
-use super::table::{CHUNK, ConnectionTable, Hit, InsertError};
+use super::free_chain::FreeList;
+use super::sweep::Sweeper;
+use super::table::{CHUNK, ConnectionTable, Hit, InsertError, KeyHashes};
 use super::{Family, State, Timeouts};
 use crate::clock::Tick;
 
-/// A chain of free entries: first and last number, how many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FreeChain {
-    head: u32,
-    tail: u32,
-    count: u32,
-}
-
 /// Batches that may wait in limbo; more are joined to the youngest.
 const LIMBO_BATCHES: usize = 64;
+/// So many more free entries than the reserve and a part is left for others, should they need it.
+const PLENTY: u32 = 4 * CHUNK;
+/// Of a free list longer than this a part is left for a worker that has none.
+const ENOUGH_TO_SHARE: u32 = CHUNK / 4;
 
 #[derive(Debug, Clone, Copy)]
 struct Limbo {
     stamp: u64,
-    chains: [Option<FreeChain>; 2],
+    chains: [FreeList; 2],
 }
 
 /// An entry that was taken out of use.
@@ -40,54 +37,23 @@ pub struct Ended {
     pub state: State,
 }
 
-/// Entries looked at, and ended, in one loop to make room.
-const EVICTION_LOOKS: u32 = 512;
-const EVICTIONS: u32 = 128;
-
-/// A place in a shard's entries.
-#[derive(Debug, Clone, Copy, Default)]
-struct Cursor {
-    chunk: usize,
-    offset: u32,
-}
-
-impl Cursor {
-    /// The entry at the cursor, which moves on; none, and back to the front, at the end.
-    fn advance(&mut self, chunks: &[u32]) -> Option<u32> {
-        let Some(chunk) = chunks.get(self.chunk) else {
-            *self = Self::default();
-            return None;
-        };
-        let number = chunk * CHUNK + self.offset;
-        self.offset += 1;
-        if self.offset == CHUNK {
-            *self = Self {
-                chunk: self.chunk + 1,
-                offset: 0,
-            };
-        }
-        Some(number)
-    }
-}
-
 /// One worker's allocator and sweeper.
 #[derive(Debug)]
 pub struct Shard {
     worker: usize,
-    chunks: Vec<u32>,
+    /// Chunks of entries without and with room for IPv6.
+    pub(super) chunks: [Vec<u32>; 2],
     /// Free entries without and with room for IPv6.
-    free: [Option<FreeChain>; 2],
+    free: [FreeList; 2],
     /// The rest of the last chunk of either kind, never used yet.
     fresh: [Range<u32>; 2],
     /// Freed in this loop.
-    freed: [Option<FreeChain>; 2],
+    freed: [FreeList; 2],
     limbo: VecDeque<Limbo>,
-    /// Next entry to sweep.
-    cursor: Cursor,
-    /// Next entry to look at for eviction.
-    eviction_cursor: Cursor,
-    /// A new connection found no free entry since the last eviction.
-    starved: bool,
+    /// Entries in limbo.
+    waiting: [u32; 2],
+    pub(super) sweeper: Sweeper,
+    created: u64,
     in_use: u64,
 }
 
@@ -106,25 +72,27 @@ impl Shard {
         let chunks_max = (table.size().connections() / CHUNK) as usize;
         let mut shard = Self {
             worker,
-            chunks: Vec::with_capacity(chunks_max),
-            free: [None; 2],
+            chunks: [(); 2].map(|()| Vec::with_capacity(chunks_max)),
+            free: [FreeList::default(); 2],
             fresh: [0..0, 0..0],
-            freed: [None; 2],
+            freed: [FreeList::default(); 2],
             limbo: VecDeque::with_capacity(LIMBO_BATCHES),
-            cursor: Cursor::default(),
-            eviction_cursor: Cursor::default(),
-            starved: false,
+            waiting: [0; 2],
+            sweeper: Sweeper::default(),
+            created: 0,
             in_use: 0,
         };
         for chunk in table
             .chunks_inherited()
             .filter(|chunk| *chunk as usize % workers.max(1) == worker)
         {
-            shard.chunks.push(chunk);
+            shard.adopt(chunk, table.is_wide(chunk * CHUNK));
             for number in chunk * CHUNK..(chunk + 1) * CHUNK {
                 match table.connection(number) {
                     Some(entry) if entry.life().is_used() => {
                         shard.in_use += 1;
+                        let established = entry.life().is_established();
+                        table.expendables().note(number, !established);
                         on_found(entry);
                     }
                     _ => push(table, &mut shard.free, number),
@@ -144,6 +112,11 @@ impl Shard {
         self.in_use
     }
 
+    /// Connections made by this worker.
+    pub fn created(&self) -> u64 {
+        self.created
+    }
+
     /// Inserts a connection unless its flow has one.
     ///
     /// # Errors
@@ -155,14 +128,16 @@ impl Shard {
         now: Tick,
         timeouts: &Timeouts,
     ) -> Result<Hit<'t>, InsertError<'t>> {
+        let hashes = table.hashes_of_new(new);
+        // The bucket of the answers' key comes while the entry is written.
+        table.prefetch_buckets(hashes);
         let Some(number) = self.allocate(table, new.inbound.family) else {
-            self.starved = true;
             return Err(InsertError::Full);
         };
         let connection = table.connection(number).ok_or(InsertError::Full)?;
         let written = connection.write(new, now.after(timeouts.of(new.state)));
         let linked = if written {
-            table.link(number, new)
+            table.link(number, new, hashes)
         } else {
             Err(InsertError::Full)
         };
@@ -172,7 +147,9 @@ impl Shard {
             return Err(error);
         }
         connection.set_live();
+        table.expendables().note(number, true);
         self.in_use = self.in_use.wrapping_add(1);
+        self.created += 1;
         Ok(Hit {
             number,
             direction: super::Direction::Inbound,
@@ -188,112 +165,72 @@ impl Shard {
         condition: impl Fn(Life) -> bool,
     ) -> Option<Ended> {
         let connection = table.connection(number)?;
+        let hashes = table.hashes_of(&connection);
+        self.end_hashed(table, number, hashes, condition)
+    }
+
+    /// [`Shard::end`] of an entry whose keys' hashes are known: it must be in this worker's hands since they were read.
+    pub(super) fn end_hashed(
+        &mut self,
+        table: &ConnectionTable,
+        number: u32,
+        hashes: KeyHashes,
+        condition: impl Fn(Life) -> bool,
+    ) -> Option<Ended> {
+        let connection = table.connection(number)?;
         let last = connection.kill_if(condition)?;
         let ended = Ended {
             destination: connection.destination(),
             state: last.state(),
         };
-        table.unlink(number);
+        table.unlink(number, hashes);
         push(table, &mut self.freed, number);
         self.in_use = self.in_use.wrapping_sub(1);
         Some(ended)
     }
 
-    /// Sweeps up to `budget` of this shard's entries and ends those whose time has come.
-    pub fn sweep(
-        &mut self,
-        table: &ConnectionTable,
-        now: Tick,
-        budget: u32,
-        mut on_end: impl FnMut(Ended),
-    ) {
-        for _ in 0..budget {
-            let Some(number) = self.cursor.advance(&self.chunks) else {
-                return;
-            };
-            let over = |life: Life| life.expires().has_passed(now);
-            let may_end = table
-                .connection(number)
-                .is_some_and(|entry| entry.life().is_live() && over(entry.life()));
-            if let Some(ended) = may_end.then(|| self.end(table, number, over)).flatten() {
-                on_end(ended);
-            }
-        }
-    }
-
-    /// When a new connection found no room: ends connections that never got established, a few of those met among
-    /// the next entries of this shard. Established ones stay, whatever comes.
-    pub fn evict(&mut self, table: &ConnectionTable, mut on_end: impl FnMut(Ended)) {
-        if !std::mem::take(&mut self.starved) {
-            return;
-        }
-        let mut evicted = 0;
-        for _ in 0..EVICTION_LOOKS {
-            let Some(number) = self.eviction_cursor.advance(&self.chunks) else {
-                return;
-            };
-            let expendable = |life: Life| !life.is_established();
-            let may_end = table
-                .connection(number)
-                .is_some_and(|entry| entry.life().is_live() && expendable(entry.life()));
-            if let Some(ended) = may_end
-                .then(|| self.end(table, number, expendable))
-                .flatten()
-            {
-                on_end(ended);
-                evicted += 1;
-            }
-            if evicted == EVICTIONS {
-                return;
-            }
-        }
-    }
-
-    /// Whether a new connection has found no free entry since the last [`Shard::evict`].
-    #[inline]
-    pub fn is_starved(&self) -> bool {
-        self.starved
-    }
-
     /// Entries this shard sweeps.
     pub fn entries(&self) -> u32 {
-        u32::try_from(self.chunks.len())
+        let chunks = self.chunks.iter().map(Vec::len).sum::<usize>();
+        u32::try_from(chunks)
             .unwrap_or(u32::MAX)
             .saturating_mul(CHUNK)
+    }
+
+    fn adopt(&mut self, chunk: u32, wide: bool) {
+        if let Some(chunks) = self.chunks.get_mut(usize::from(wide)) {
+            chunks.push(chunk);
+        }
+    }
+
+    /// Entries of a kind that are free, or will be when every worker has passed a loop boundary.
+    pub(super) fn available(&self, kind: usize) -> u32 {
+        let count = |lists: &[FreeList; 2]| lists.get(kind).map_or(0, FreeList::count);
+        let fresh = self
+            .fresh
+            .get(kind)
+            .map_or(0, |fresh| fresh.end - fresh.start);
+        let waiting = self.waiting.get(kind).copied().unwrap_or(0);
+        count(&self.free) + count(&self.freed) + fresh + waiting
     }
 
     /// At each loop boundary: what was freed goes to limbo, what every worker has let go of becomes free, and a part of
     /// a long free list is left for workers that have none.
     pub fn turn(&mut self, table: &ConnectionTable) {
-        if self.freed != [None; 2] {
-            let stamp = table.quiescence().stamp();
-            let batch = Limbo {
-                stamp,
-                chains: std::mem::take(&mut self.freed),
-            };
-            let full = self.limbo.len() == LIMBO_BATCHES;
-            match self.limbo.back_mut().filter(|_| full) {
-                Some(youngest) => {
-                    youngest.stamp = stamp;
-                    youngest
-                        .chains
-                        .iter_mut()
-                        .zip(batch.chains)
-                        .for_each(|(to, from)| join(table, to, from));
-                }
-                None => self.limbo.push_back(batch),
-            }
-        }
+        self.move_to_limbo(table);
         while let Some(batch) = self
             .limbo
             .front()
             .filter(|batch| table.quiescence().has_passed(batch.stamp))
         {
             let chains = batch.chains;
-            self.free
-                .iter_mut()
-                .zip(chains)
-                .for_each(|(to, from)| join(table, to, from));
+            for ((to, waiting), mut from) in self.free.iter_mut().zip(&mut self.waiting).zip(chains)
+            {
+                *waiting = waiting.saturating_sub(from.count());
+                if let Some(chain) = from.take() {
+                    to.join(table, chain);
+                }
+            }
             self.limbo.pop_front();
         }
         for wide in [false, true] {
@@ -301,26 +238,54 @@ impl Shard {
         }
     }
 
-    /// Leaves a chunk's worth of free entries for others when nobody could take a fresh chunk any more.
+    fn move_to_limbo(&mut self, table: &ConnectionTable) {
+        if self.freed.iter().all(|freed| freed.count() == 0) {
+            return;
+        }
+        let stamp = table.quiescence().stamp();
+        let chains = std::mem::take(&mut self.freed);
+        for (waiting, chain) in self.waiting.iter_mut().zip(&chains) {
+            *waiting += chain.count();
+        }
+        let full = self.limbo.len() == LIMBO_BATCHES;
+        match self.limbo.back_mut().filter(|_| full) {
+            Some(youngest) => {
+                youngest.stamp = stamp;
+                for (to, mut from) in youngest.chains.iter_mut().zip(chains) {
+                    if let Some(chain) = from.take() {
+                        to.join(table, chain);
+                    }
+                }
+            }
+            None => self.limbo.push_back(Limbo { stamp, chains }),
+        }
+    }
+
+    /// Leaves up to a chunk's worth of free entries for others.
     fn share(&mut self, table: &ConnectionTable, wide: bool) {
-        let exchange = table.exchange(wide);
+        let reserve = self.reserve(wide);
         let Some(free) = self.free.get_mut(usize::from(wide)) else {
             return;
         };
-        let plenty = free.is_some_and(|chain| chain.count > 4 * CHUNK);
-        if !plenty || !exchange.is_empty() {
+        let exchange = table.exchange(wide);
+        let needless = if exchange.is_asked_for() {
+            ENOUGH_TO_SHARE
+        } else {
+            reserve + PLENTY
+        };
+        if free.count() <= needless || !exchange.is_empty() {
             return;
         }
-        let mut gift = None;
-        for _ in 0..CHUNK {
-            if let Some(number) = pop(table, free) {
-                push_one(table, &mut gift, number);
+        let mut gift = FreeList::default();
+        for _ in 0..CHUNK.min(free.count() / 2) {
+            if let Some(number) = free.pop(table) {
+                gift.push(table, number);
             }
         }
-        if let Some(chain) = gift
-            && exchange.push(chain).is_err()
+        if let Some(chain) = gift.take()
+            && let Err(chain) = exchange.give(chain)
         {
-            join(table, free, Some(chain));
+            free.join(table, chain);
         }
     }
 
@@ -335,7 +300,7 @@ impl Shard {
             let own = self
                 .free
                 .get_mut(usize::from(*wide))
-                .and_then(|free| pop(table, free));
+                .and_then(|free| free.pop(table));
             own.or_else(|| self.fresh.get_mut(usize::from(*wide))?.next())
                 .or_else(|| self.refill(table, *wide))
         })
@@ -343,72 +308,29 @@ impl Shard {
 
     fn refill(&mut self, table: &ConnectionTable, wide: bool) -> Option<u32> {
         if let Some(chunk) = table.take_chunk(wide) {
-            self.chunks.push(chunk);
+            self.adopt(chunk, wide);
             let fresh = self.fresh.get_mut(usize::from(wide))?;
             *fresh = chunk * CHUNK..(chunk + 1) * CHUNK;
             return fresh.next();
         }
-        let gift = table.exchange(wide).pop()?;
-        let free = self.free.get_mut(usize::from(wide))?;
-        join(table, free, Some(gift));
-        pop(table, free)
+        self.take_gift(table, wide)
+            .then(|| self.free.get_mut(usize::from(wide))?.pop(table))
+            .flatten()
+    }
+
+    /// Takes free entries that another worker has left. Whether there were any; if not, they are asked for.
+    pub(super) fn take_gift(&mut self, table: &ConnectionTable, wide: bool) -> bool {
+        let free = self.free.get_mut(usize::from(wide));
+        let Some((free, gift)) = free.zip(table.exchange(wide).take()) else {
+            return false;
+        };
+        free.join(table, gift);
+        true
     }
 }
 
-fn push(table: &ConnectionTable, chains: &mut [Option<FreeChain>; 2], number: u32) {
-    if let Some(chain) = chains.get_mut(usize::from(table.is_wide(number))) {
-        push_one(table, chain, number);
+fn push(table: &ConnectionTable, lists: &mut [FreeList; 2], number: u32) {
+    if let Some(list) = lists.get_mut(usize::from(table.is_wide(number))) {
+        list.push(table, number);
     }
-}
-
-fn push_one(table: &ConnectionTable, chain: &mut Option<FreeChain>, number: u32) {
-    let next = chain.map_or(0, |chain| u64::from(chain.head) + 1);
-    if let Some(entry) = table.connection(number) {
-        entry.link().store(next, Relaxed);
-    }
-    *chain = Some(match *chain {
-        Some(chain) => FreeChain {
-            head: number,
-            tail: chain.tail,
-            count: chain.count + 1,
-        },
-        None => FreeChain {
-            head: number,
-            tail: number,
-            count: 1,
-        },
-    });
-}
-
-fn pop(table: &ConnectionTable, chain: &mut Option<FreeChain>) -> Option<u32> {
-    let first = (*chain)?;
-    let link = table
-        .connection(first.head)
-        .map_or(0, |entry| entry.link().load(Relaxed));
-    let next = link
-        .checked_sub(1)
-        .and_then(|next| u32::try_from(next).ok());
-    *chain = next.map(|head| FreeChain {
-        head,
-        count: first.count.saturating_sub(1),
-        ..first
-    });
-    Some(first.head)
-}
-
-/// Puts `from` in front of `to`.
-fn join(table: &ConnectionTable, to: &mut Option<FreeChain>, from: Option<FreeChain>) {
-    let Some(from) = from else { return };
-    let next = to.map_or(0, |chain| u64::from(chain.head) + 1);
-    if let Some(entry) = table.connection(from.tail) {
-        entry.link().store(next, Relaxed);
-    }
-    *to = Some(match *to {
-        Some(chain) => FreeChain {
-            head: from.head,
-            tail: chain.tail,
-            count: from.count + chain.count,
-        },
-        None => from,
-    });
 }

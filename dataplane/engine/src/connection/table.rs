@@ -17,21 +17,19 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use crossbeam::queue::ArrayQueue;
 use thiserror::Error;
 
-use super::entry::{Connection, Direction, NewConnection};
+use super::entry::{Connection, Direction, ForwardingMethod, NewConnection};
+use super::expendable::Expendables;
 use super::flow_key::HashKey;
+use super::free_chain::FreeExchange;
 use super::index::{Candidate, Index, Inserted, SLOTS};
-use super::shard::FreeChain;
 use super::{Family, FlowKey, Quiescence};
 use crate::clock::{Tick, seconds};
 use crate::memory::{LINE_BYTES, Line, Memory, prefetch};
 
 /// Entries a worker takes into its shard at a time.
 pub(super) const CHUNK: u32 = 256;
-/// Chains of free entries that wait for a worker that has none.
-const EXCHANGE_CHAINS: usize = 64;
 const MAGIC: u64 = u64::from_be_bytes(*b"POLLUXCT");
 const LAYOUT_VERSION: u64 = 2;
 /// Slots in use when every entry is a NAT connection (two keys), in hundredths of all slots.
@@ -144,6 +142,14 @@ pub enum InsertError<'t> {
     Full,
 }
 
+/// Hashes of an entry's keys.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KeyHashes {
+    inbound: u64,
+    /// Of the key of the answers, when they are looked up.
+    outbound: Option<u64>,
+}
+
 /// The table.
 #[derive(Debug)]
 pub struct ConnectionTable {
@@ -154,7 +160,8 @@ pub struct ConnectionTable {
     size: TableSize,
     hash_key: HashKey,
     quiescence: Quiescence,
-    exchange: [ArrayQueue<FreeChain>; 2],
+    exchange: [FreeExchange; 2],
+    expendables: Expendables,
     /// When a new connection last found no room, as tick + 1; 0: never.
     full_at: AtomicU64,
     /// Chunks, without and with room for IPv6, that were handed out before this process took the table up.
@@ -253,7 +260,8 @@ impl ConnectionTable {
             size,
             hash_key,
             quiescence: Quiescence::new(workers),
-            exchange: [(); 2].map(|()| ArrayQueue::new(EXCHANGE_CHAINS)),
+            exchange: Default::default(),
+            expendables: Expendables::new(size.entries),
             full_at: AtomicU64::new(0),
             inherited: [0; 2],
         })
@@ -381,14 +389,57 @@ impl ConnectionTable {
         Some(Connection::new(hot, self.wide.lines().get(number as usize)))
     }
 
+    /// Hashes of the keys a new connection is to be found by.
+    pub(super) fn hashes_of_new(&self, new: &NewConnection) -> KeyHashes {
+        KeyHashes {
+            inbound: self.hash(&new.inbound),
+            outbound: answers_key(new).map(|key| self.hash(&key)),
+        }
+    }
+
+    /// Hashes of the keys a written entry is found by.
+    pub(super) fn hashes_of(&self, entry: &Connection<'_>) -> KeyHashes {
+        let outbound = entry.has_outbound_key();
+        KeyHashes {
+            inbound: self.hash(&entry.key(Direction::Inbound)),
+            outbound: outbound.then(|| self.hash(&entry.key(Direction::Outbound))),
+        }
+    }
+
+    /// Asks for the buckets that keys of these hashes are in, or are to be put into.
+    #[inline]
+    pub(super) fn prefetch_buckets(&self, hashes: KeyHashes) {
+        self.prefetch(hashes.inbound);
+        if let Some(hash) = hashes.outbound {
+            self.prefetch(hash);
+        }
+    }
+
+    /// Asks for an entry's first line.
+    #[inline]
+    pub(super) fn prefetch_entry(&self, number: u32) {
+        if let Some(hot) = self.hot.lines().get(number as usize) {
+            prefetch(hot);
+        }
+    }
+
+    /// Asks for the line an entry has for IPv6, if it has one.
+    #[inline]
+    pub(super) fn prefetch_wide(&self, number: u32) {
+        if let Some(wide) = self.wide.lines().get(number as usize) {
+            prefetch(wide);
+        }
+    }
+
     /// Puts a written entry under its keys, the answers' first: when its own flow leads to it, answers do too.
-    pub(super) fn link(&self, number: u32, new: &NewConnection) -> Result<(), InsertError<'_>> {
+    pub(super) fn link(
+        &self,
+        number: u32,
+        new: &NewConnection,
+        hashes: KeyHashes,
+    ) -> Result<(), InsertError<'_>> {
         let index = self.index();
-        let outbound = new
-            .outbound
-            .filter(|_| new.method == super::ForwardingMethod::Masquerade);
-        if let Some(key) = outbound {
-            let hash = self.hash(&key);
+        if let Some((key, hash)) = answers_key(new).zip(hashes.outbound) {
             match index.insert(hash, number, Direction::Outbound, |found| {
                 self.is_flow(found, &key)
             }) {
@@ -406,7 +457,7 @@ impl ConnectionTable {
             }
         }
         let key = new.inbound;
-        let inserted = index.insert(self.hash(&key), number, Direction::Inbound, |found| {
+        let inserted = index.insert(hashes.inbound, number, Direction::Inbound, |found| {
             self.is_flow(found, &key)
         });
         let error = match inserted {
@@ -416,21 +467,18 @@ impl ConnectionTable {
                 .map_or(InsertError::Full, InsertError::Exists),
             Inserted::Full => InsertError::Full,
         };
-        if let Some(key) = outbound {
-            index.remove(self.hash(&key), number, Direction::Outbound);
+        if let Some(hash) = hashes.outbound {
+            index.remove(hash, number, Direction::Outbound);
         }
         Err(error)
     }
 
     /// Removes a dead entry's slots. Only for the caller that took it out of use.
-    pub(super) fn unlink(&self, number: u32) {
-        if let Some(entry) = self.connection(number) {
-            for direction in [Direction::Inbound, Direction::Outbound] {
-                if direction == Direction::Inbound || entry.has_outbound_key() {
-                    self.index()
-                        .remove(self.hash(&entry.key(direction)), number, direction);
-                }
-            }
+    pub(super) fn unlink(&self, number: u32, hashes: KeyHashes) {
+        let index = self.index();
+        index.remove(hashes.inbound, number, Direction::Inbound);
+        if let Some(hash) = hashes.outbound {
+            index.remove(hash, number, Direction::Outbound);
         }
     }
 
@@ -457,6 +505,12 @@ impl ConnectionTable {
                 let (first, end) = self.chunk_range(wide);
                 first..first.saturating_add(taken).min(end)
             })
+    }
+
+    /// Whether there is a chunk that no worker has.
+    pub(super) fn has_chunk(&self, wide: bool) -> bool {
+        let (first, end) = self.chunk_range(wide);
+        self.chunks_handed_out(wide) < end - first
     }
 
     /// Chunks handed out so far.
@@ -487,9 +541,15 @@ impl ConnectionTable {
     }
 
     /// Where workers with many free entries leave some for those with none.
-    pub(super) fn exchange(&self, wide: bool) -> &ArrayQueue<FreeChain> {
+    pub(super) fn exchange(&self, wide: bool) -> &FreeExchange {
         let [narrow_chains, wide_chains] = &self.exchange;
         if wide { wide_chains } else { narrow_chains }
+    }
+
+    /// Which entries may be ended to make room.
+    #[inline]
+    pub(super) fn expendables(&self) -> &Expendables {
+        &self.expendables
     }
 
     fn rebuild(&self, now: Tick) {
@@ -522,7 +582,7 @@ impl ConnectionTable {
             method: entry.method(),
             state: entry.life().state(),
         };
-        self.link(number, &new).is_ok()
+        self.link(number, &new, self.hashes_of_new(&new)).is_ok()
     }
 
     fn header(&self) -> &Line {
@@ -538,6 +598,12 @@ impl ConnectionTable {
     fn index(&self) -> Index<'_> {
         Index::new(self.buckets.lines())
     }
+}
+
+/// The key of the answers, if they are looked up.
+fn answers_key(new: &NewConnection) -> Option<FlowKey> {
+    new.outbound
+        .filter(|_| new.method == ForwardingMethod::Masquerade)
 }
 
 /// Whether the header is that of a table of this size; looked at before anything else is.

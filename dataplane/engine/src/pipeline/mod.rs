@@ -16,5 +16,4 @@ mod schedule;
 mod sweep_pace;
 mod worker;
 
-pub use sweep_pace::SweepPace;
 pub use worker::{BURST, Context, Verdict, Worker};

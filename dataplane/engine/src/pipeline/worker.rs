@@ -7,9 +7,10 @@ use arrayvec::ArrayVec;
 
 use super::icmp_error::ErrorBudget;
 use super::meta::Meta;
+use super::sweep_pace::SweepPace;
 use super::{lookup, parse};
 use crate::clock::Tick;
-use crate::connection::{ConnectionTable, Ended, Shard};
+use crate::connection::{ConnectionTable, Ended, Shard, SweepBudget};
 use crate::counters::WorkerCounters;
 use crate::fate::Fate;
 use crate::forwarding_table::Interface;
@@ -80,6 +81,7 @@ pub struct Worker {
     /// IPv4 identification of packets the director makes itself.
     pub(super) identification: u16,
     metas: Box<[Meta]>,
+    sweep_pace: SweepPace,
     /// Of the current burst.
     pub(super) neighbours: Neighbours,
 }
@@ -94,6 +96,7 @@ impl Worker {
             error_budget: ErrorBudget::new(),
             identification: 1,
             metas: Box::new([Meta::EMPTY; BURST]),
+            sweep_pace: SweepPace::default(),
             neighbours: Neighbours::new(),
         }
     }
@@ -168,26 +171,44 @@ impl Worker {
         self.metas = metas;
     }
 
-    /// Ends connections whose time has come, looking at up to `budget` entries of this worker's shard; and some that
-    /// never got established, when the table was full for a new one.
-    pub fn sweep(&mut self, context: &Context<'_>, budget: u32) {
+    /// Once a loop, which took so long and did (`busy`) or did not find packets: ends connections whose time has come,
+    /// and makes room in a full table, at a pace that packets hardly notice.
+    #[inline]
+    pub fn tidy(&mut self, context: &Context<'_>, elapsed_ns: u64, busy: bool) {
+        let (entries, created) = (self.shard.entries(), self.shard.created());
+        let budget = self.sweep_pace.budget(entries, created, elapsed_ns, busy);
+        if budget.looks > 0 {
+            let done = self.end_expired(context, budget);
+            self.sweep_pace.spend(done);
+        }
+        self.make_room(context);
+    }
+
+    /// Looks at the next `looks` entries of this worker's shard, to the end of the round at most, whatever it costs, and
+    /// makes room in a full table.
+    pub fn sweep(&mut self, context: &Context<'_>, looks: u32) {
+        self.end_expired(context, SweepBudget::looks(looks));
+        self.make_room(context);
+    }
+
+    fn end_expired(&mut self, context: &Context<'_>, budget: SweepBudget) -> SweepBudget {
         let Self {
             shard, counters, ..
         } = self;
         shard.sweep(context.table, context.now, budget, |ended| {
             unbind(context.snapshot, ended);
             counters.connections_expired.add(1);
-        });
-        shard.evict(context.table, |ended| {
+        })
+    }
+
+    fn make_room(&mut self, context: &Context<'_>) {
+        let Self {
+            shard, counters, ..
+        } = self;
+        shard.make_room(context.table, context.now, |ended| {
             unbind(context.snapshot, ended);
             counters.connections_evicted.add(1);
         });
-    }
-
-    /// Whether a new connection has found no room since the last [`Worker::sweep`].
-    #[inline]
-    pub fn is_starved(&self) -> bool {
-        self.shard.is_starved()
     }
 
     /// At each loop boundary, when the worker holds no reference into table or snapshot.
