@@ -128,6 +128,11 @@ pub fn thread_cpu_ns() -> u64 {
     nanoseconds(ClockId::ThreadCPUTime)
 }
 
+/// CPU time all threads of this process have had, in nanoseconds.
+pub fn process_cpu_ns() -> u64 {
+    nanoseconds(ClockId::ProcessCPUTime)
+}
+
 /// The clock a worker reads once a loop: monotonic, and running in suspend.
 #[inline]
 pub fn boot_ns() -> u64 {

@@ -215,6 +215,10 @@ pub struct StartMeasurement {
     pub attach_empty_ms: f64,
     /// A full table.
     pub attach_full_ms: f64,
+    /// CPU time for a new table: what it would take if nothing else ran.
+    pub create_cpu_ms: f64,
+    /// CPU time for a full table, on all CPUs together.
+    pub attach_full_cpu_ms: f64,
     /// Its connections that are found again: a few keys may find their buckets full in another order.
     pub connections_found_again: f64,
 }

@@ -249,16 +249,18 @@ fn memory_row(measured: &MemoryMeasurement) -> String {
 }
 
 const START_HEADER: &str =
-    "family  connections  new table ms  empty table ms  full table ms  found again";
+    "family  connections  new table ms  (CPU)  empty table ms  full table ms  (CPU)  found again";
 
 fn start_row(measured: &StartMeasurement) -> String {
     format!(
-        "{:<6}  {:>11}  {:>12.1}  {:>14.1}  {:>13.1}  {:>9.4} %",
+        "{:<6}  {:>11}  {:>12.0}  {:>5.0}  {:>14.0}  {:>13.0}  {:>5.0}  {:>9.4} %",
         word(&measured.family),
         measured.connections,
         measured.create_ms,
+        measured.create_cpu_ms,
         measured.attach_empty_ms,
         measured.attach_full_ms,
+        measured.attach_full_cpu_ms,
         measured.connections_found_again * 100.0
     )
 }

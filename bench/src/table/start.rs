@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use pollux_engine::Tick;
@@ -11,6 +11,7 @@ use pollux_engine::connection::{
 };
 use pollux_engine::memory::Memory;
 
+use crate::cores::process_cpu_ns;
 use crate::flows::Client;
 use crate::measurement::{Family, StartMeasurement};
 use crate::rig::Flows;
@@ -46,11 +47,11 @@ impl TableFile {
         Ok(Memory::file(&file, size.lines(), false)?)
     }
 
-    fn attach(&self, size: TableSize) -> anyhow::Result<(ConnectionTable, Shard, Duration)> {
-        let began = Instant::now();
+    fn attach(&self, size: TableSize) -> anyhow::Result<(ConnectionTable, Shard, Taken)> {
+        let began = Stopwatch::start();
         let table = ConnectionTable::attach(self.memory(size)?, size, 1, Tick(0))?;
         let shard = Shard::new(&table, 0, 1, |_| {});
-        Ok((table, shard, began.elapsed()))
+        Ok((table, shard, began.stop()))
     }
 }
 
@@ -65,13 +66,13 @@ pub fn run(family: Family, connections: u32) -> anyhow::Result<StartMeasurement>
         Family::Ipv6 => TableSize::with_ipv6(connections, connections),
     };
     let file = TableFile(path());
-    let began = Instant::now();
+    let began = Stopwatch::start();
     let memory = file
         .memory(size)
         .with_context(|| format!("cannot make a table in {DIRECTORY}"))?;
     let table = ConnectionTable::create(memory, size, 1, [1, 2, 3, 4, 5, 6])?;
     let shard = Shard::new(&table, 0, 1, |_| {});
-    let create = began.elapsed();
+    let create = began.stop();
     drop((table, shard));
     let (table, mut shard, attach_empty) = file.attach(size)?;
     fill(&table, &mut shard, family, connections);
@@ -81,9 +82,11 @@ pub fn run(family: Family, connections: u32) -> anyhow::Result<StartMeasurement>
     Ok(StartMeasurement {
         family,
         connections: size.connections(),
-        create_ms: milliseconds(create),
-        attach_empty_ms: milliseconds(attach_empty),
-        attach_full_ms: milliseconds(attach_full),
+        create_ms: create.ms,
+        attach_empty_ms: attach_empty.ms,
+        attach_full_ms: attach_full.ms,
+        create_cpu_ms: create.cpu_ms,
+        attach_full_cpu_ms: attach_full.cpu_ms,
         connections_found_again: shard.in_use() as f64 / connected as f64,
     })
 }
@@ -101,13 +104,37 @@ fn fill(table: &ConnectionTable, shard: &mut Shard, family: Family, connections:
             method: ForwardingMethod::Masquerade,
             state: State::Established,
         };
-        // A key that finds its buckets full is left out, as in a data plane.
+        // What finds no room is left out, as in a data plane.
         let _ = shard.insert(table, &new, Tick(0), &timeouts);
     }
 }
 
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
+/// What something has taken.
+struct Taken {
+    ms: f64,
+    cpu_ms: f64,
+}
+
+struct Stopwatch {
+    began: Instant,
+    cpu_ns: u64,
+}
+
+impl Stopwatch {
+    fn start() -> Self {
+        Self {
+            began: Instant::now(),
+            cpu_ns: process_cpu_ns(),
+        }
+    }
+
+    #[allow(clippy::cast_precision_loss)] // nanoseconds of some seconds
+    fn stop(self) -> Taken {
+        Taken {
+            ms: self.began.elapsed().as_secs_f64() * 1e3,
+            cpu_ms: (process_cpu_ns() - self.cpu_ns) as f64 / 1e6,
+        }
+    }
 }
 
 #[cfg(test)]

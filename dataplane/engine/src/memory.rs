@@ -139,7 +139,8 @@ impl Memory {
     }
 
     /// The first `lines` lines of a file on tmpfs or hugetlbfs, shared with whoever maps it next. The file must be at
-    /// least that long and must not be cut shorter while mapped (it lies in the daemon's locked state directory).
+    /// least that long and must not be cut shorter while mapped (it lies in the daemon's locked state directory). All of
+    /// it is there from the start, so that nobody waits for a page later.
     ///
     /// # Errors
     /// The system's.
@@ -152,7 +153,7 @@ impl Memory {
                 ptr::null_mut(),
                 bytes,
                 protection,
-                MapFlags::SHARED,
+                MapFlags::SHARED | MapFlags::POPULATE,
                 file,
                 0,
             )

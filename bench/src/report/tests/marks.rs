@@ -115,6 +115,8 @@ fn the_rest_of_the_marks() {
         create_ms: 20.0,
         attach_empty_ms: 999.0,
         attach_full_ms: 3000.0,
+        create_cpu_ms: 20.0,
+        attach_full_cpu_ms: 5000.0,
         connections_found_again: 1.0,
     };
     let expiry = |hit_rate_meanwhile| ExpiryMeasurement {

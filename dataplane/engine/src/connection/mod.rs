@@ -16,6 +16,7 @@ mod shard;
 pub mod state;
 mod sweep;
 pub mod table;
+mod take_up;
 pub mod tcp_state;
 
 pub use entry::{Connection, Direction, ForwardingMethod, NewConnection};

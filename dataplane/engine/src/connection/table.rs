@@ -233,7 +233,7 @@ impl ConnectionTable {
             .for_each(|(to, word)| *to = word.load(Relaxed));
         table.hash_key = HashKey(secret);
         table.inherited = [false, true].map(|wide| table.chunks_handed_out(wide));
-        table.rebuild(now);
+        table.take_up(now);
         Ok(table)
     }
 
@@ -552,37 +552,9 @@ impl ConnectionTable {
         &self.expendables
     }
 
-    fn rebuild(&self, now: Tick) {
-        for bucket in self.buckets.lines() {
-            bucket.0.iter().for_each(|word| word.store(0, Relaxed));
-        }
-        for chunk in self.chunks_inherited() {
-            for number in chunk * CHUNK..(chunk + 1) * CHUNK {
-                let Some(entry) = self.connection(number) else {
-                    continue;
-                };
-                let life = entry.life();
-                let kept = life.is_live() && life.is_alive(now) && self.relink(number, &entry);
-                if !kept {
-                    entry.abandon();
-                }
-            }
-        }
-    }
-
-    fn relink(&self, number: u32, entry: &Connection<'_>) -> bool {
-        let outbound = entry
-            .has_outbound_key()
-            .then(|| entry.key(Direction::Outbound));
-        let new = NewConnection {
-            inbound: entry.key(Direction::Inbound),
-            outbound,
-            destination: entry.destination(),
-            service: entry.service(),
-            method: entry.method(),
-            state: entry.life().state(),
-        };
-        self.link(number, &new, self.hashes_of_new(&new)).is_ok()
+    /// The lines of the index.
+    pub(super) fn buckets(&self) -> &[Line] {
+        self.buckets.lines()
     }
 
     fn header(&self) -> &Line {
@@ -596,7 +568,7 @@ impl ConnectionTable {
 
     #[inline]
     fn index(&self) -> Index<'_> {
-        Index::new(self.buckets.lines())
+        Index::new(self.buckets())
     }
 }
 
