@@ -209,12 +209,15 @@ impl Destination {
     /// Tells the scheduler's tree how loaded it is now.
     pub(crate) fn refresh_load(&self) {
         if let Some(leaf) = &self.leaf {
-            let load = if self.is_usable() {
-                Load::of(self.shared.counts().overhead(), self.spec.weight)
-            } else {
-                Load::UNUSABLE
-            };
-            leaf.tree.set(leaf.place, load);
+            leaf.tree.set(leaf.place, self.load());
+        }
+    }
+
+    fn load(&self) -> Load {
+        if self.is_usable() {
+            Load::of(self.shared.counts().overhead(), self.spec.weight)
+        } else {
+            Load::UNUSABLE
         }
     }
 
@@ -225,7 +228,9 @@ impl Destination {
         if upper != 0 && self.shared.counts().total() >= upper {
             self.shared.overloaded.store(true, Relaxed);
         }
-        self.refresh_load();
+        if let Some(leaf) = &self.leaf {
+            leaf.tree.raise(leaf.place, self.load());
+        }
     }
 
     /// A connection in this state ended.
