@@ -2,7 +2,8 @@
 //! models that run them.
 //!
 //! Not covered: the table around the index (entries, shards), which `dataplane/engine/tests/table_stress.rs` races on real
-//! threads; overflow into further buckets; more than three threads, or more than three involuntary switches between them.
+//! threads; overflow into more than one further bucket; more than three threads, or more involuntary switches between them
+//! than each model says.
 
 // The engine's files are used as they are; the models need a part of what they say.
 #[allow(dead_code)]

@@ -18,6 +18,7 @@ const SWITCHES_MAX: usize = 6;
 /// A key in the only bucket; its tag.
 const KEY: u64 = 7;
 const OTHER_KEY: u64 = 8;
+const THIRD_KEY: u64 = 9;
 
 fn explore(model: impl Fn() + Send + Sync + 'static) {
     explore_up_to(SWITCHES_MAX, model);
@@ -118,6 +119,37 @@ pub fn two_keys_of_one_bucket() {
             (Some(1), Some(2))
         );
         assert_eq!(taken_slots(&lines), 2);
+    });
+}
+
+/// A home of two buckets is full and one key lies in the second. That one is removed while two others are inserted, for
+/// one of which there is room in the first: whoever says that all keys lie in the first does not hide the other.
+pub fn a_home_that_shrinks_hides_no_key() {
+    explore_up_to(2, || {
+        let lines = Arc::new(vec![Line::zeroed(), Line::zeroed()]);
+        let filler = |number: u32| 100 + u64::from(number);
+        for number in 10..17 {
+            assert_eq!(insert(&lines, filler(number), number), Inserted::New);
+        }
+        assert_eq!(insert(&lines, KEY, 1), Inserted::New);
+        assert!(Index::new(&lines).remove(filler(10), 10, Direction::Inbound));
+        let remover = {
+            let lines = Arc::clone(&lines);
+            thread::spawn(move || Index::new(&lines).remove(KEY, 1, Direction::Inbound))
+        };
+        let other = {
+            let lines = Arc::clone(&lines);
+            thread::spawn(move || insert(&lines, OTHER_KEY, 2))
+        };
+        assert_eq!(insert(&lines, THIRD_KEY, 3), Inserted::New);
+        assert!(matches!(remover.join(), Ok(true)));
+        assert!(matches!(other.join(), Ok(Inserted::New)));
+        assert_eq!(find(&lines, KEY), None);
+        assert_eq!(
+            (find(&lines, OTHER_KEY), find(&lines, THIRD_KEY)),
+            (Some(2), Some(3))
+        );
+        assert_eq!(find(&lines, filler(16)), Some(16));
     });
 }
 

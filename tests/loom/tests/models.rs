@@ -18,6 +18,11 @@ fn two_keys_of_one_bucket_are_both_there() {
 }
 
 #[test]
+fn a_home_that_shrinks_hides_no_key() {
+    models::a_home_that_shrinks_hides_no_key();
+}
+
+#[test]
 fn remove_insert_and_lookup_fit_together() {
     models::remove_insert_and_lookup();
 }
