@@ -1,5 +1,5 @@
-//! A full connection table: new flows are served as far as their method allows, unestablished entries make room,
-//! established ones never do.
+//! A full connection table: new flows are served without an entry, unestablished entries make room, established ones
+//! never do.
 
 // Helpers of tests are tests, too.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
@@ -27,6 +27,11 @@ use pollux_engine::{
 };
 
 const VIP: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+const OTHER_VIP: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+const CLIENT_PORT: u16 = 40_000;
+const SERVER_PORT: u16 = 8080;
+/// The last byte of the gateway's MAC.
+const GATEWAY: u8 = 200;
 const SERVERS: u8 = 3;
 const PORT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const SYN: u8 = 0x02;
@@ -53,31 +58,50 @@ fn forwarding() -> ForwardingTable {
         mtu: 1500,
         addresses: vec![(Ipv4Addr::new(203, 0, 113, 1).into(), 24)],
     };
-    let route = RouteSpec {
-        address: Ipv4Addr::new(203, 0, 113, 0).into(),
-        prefix_length: 24,
-        target: RouteTarget::OnLink(interface),
+    let route = |address: [u8; 4], prefix_length, target| RouteSpec {
+        address: Ipv4Addr::from(address).into(),
+        prefix_length,
+        target,
         preferred_source: None,
     };
+    let gateway = server(GATEWAY);
+    let routes = [
+        route([203, 0, 113, 0], 24, RouteTarget::OnLink(interface)),
+        route(
+            [10, 0, 0, 0],
+            8,
+            RouteTarget::Gateway(interface, gateway.into()),
+        ),
+    ];
     let neighbours: Vec<NeighbourSpec> = (1..=SERVERS)
+        .chain([GATEWAY])
         .map(|number| NeighbourSpec {
             interface,
             address: server(number).into(),
             mac: [2, 0, 0, 0, 1, number],
         })
         .collect();
-    ForwardingTable::new(1, vec![port], &[route], &neighbours)
+    ForwardingTable::new(1, vec![port], &routes, &neighbours)
 }
 
 impl Director {
     fn new(method: ForwardingMethod) -> Self {
+        Self::with_services(method, &[VIP])
+    }
+
+    /// Services that all have the same servers.
+    fn with_services(method: ForwardingMethod, addresses: &[Ipv4Addr]) -> Self {
         let size = TableSize::with_ipv6(TableSize::CONNECTIONS_MIN, 0);
         let memory = Memory::anonymous(size.lines(), false).unwrap();
         let table = ConnectionTable::create(memory, size, 1, [1, 2, 3, 4, 5, 6]).unwrap();
-        let destination = |number: u8| DestinationSpec {
-            number: number.into(),
+        let destination = |service: u32, number: u8| DestinationSpec {
+            number: service * 100 + u32::from(number),
             address: IpAddr::V4(server(number)),
-            port: 80,
+            port: if method == ForwardingMethod::Masquerade {
+                SERVER_PORT
+            } else {
+                80
+            },
             method,
             encapsulation: Encapsulation::default(),
             weight: 1,
@@ -86,14 +110,20 @@ impl Director {
         };
         let spec = SnapshotSpec {
             generation: 1,
-            services: vec![ServiceSpec {
-                number: 0,
-                protocol: TCP,
-                address: VIP.into(),
-                port: 80,
-                scheduler: SchedulerKind::RoundRobin,
-                destinations: (1..=SERVERS).map(destination).collect(),
-            }],
+            services: addresses
+                .iter()
+                .zip(0..)
+                .map(|(address, number)| ServiceSpec {
+                    number,
+                    protocol: TCP,
+                    address: (*address).into(),
+                    port: 80,
+                    scheduler: SchedulerKind::RoundRobin,
+                    destinations: (1..=SERVERS)
+                        .map(|server| destination(number, server))
+                        .collect(),
+                })
+                .collect(),
             ..SnapshotSpec::default()
         };
         let snapshot = Snapshot::compile(&spec, Arc::new(forwarding()), None, 1);
@@ -109,7 +139,20 @@ impl Director {
 
     /// Sends one segment of a client's and says which server's MAC it left for.
     fn send(&mut self, client: u32, flags: u8) -> Option<u8> {
-        let mut frames = [HeapFrame::new(&segment(client, flags))];
+        let sent = self.forward(&segment(client, flags))?;
+        Some(sent[5])
+    }
+
+    /// The frame a server's segment to a client becomes.
+    fn answer(&mut self, from: Ipv4Addr, port: u16, client: u32, flags: u8) -> Option<Vec<u8>> {
+        let from = (from, port);
+        let to = (client_address(client), CLIENT_PORT);
+        self.forward(&segment_between(from, to, flags))
+    }
+
+    /// The frame another one becomes, if it is forwarded.
+    fn forward(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
+        let mut frames = [HeapFrame::new(frame)];
         let mut verdicts = ArrayVec::<Verdict, BURST>::new();
         let context = Context {
             table: &self.table,
@@ -119,7 +162,7 @@ impl Director {
         self.worker.process(&context, 0, &mut frames, &mut verdicts);
         let [frame] = frames;
         (verdicts[0] == Verdict::Forward { port: 0 })
-            .then(|| pollux_engine::Frame::bytes(&frame)[5])
+            .then(|| pollux_engine::Frame::bytes(&frame).to_vec())
     }
 
     /// One loop boundary with its sweep.
@@ -134,25 +177,53 @@ impl Director {
     }
 
     fn state(&self, client: u32) -> Option<State> {
-        let key = FlowKey::v4(TCP, 0x0a00_0000 + client, VIP.to_bits(), 40_000 << 16 | 80);
+        let address = client_address(client).to_bits();
+        let ports = u32::from(CLIENT_PORT) << 16 | 80;
+        let key = FlowKey::v4(TCP, address, VIP.to_bits(), ports);
         let hit = self.table.find(&key, self.now)?;
         Some(hit.connection.life().state())
     }
 }
 
+fn client_address(client: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(0x0a00_0000 + client)
+}
+
 fn segment(client: u32, flags: u8) -> Vec<u8> {
-    let mut frame = vec![0; 54];
+    segment_between((client_address(client), CLIENT_PORT), (VIP, 80), flags)
+}
+
+fn segment_between(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), flags: u8) -> Vec<u8> {
+    let mut frame = vec![0; 60];
     frame[..6].copy_from_slice(&PORT_MAC);
     frame[12..14].copy_from_slice(&[0x08, 0x00]);
-    frame[14..24].copy_from_slice(&[0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, TCP]);
-    frame[26..30].copy_from_slice(&(0x0a00_0000 + client).to_be_bytes());
-    frame[30..34].copy_from_slice(&VIP.octets());
+    frame[14..24].copy_from_slice(&[0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, TCP]);
+    frame[26..30].copy_from_slice(&from.0.octets());
+    frame[30..34].copy_from_slice(&to.0.octets());
     let checksum = Sum::of(&frame[14..34]).finish();
     frame[24..26].copy_from_slice(&checksum.to_be_bytes());
-    frame[34..38].copy_from_slice(&[(40_000u32 >> 8) as u8, 40_000u32 as u8, 0, 80]);
+    frame[34..36].copy_from_slice(&from.1.to_be_bytes());
+    frame[36..38].copy_from_slice(&to.1.to_be_bytes());
     frame[46] = 0x50;
     frame[47] = flags;
+    frame[54..60].copy_from_slice(b"pollux");
+    let checksum = tcp_sum(&frame).finish();
+    frame[50..52].copy_from_slice(&checksum.to_be_bytes());
     frame
+}
+
+fn tcp_sum(frame: &[u8]) -> Sum {
+    let pseudo_header = Sum::of(&frame[26..34]).add32(u32::from(TCP)).add32(26);
+    pseudo_header.plus(Sum::of(&frame[34..60]))
+}
+
+/// Both ends of a frame whose checksums are right.
+fn ends(frame: &[u8]) -> [(Ipv4Addr, u16); 2] {
+    assert_eq!(Sum::of(&frame[14..34]).finish(), 0, "IP checksum");
+    assert_eq!(tcp_sum(frame).finish(), 0, "TCP checksum");
+    let address = |at: usize| Ipv4Addr::from(<[u8; 4]>::try_from(&frame[at..at + 4]).unwrap());
+    let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+    [(address(26), port(34)), (address(30), port(36))]
 }
 
 /// Clients 0..n with established connections, the rest of the table with half-open ones.
@@ -169,7 +240,8 @@ fn fill(director: &mut Director, established: u32) -> u32 {
 
 #[test]
 fn unestablished_connections_make_room_and_established_ones_stay() {
-    let mut director = Director::new(ForwardingMethod::Masquerade);
+    // Two services: the answers of a flow without an entry could be of either.
+    let mut director = Director::with_services(ForwardingMethod::Masquerade, &[VIP, OTHER_VIP]);
     let established = 700;
     let capacity = fill(&mut director, established);
     assert_eq!(director.send(capacity, SYN), None);
@@ -181,7 +253,7 @@ fn unestablished_connections_make_room_and_established_ones_stay() {
         served += u32::from(director.send(client, SYN).is_some());
         director.turn();
     }
-    assert!(served > 19_700, "{served}");
+    assert!(served > 19_990, "{served}");
     for client in 0..established {
         assert_eq!(
             director.state(client),
@@ -195,7 +267,7 @@ fn unestablished_connections_make_room_and_established_ones_stay() {
 
 #[test]
 fn a_table_of_established_connections_takes_no_other() {
-    let mut director = Director::new(ForwardingMethod::Masquerade);
+    let mut director = Director::with_services(ForwardingMethod::Masquerade, &[VIP, OTHER_VIP]);
     let capacity = fill(&mut director, u32::MAX);
     for client in capacity..capacity + 100 {
         assert_eq!(director.send(client, SYN), None);
@@ -203,6 +275,91 @@ fn a_table_of_established_connections_takes_no_other() {
     }
     assert_eq!(director.worker.counters().connections_evicted.get(), 0);
     assert!((0..capacity).all(|client| director.state(client) == Some(State::Established)));
+}
+
+#[test]
+fn new_flows_are_translated_without_an_entry() {
+    let mut director = Director::new(ForwardingMethod::Masquerade);
+    let capacity = fill(&mut director, u32::MAX);
+    let vip = (VIP, 80);
+    let mut used = [0; 1 + SERVERS as usize];
+    for client in capacity..capacity + 300 {
+        let peer = (client_address(client), CLIENT_PORT);
+        let opened = director.forward(&segment(client, SYN)).unwrap();
+        let number = opened[5];
+        let (from_server, to_server) = ((server(number), SERVER_PORT), &opened);
+        assert_eq!(ends(to_server), [peer, from_server]);
+        used[usize::from(number)] += 1;
+        // Answer, acknowledgement, data both ways.
+        for flags in [SYN | ACK, ACK, ACK] {
+            let answer = director.answer(server(number), SERVER_PORT, client, flags);
+            let answer = answer.unwrap();
+            assert_eq!(ends(&answer), [vip, peer]);
+            assert_eq!(answer[5], GATEWAY);
+            let more = director.forward(&segment(client, ACK)).unwrap();
+            assert_eq!(ends(&more), [peer, from_server]);
+            director.turn();
+        }
+        assert_eq!(director.state(client), None);
+        // Of no flow that the director sends to this server: the kernel's.
+        let other = number % SERVERS + 1;
+        assert_eq!(
+            director.answer(server(other), SERVER_PORT, client, ACK),
+            None
+        );
+        assert_eq!(director.answer(server(number), 22, client, ACK), None);
+    }
+    assert!(used[1..].iter().all(|flows| *flows > 50), "{used:?}");
+    let counters = director.worker.counters();
+    assert_eq!(counters.without_entry.get(), 300 * 7);
+    assert_eq!(counters.port(0).unwrap().fate(Fate::TableFull), 0);
+    // The director's own connections to servers are the kernel's.
+    let own = (Ipv4Addr::new(203, 0, 113, 1), CLIENT_PORT);
+    for number in 1..=SERVERS {
+        let answer = segment_between((server(number), SERVER_PORT), own, ACK);
+        assert_eq!(director.forward(&answer), None);
+    }
+    // Long after, an unknown answer is the kernel's again.
+    director.now = director.now.after(seconds(901));
+    for number in 1..=SERVERS {
+        let answer = director.answer(server(number), SERVER_PORT, capacity, ACK);
+        assert_eq!(answer, None);
+    }
+}
+
+#[test]
+fn unknown_answers_are_the_kernels_while_the_table_was_never_full() {
+    let mut director = Director::new(ForwardingMethod::Masquerade);
+    for number in 1..=SERVERS {
+        for client in 0..20 {
+            let answer = director.answer(server(number), SERVER_PORT, client, SYN | ACK);
+            assert_eq!(answer, None);
+        }
+    }
+    assert_eq!(director.worker.counters().without_entry.get(), 0);
+}
+
+#[test]
+fn a_flow_that_gets_no_entry_takes_nobodys_turn() {
+    let mut director = Director::new(ForwardingMethod::Masquerade);
+    let capacity = fill(&mut director, 0);
+    let turn = |director: &mut Director, client: u32| director.send(client, SYN).unwrap();
+    // No loop boundary: the table stays full.
+    for client in capacity..capacity + 5 {
+        turn(&mut director, client);
+        assert_eq!(director.state(client), None);
+    }
+    for _ in 0..5 {
+        director.turn();
+    }
+    let served: Vec<u8> = (0..6)
+        .map(|client| turn(&mut director, capacity + 100 + client))
+        .collect();
+    let last_before = u8::try_from((capacity - 1) % u32::from(SERVERS)).unwrap();
+    let expected: Vec<u8> = (1..=6)
+        .map(|place| (last_before + place) % SERVERS + 1)
+        .collect();
+    assert_eq!(served, expected);
 }
 
 #[test]

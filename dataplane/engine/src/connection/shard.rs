@@ -131,9 +131,12 @@ impl Shard {
         let hashes = table.hashes_of_new(new);
         // The bucket of the answers' key comes while the entry is written.
         table.prefetch_buckets(hashes);
-        let Some(number) = self.allocate(table, new.inbound.family) else {
+        if !self.has_room(table, new.inbound.family) {
             return Err(InsertError::Full);
-        };
+        }
+        let number = self
+            .allocate(table, new.inbound.family)
+            .ok_or(InsertError::Full)?;
         let connection = table.connection(number).ok_or(InsertError::Full)?;
         let written = connection.write(new, now.after(timeouts.of(new.state)));
         let linked = if written {
@@ -155,6 +158,21 @@ impl Shard {
             direction: super::Direction::Inbound,
             connection,
         })
+    }
+
+    /// Whether there is an entry for a new connection of this family; then the next one inserted gets it.
+    #[inline]
+    pub fn has_room(&mut self, table: &ConnectionTable, family: Family) -> bool {
+        kinds_for(family)
+            .iter()
+            .any(|wide| self.has_entry(*wide) || self.refill(table, *wide))
+    }
+
+    #[inline]
+    fn has_entry(&self, wide: bool) -> bool {
+        let kind = usize::from(wide);
+        let is_free = self.free.get(kind).is_some_and(|free| free.count() > 0);
+        is_free || self.fresh.get(kind).is_some_and(|fresh| !fresh.is_empty())
     }
 
     /// Ends a connection if `condition` still holds of it. `None` when it does not, or another worker was faster.
@@ -290,32 +308,23 @@ impl Shard {
     }
 
     fn allocate(&mut self, table: &ConnectionTable, family: Family) -> Option<u32> {
-        // Entries with room for IPv6 are the last that IPv4 takes.
-        let kinds: &[bool] = if family == Family::V6 {
-            &[true]
-        } else {
-            &[false, true]
-        };
-        kinds.iter().find_map(|wide| {
+        kinds_for(family).iter().find_map(|wide| {
             let own = self
                 .free
                 .get_mut(usize::from(*wide))
                 .and_then(|free| free.pop(table));
             own.or_else(|| self.fresh.get_mut(usize::from(*wide))?.next())
-                .or_else(|| self.refill(table, *wide))
         })
     }
 
-    fn refill(&mut self, table: &ConnectionTable, wide: bool) -> Option<u32> {
-        if let Some(chunk) = table.take_chunk(wide) {
-            self.adopt(chunk, wide);
-            let fresh = self.fresh.get_mut(usize::from(wide))?;
+    fn refill(&mut self, table: &ConnectionTable, wide: bool) -> bool {
+        let fresh = self.fresh.get_mut(usize::from(wide));
+        if let Some((fresh, chunk)) = fresh.zip(table.take_chunk(wide)) {
             *fresh = chunk * CHUNK..(chunk + 1) * CHUNK;
-            return fresh.next();
+            self.adopt(chunk, wide);
+            return true;
         }
         self.take_gift(table, wide)
-            .then(|| self.free.get_mut(usize::from(wide))?.pop(table))
-            .flatten()
     }
 
     /// Takes free entries that another worker has left. Whether there were any; if not, they are asked for.
@@ -326,6 +335,14 @@ impl Shard {
         };
         free.join(table, gift);
         true
+    }
+}
+
+/// Entries with room for IPv6 are the last that IPv4 takes.
+fn kinds_for(family: Family) -> &'static [bool] {
+    match family {
+        Family::V4 => &[false, true],
+        Family::V6 => &[true],
     }
 }
 

@@ -66,6 +66,9 @@ impl Worker {
                 Ok(Scheduled::WithoutEntry(destination)) => {
                     return self.without_entry(context, ingress, frame, meta, destination);
                 }
+                Ok(Scheduled::AnswerWithoutEntry(answer)) => {
+                    return self.answer_without_entry(context, ingress, frame, meta, answer);
+                }
                 Err(fate @ Fate::NoDestination) => {
                     let refusal = Refusal::to_client(Problem::NoDestination, fate);
                     return Ok(self.refuse(context, ingress, frame, meta, refusal));
@@ -155,29 +158,6 @@ impl Worker {
         })
     }
 
-    /// A packet of a flow that got no entry because the table was full, to a destination that needs none.
-    #[cold]
-    fn without_entry<F: Frame>(
-        &mut self,
-        context: &Context<'_>,
-        ingress: u16,
-        frame: &mut F,
-        meta: &Meta,
-        destination: &Destination,
-    ) -> Result<Verdict, Fate> {
-        self.counters.without_entry.add(1);
-        self.count_inbound(destination, meta);
-        let way = Way {
-            direction: Direction::Inbound,
-            next_hop: destination.next_hop,
-            mtu: destination.mtu,
-        };
-        match self.check_way(context, ingress, frame, meta, way) {
-            Some(verdict) => Ok(verdict),
-            None => self.send_on(context, frame, meta, destination, destination.spec.method),
-        }
-    }
-
     /// Rewrites or encapsulates a packet from the client and sends it off.
     #[inline]
     fn send_to_server<F: Frame>(
@@ -205,7 +185,7 @@ impl Worker {
 
     /// Tunnels a packet from the client to the server, or sends it there as it is.
     #[inline]
-    fn send_on<F: Frame>(
+    pub(super) fn send_on<F: Frame>(
         &mut self,
         context: &Context<'_>,
         frame: &mut F,
@@ -215,7 +195,7 @@ impl Worker {
     ) -> Result<Verdict, Fate> {
         let mut outer = meta.key.family;
         match method {
-            // Translated by the caller: there is nothing to translate to without a connection.
+            // Translated by the caller.
             ForwardingMethod::Masquerade => return Err(Fate::TableFull),
             ForwardingMethod::DirectRoute => {
                 direct_route::decrement_ttl(ip_packet(frame, meta), meta.key.family)

@@ -14,6 +14,7 @@ mod plain;
 mod refuse;
 mod schedule;
 mod sweep_pace;
+mod without_entry;
 mod worker;
 
 pub use worker::{BURST, Context, Verdict, Worker};

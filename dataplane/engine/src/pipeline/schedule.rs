@@ -3,6 +3,7 @@
 use super::Worker;
 use super::decide::next_state;
 use super::meta::Meta;
+use super::without_entry::{Answer, answer, destination_by_hash};
 use super::worker::{Context, unbind};
 use crate::connection::{
     Family, FlowKey, ForwardingMethod, Hit, InsertError, NewConnection, State, tcp_state,
@@ -21,6 +22,8 @@ pub(super) enum Scheduled<'c> {
     Connection(Hit<'c>),
     /// The table is full, and its flow goes to this destination, always the same one, without an entry.
     WithoutEntry(&'c Destination),
+    /// It answers a flow without an entry.
+    AnswerWithoutEntry(Answer<'c>),
     /// It is the kernel's.
     NotOurs,
 }
@@ -37,11 +40,13 @@ impl Worker {
     ) -> Result<Scheduled<'c>, Fate> {
         // Linux schedules any TCP segment that has SYN set, and no other.
         let opens = !meta.key.is_tcp() || meta.tcp_flags & flag::SYN != 0;
-        if !opens && !context.table.was_full(context.now) {
+        let was_full = context.table.was_full(context.now);
+        if !opens && !was_full {
             return Ok(Scheduled::NotOurs);
         }
         let Some(service) = context.snapshot.services().find(&meta.key) else {
-            return Ok(Scheduled::NotOurs);
+            let answer = was_full.then(|| answer(context, meta)).flatten();
+            return Ok(answer.map_or(Scheduled::NotOurs, Scheduled::AnswerWithoutEntry));
         };
         // Answers to such a source would go to many, or come back: the kernel knows what to do with a martian.
         if !meta.key.has_host_source() {
@@ -50,20 +55,19 @@ impl Worker {
         let candidates = context.snapshot.candidates(service);
         if !opens {
             // Perhaps a flow that found the table full when it began.
-            let found = choose_by_hash(candidates, meta.hash).filter(|found| needs_no_entry(found));
+            let found = destination_by_hash(context, candidates, &meta.key, meta.hash);
             return Ok(found.map_or(Scheduled::NotOurs, Scheduled::WithoutEntry));
+        }
+        // Asked first: a flow that gets no entry is not to take another one's turn.
+        if !self.shard.has_room(context.table, meta.key.family) {
+            return full(context, candidates, meta);
         }
         let chosen = service
             .scheduler
             .pick(candidates)
             .ok_or(Fate::NoDestination)?;
         match self.open(context, meta, service, chosen) {
-            Err(Fate::TableFull) => {
-                context.table.note_full(context.now);
-                let found =
-                    choose_by_hash(candidates, meta.hash).filter(|found| needs_no_entry(found));
-                found.map(Scheduled::WithoutEntry).ok_or(Fate::TableFull)
-            }
+            Err(Fate::TableFull) => full(context, candidates, meta),
             other => other.map(Scheduled::Connection),
         }
     }
@@ -114,23 +118,20 @@ impl Worker {
     }
 }
 
-/// Answers under NAT cannot be translated back without an entry; the other methods need none.
-fn needs_no_entry(destination: &Destination) -> bool {
-    destination.spec.method != ForwardingMethod::Masquerade
-}
-
-/// A usable destination by the flow's hash, by weight: the same one on every worker while the service does not change.
-fn choose_by_hash<'s>(candidates: Candidates<'s>, hash: u64) -> Option<&'s Destination> {
-    let usable = || candidates.iter().filter(|found| found.is_usable());
-    let total: u64 = usable().map(|found| u64::from(found.spec.weight)).sum();
-    let mut share = hash.checked_rem(total)?;
-    usable().find(|found| match share.checked_sub(found.spec.weight.into()) {
-        Some(rest) => {
-            share = rest;
-            false
-        }
-        None => true,
-    })
+/// A new flow finds the table full.
+#[cold]
+fn full<'c>(
+    context: &Context<'c>,
+    candidates: Candidates<'c>,
+    meta: &Meta,
+) -> Result<Scheduled<'c>, Fate> {
+    context.table.note_full(context.now);
+    if !candidates.iter().any(Destination::is_usable) {
+        return Err(Fate::NoDestination);
+    }
+    destination_by_hash(context, candidates, &meta.key, meta.hash)
+        .map(Scheduled::WithoutEntry)
+        .ok_or(Fate::TableFull)
 }
 
 fn new_connection(meta: &Meta, service: &VirtualService, chosen: &Destination) -> NewConnection {

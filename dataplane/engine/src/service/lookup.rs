@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use hashbrown::HashMap;
 
 use super::{ServiceSpec, VirtualService};
-use crate::connection::{Family, FlowKey};
+use crate::connection::{Family, FlowKey, ForwardingMethod};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct ServiceKey {
@@ -19,12 +19,13 @@ struct ServiceKey {
 #[derive(Debug, Default)]
 pub struct ServiceLookup {
     services: HashMap<ServiceKey, VirtualService>,
+    /// By a server's address and port: the only service that translates to it; none when there are several.
+    answers: HashMap<ServiceKey, Option<ServiceKey>>,
 }
 
-impl ServiceLookup {
-    /// Adds a service.
-    pub fn insert(&mut self, spec: &ServiceSpec, service: VirtualService) {
-        let (address, family) = match spec.address {
+impl ServiceKey {
+    fn new(protocol: u8, address: IpAddr, port: u16) -> Self {
+        let (address, family) = match address {
             IpAddr::V4(v4) => ([u64::from(v4.to_bits()), 0], Family::V4),
             IpAddr::V6(v6) => {
                 let bits = v6.to_bits();
@@ -33,31 +34,77 @@ impl ServiceLookup {
                 (halves, Family::V6)
             }
         };
-        self.services.insert(
-            ServiceKey {
-                address,
-                port: spec.port,
-                protocol: spec.protocol,
-                family,
+        Self {
+            address,
+            port,
+            protocol,
+            family,
+        }
+    }
+
+    /// What a packet of this flow is sent to.
+    fn destination_of(key: &FlowKey) -> Self {
+        let [a, _, c, d] = key.addresses;
+        Self {
+            address: match key.family {
+                Family::V4 => [a & 0xffff_ffff, 0],
+                Family::V6 => [c, d],
             },
-            service,
-        );
+            port: key.destination_port(),
+            protocol: key.protocol,
+            family: key.family,
+        }
+    }
+
+    /// The flow, sent here instead.
+    fn as_destination_of(self, mut key: FlowKey) -> FlowKey {
+        match key.family {
+            Family::V4 => {
+                key.addresses[0] = key.addresses[0] & 0xffff_ffff << 32 | self.address[0];
+            }
+            Family::V6 => key.addresses[2..].copy_from_slice(&self.address),
+        }
+        key.ports = key.ports & 0xffff_0000 | u32::from(self.port);
+        key
+    }
+}
+
+impl ServiceLookup {
+    /// Adds a service.
+    pub fn insert(&mut self, spec: &ServiceSpec, service: VirtualService) {
+        let key = ServiceKey::new(spec.protocol, spec.address, spec.port);
+        let translated = spec.destinations.iter().filter(|found| {
+            found.method == ForwardingMethod::Masquerade
+                && found.address.is_ipv4() == spec.address.is_ipv4()
+        });
+        for server in translated {
+            let server = ServiceKey::new(spec.protocol, server.address, server.port);
+            self.answers
+                .entry(server)
+                .and_modify(|only| *only = None)
+                .or_insert(Some(key));
+        }
+        self.services.insert(key, service);
     }
 
     /// The service this packet's destination is.
     pub fn find(&self, key: &FlowKey) -> Option<&VirtualService> {
-        let [a, _, c, d] = key.addresses;
-        let address = match key.family {
-            Family::V4 => [a & 0xffff_ffff, 0],
-            Family::V6 => [c, d],
-        };
-        let port = key.destination_port();
-        self.services.get(&ServiceKey {
-            address,
-            port,
-            protocol: key.protocol,
-            family: key.family,
-        })
+        self.services.get(&ServiceKey::destination_of(key))
+    }
+
+    /// Whether one service and no other translates to this address and port of a server.
+    pub fn is_only_one_of(&self, protocol: u8, address: IpAddr, port: u16) -> bool {
+        let server = ServiceKey::new(protocol, address, port);
+        self.answers.get(&server).is_some_and(Option::is_some)
+    }
+
+    /// The client's flow that this packet answers, and its service: if it comes from where one service and no other
+    /// translates to.
+    pub fn of_answer(&self, answer: &FlowKey) -> Option<(FlowKey, &VirtualService)> {
+        let reversed = answer.reversed();
+        let service = (*self.answers.get(&ServiceKey::destination_of(&reversed))?)?;
+        let found = self.services.get(&service)?;
+        Some((service.as_destination_of(reversed), found))
     }
 
     /// Whether there is none at all: then IPVS is off, as in Linux.
@@ -69,5 +116,93 @@ impl ServiceLookup {
     /// All, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &VirtualService> {
         self.services.values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::forward::tunnel::Encapsulation;
+    use crate::scheduler::{Candidates, Scheduler, SchedulerKind};
+    use crate::service::DestinationSpec;
+    use crate::wire::protocol::{TCP, UDP};
+
+    fn socket(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn add(lookup: &mut ServiceLookup, number: u32, service: &str, server: &str) {
+        let (address, server) = (socket(service), socket(server));
+        let spec = ServiceSpec {
+            number,
+            protocol: TCP,
+            address: address.ip(),
+            port: address.port(),
+            scheduler: SchedulerKind::RoundRobin,
+            destinations: vec![DestinationSpec {
+                number,
+                address: server.ip(),
+                port: server.port(),
+                method: ForwardingMethod::Masquerade,
+                encapsulation: Encapsulation::default(),
+                weight: 1,
+                upper_threshold: 0,
+                lower_threshold: 0,
+            }],
+        };
+        let candidates = Candidates {
+            list: &[],
+            all: &[],
+        };
+        let scheduler = Scheduler::new(SchedulerKind::RoundRobin, candidates, None);
+        let service = VirtualService {
+            number,
+            destinations: Box::new([number]),
+            scheduler: Arc::new(scheduler),
+        };
+        lookup.insert(&spec, service);
+    }
+
+    fn key(protocol: u8, source: &str, destination: &str) -> FlowKey {
+        FlowKey::from_sockets(protocol, socket(source), socket(destination)).unwrap()
+    }
+
+    #[test]
+    fn an_answer_leads_to_the_flow_it_answers() {
+        let mut lookup = ServiceLookup::default();
+        add(&mut lookup, 1, "192.0.2.1:80", "10.0.0.1:8080");
+        add(&mut lookup, 2, "[2001:db8::1]:443", "[2001:db8:1::1]:8443");
+        for (number, server, client, service) in [
+            (1, "10.0.0.1:8080", "198.51.100.7:40000", "192.0.2.1:80"),
+            (
+                2,
+                "[2001:db8:1::1]:8443",
+                "[2001:db8:2::7]:40000",
+                "[2001:db8::1]:443",
+            ),
+        ] {
+            let (inbound, found) = lookup.of_answer(&key(TCP, server, client)).unwrap();
+            assert_eq!(inbound, key(TCP, client, service));
+            assert_eq!(found.number, number);
+            assert!(lookup.of_answer(&key(UDP, server, client)).is_none());
+            assert!(lookup.of_answer(&key(TCP, client, server)).is_none());
+            let server = socket(server);
+            assert!(lookup.is_only_one_of(TCP, server.ip(), server.port()));
+            assert!(!lookup.is_only_one_of(TCP, server.ip(), 1));
+        }
+    }
+
+    #[test]
+    fn an_answer_from_a_server_of_two_services_leads_nowhere() {
+        let mut lookup = ServiceLookup::default();
+        for (number, service) in [(1, "192.0.2.1:80"), (2, "192.0.2.2:80")] {
+            add(&mut lookup, number, service, "10.0.0.1:8080");
+        }
+        let answer = key(TCP, "10.0.0.1:8080", "198.51.100.7:40000");
+        assert!(lookup.of_answer(&answer).is_none());
+        assert!(!lookup.is_only_one_of(TCP, socket("10.0.0.1:1").ip(), 8080));
     }
 }
