@@ -141,13 +141,14 @@ impl Snapshot {
         self.has_tunnels
     }
 
-    /// Tells every scheduler how loaded its destinations are: once after all workers have moved to this snapshot,
-    /// because those that had not yet changed counts told the trees of the one before.
+    /// Judges every destination's load by this snapshot's thresholds and tells its scheduler: once after all workers
+    /// have moved to this snapshot, because those that had not yet changed counts by the one before.
     pub fn refresh_loads(&self) {
-        self.destinations
-            .iter()
-            .flatten()
-            .for_each(Destination::refresh_load);
+        let live = self.destinations.iter().flatten();
+        for destination in live.filter(|found| found.available) {
+            destination.judge_overload();
+            destination.refresh_load();
+        }
     }
 }
 
@@ -179,8 +180,9 @@ fn compile_destination(
         |old| Arc::clone(&old.shared),
     );
     let compiled = Destination::new(spec.clone(), available, forwarding, shared);
-    if let Some(old) = before {
-        compiled.thresholds_edited(old.spec.upper_threshold);
+    // A removed one is judged when it comes back.
+    if available {
+        compiled.judge_overload();
     }
     compiled
 }

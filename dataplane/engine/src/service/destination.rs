@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
@@ -62,12 +61,13 @@ impl ConnectionCounts {
 /// own; traffic per worker.
 #[derive(Debug)]
 pub struct DestinationShared {
-    /// `active << 32 | inactive`: one word, so that both change together and every reader sees a pair that was.
+    /// `overloaded << 63 | active << 32 | inactive`: one word, so that all change together and every reader sees a
+    /// state that was.
     counts: CachePadded<AtomicU64>,
-    overloaded: CachePadded<AtomicBool>,
     traffic: Arc<[CachePadded<TrafficCounters>]>,
 }
 
+const OVERLOADED: u64 = 1 << 63;
 const ACTIVE: u64 = 1 << 32;
 const INACTIVE: u64 = 1;
 
@@ -75,38 +75,78 @@ fn unit(state: State) -> u64 {
     if state.is_active() { ACTIVE } else { INACTIVE }
 }
 
+#[allow(clippy::cast_possible_truncation)] // the low half is meant
+fn unpack(word: u64) -> ConnectionCounts {
+    ConnectionCounts {
+        active: ((word & !OVERLOADED) >> 32) as u32,
+        inactive: word as u32,
+    }
+}
+
+/// When a destination takes no more connections and when it takes some again, by all its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Thresholds {
+    upper: u64,
+    lower: u64,
+}
+
+impl Thresholds {
+    /// None when there is no limit. The lower one is three quarters of the upper one, rounded up, unless it is given.
+    fn of(spec: &DestinationSpec) -> Option<Self> {
+        let (upper, lower) = (spec.upper_threshold, spec.lower_threshold);
+        (upper != 0).then(|| Self {
+            upper: upper.into(),
+            lower: if lower == 0 {
+                upper - (upper >> 2)
+            } else {
+                lower
+            }
+            .into(),
+        })
+    }
+
+    /// The word after a change of its counts or of the thresholds: overloaded from the upper threshold on, not
+    /// overloaded below the lower one, between them as before (`__ip_vs_dest_update_overload`).
+    fn judge(thresholds: Option<Self>, word: u64) -> u64 {
+        let total = unpack(word).total();
+        match thresholds {
+            Some(limits) if total >= limits.upper => word | OVERLOADED,
+            Some(limits) if total >= limits.lower => word,
+            _ => word & !OVERLOADED,
+        }
+    }
+}
+
 impl DestinationShared {
     /// All zero, for so many workers.
     pub fn new(workers: usize) -> Self {
         Self {
             counts: CachePadded::default(),
-            overloaded: CachePadded::default(),
             traffic: (0..workers).map(|_| CachePadded::default()).collect(),
         }
     }
 
     /// Active and inactive connections.
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // the low half is meant
     pub fn counts(&self) -> ConnectionCounts {
-        let counts = self.counts.load(Relaxed);
-        ConnectionCounts {
-            active: (counts >> 32) as u32,
-            inactive: counts as u32,
+        unpack(self.counts.load(Relaxed))
+    }
+
+    /// Adds to the counts, and judges whether that is an overload. Without thresholds there is nothing to judge: one
+    /// addition, which no other worker's can make fail.
+    fn change(&self, difference: u64, thresholds: Option<Thresholds>) {
+        if thresholds.is_none() {
+            self.counts.fetch_add(difference, AcqRel);
+            return;
         }
-    }
-
-    fn moved(&self, before: State, after: State) {
-        self.counts
-            .fetch_add(unit(after).wrapping_sub(unit(before)), AcqRel);
-    }
-
-    fn opened(&self, state: State) {
-        self.counts.fetch_add(unit(state), AcqRel);
-    }
-
-    fn closed(&self, state: State) {
-        self.counts.fetch_sub(unit(state), AcqRel);
+        let change = |word: u64| Thresholds::judge(thresholds, word.wrapping_add(difference));
+        let mut word = self.counts.load(Relaxed);
+        while let Err(other) =
+            self.counts
+                .compare_exchange_weak(word, change(word), AcqRel, Relaxed)
+        {
+            word = other;
+        }
     }
 
     /// Every worker's traffic counters.
@@ -194,14 +234,16 @@ impl Destination {
     /// Whether new connections may go to it.
     #[inline]
     pub fn is_usable(&self) -> bool {
-        self.spec.weight > 0 && !self.shared.overloaded.load(Relaxed)
+        self.spec.weight > 0 && self.shared.counts.load(Relaxed) & OVERLOADED == 0
     }
 
     /// A connection moved between states. Called once for each change, by whoever made it.
     #[inline]
     pub fn moved(&self, before: State, after: State) {
         if before.is_active() != after.is_active() {
-            self.shared.moved(before, after);
+            // As many as before: nothing that thresholds are about.
+            let difference = unit(after).wrapping_sub(unit(before));
+            self.shared.change(difference, None);
             self.refresh_load();
         }
     }
@@ -223,11 +265,7 @@ impl Destination {
 
     /// A connection in this state was bound to it.
     pub fn bind(&self, state: State) {
-        self.shared.opened(state);
-        let upper = u64::from(self.spec.upper_threshold);
-        if upper != 0 && self.shared.counts().total() >= upper {
-            self.shared.overloaded.store(true, Relaxed);
-        }
+        self.shared.change(unit(state), Thresholds::of(&self.spec));
         if let Some(leaf) = &self.leaf {
             leaf.tree.raise(leaf.place, self.load());
         }
@@ -235,27 +273,130 @@ impl Destination {
 
     /// A connection in this state ended.
     pub fn unbind(&self, state: State) {
-        self.shared.closed(state);
-        if self.shared.overloaded.load(Relaxed) && self.is_below_threshold() {
-            self.shared.overloaded.store(false, Relaxed);
-        }
+        let difference = unit(state).wrapping_neg();
+        self.shared.change(difference, Thresholds::of(&self.spec));
         self.refresh_load();
     }
 
-    /// After its thresholds were edited: a raised or removed upper one admits connections at once, as in Linux.
-    pub(crate) fn thresholds_edited(&self, old_upper: u32) {
-        let upper = self.spec.upper_threshold;
-        if upper == 0 || upper > old_upper {
-            self.shared.overloaded.store(false, Relaxed);
+    /// Judges the load anew after the thresholds were edited. A worker that has the old ones until it takes the next
+    /// snapshot may undo that, so it is done once more after all have taken it.
+    pub(crate) fn judge_overload(&self) {
+        let thresholds = Thresholds::of(&self.spec);
+        let judged = |word| Some(Thresholds::judge(thresholds, word));
+        // It is never refused.
+        let _ = self.shared.counts.fetch_update(AcqRel, Relaxed, judged);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn destination(upper_threshold: u32, lower_threshold: u32) -> Destination {
+        let spec = DestinationSpec {
+            number: 0,
+            address: IpAddr::from([203, 0, 113, 11]),
+            port: 80,
+            method: ForwardingMethod::Masquerade,
+            encapsulation: Encapsulation::default(),
+            weight: 1,
+            upper_threshold,
+            lower_threshold,
+        };
+        let forwarding = ForwardingTable::new(1, Vec::new(), &[], &[]);
+        Destination::new(spec, true, &forwarding, Arc::new(DestinationShared::new(1)))
+    }
+
+    /// Whether it takes connections after each of so many that come, then after each that goes.
+    fn usable(found: &Destination, come: u32, go: u32) -> Vec<bool> {
+        let state = |number: u32| {
+            if number.is_multiple_of(2) {
+                State::Established
+            } else {
+                State::Close
+            }
+        };
+        let come = (0..come).map(|number| {
+            found.bind(state(number));
+            found.is_usable()
+        });
+        let mut seen: Vec<bool> = come.collect();
+        seen.extend((0..go).map(|number| {
+            found.unbind(state(number));
+            found.is_usable()
+        }));
+        seen
+    }
+
+    #[test]
+    fn closes_at_the_upper_threshold_and_opens_below_the_lower_one() {
+        let found = destination(4, 2);
+        let seen = usable(&found, 4, 3);
+        assert_eq!(seen, [true, true, true, false, false, false, true]);
+        assert_eq!(found.shared.counts().total(), 1);
+    }
+
+    #[test]
+    fn the_lower_threshold_is_three_quarters_rounded_up() {
+        for (upper, opens_at) in [
+            (1, 0),
+            (2, 1),
+            (3, 2),
+            (4, 2),
+            (5, 3),
+            (6, 4),
+            (7, 5),
+            (8, 5),
+        ] {
+            let found = destination(upper, 0);
+            let seen = usable(&found, upper, upper);
+            let (came, gone) = seen.split_at(upper as usize);
+            assert_eq!(came.iter().filter(|usable| !**usable).count(), 1);
+            let total = upper as usize - gone.iter().position(|usable| *usable).unwrap() - 1;
+            assert_eq!(total, opens_at, "upper threshold {upper}");
         }
     }
 
-    fn is_below_threshold(&self) -> bool {
-        let total = self.shared.counts().total();
-        match (self.spec.lower_threshold, self.spec.upper_threshold) {
-            (0, 0) => true,
-            (0, upper) => total * 4 < u64::from(upper) * 3,
-            (lower, _) => total < u64::from(lower),
+    #[test]
+    fn edited_thresholds_are_judged_by_what_is_there() {
+        let mut found = destination(4, 2);
+        usable(&found, 4, 0);
+        for (upper, lower, usable) in [
+            (5, 2, false), // between the two: as it was
+            (5, 5, true),
+            (5, 4, true), // between the two: as it was
+            (4, 4, false),
+            (0, 0, true),
+            (3, 1, false),
+        ] {
+            (found.spec.upper_threshold, found.spec.lower_threshold) = (upper, lower);
+            found.judge_overload();
+            assert_eq!(found.is_usable(), usable, "-x {upper} -y {lower}");
         }
+        assert_eq!(
+            found.shared.counts(),
+            ConnectionCounts {
+                active: 2,
+                inactive: 2
+            }
+        );
+    }
+
+    #[test]
+    fn workers_at_once_leave_it_neither_open_nor_closed_by_mistake() {
+        let found = destination(1, 1);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..50_000 {
+                        found.bind(State::Established);
+                        assert!(!found.is_usable());
+                        found.unbind(State::Established);
+                    }
+                });
+            }
+        });
+        assert_eq!(found.shared.counts().total(), 0);
+        assert!(found.is_usable());
     }
 }
