@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::connection::{ForwardingMethod, Timeouts};
+use crate::connection::{Family, ForwardingMethod, Timeouts};
 use crate::forwarding_table::ForwardingTable;
 use crate::scheduler::{Candidates, Scheduler};
 use crate::service::Leaf;
@@ -179,7 +179,11 @@ fn compile_destination(
         || Arc::new(DestinationShared::new(workers)),
         |old| Arc::clone(&old.shared),
     );
-    let compiled = Destination::new(spec.clone(), available, forwarding, shared);
+    let mut compiled = Destination::new(spec.clone(), available, forwarding, shared);
+    // A drained server is known by the weight it had, unless it was removed in between.
+    if let Some(old) = before.filter(|old| old.available && spec.weight == 0) {
+        compiled.last_weight = old.last_weight;
+    }
     // A removed one is judged when it comes back.
     if available {
         compiled.judge_overload();
@@ -203,14 +207,19 @@ fn compile_service(
             && candidates.iter().all(|new| {
                 snapshot
                     .destination(new.spec.number)
-                    .is_some_and(|old| old.spec.weight == new.spec.weight)
+                    .is_some_and(|old| old.spec == new.spec)
             })
     });
     let scheduler = match unchanged {
         Some((old, _)) => Arc::clone(&old.scheduler),
         None => {
             let previous = before.map(|(old, _)| (&*old.scheduler, &*old.destinations));
-            Arc::new(Scheduler::new(spec.scheduler, candidates, previous))
+            let family = if spec.address.is_ipv4() {
+                Family::V4
+            } else {
+                Family::V6
+            };
+            Arc::new(Scheduler::new(spec.scheduler, family, candidates, previous))
         }
     };
     VirtualService {

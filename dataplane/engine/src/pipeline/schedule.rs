@@ -9,7 +9,7 @@ use crate::connection::{
     Family, FlowKey, ForwardingMethod, Hit, InsertError, NewConnection, State, tcp_state,
 };
 use crate::fate::Fate;
-use crate::scheduler::Candidates;
+use crate::scheduler::{Arrival, Candidates};
 use crate::service::{Destination, VirtualService};
 use crate::wire::tcp::flag;
 
@@ -62,9 +62,14 @@ impl Worker {
         if !self.shard.has_room(context.table, meta.key.family) {
             return full(context, candidates, meta);
         }
+        let arrival = Arrival {
+            key: &meta.key,
+            hash: meta.hash,
+            now: context.now,
+        };
         let chosen = service
             .scheduler
-            .pick(candidates)
+            .pick(candidates, &arrival)
             .ok_or(Fate::NoDestination)?;
         match self.open(context, meta, service, chosen) {
             Err(Fate::TableFull) => full(context, candidates, meta),

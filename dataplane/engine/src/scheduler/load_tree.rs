@@ -14,7 +14,9 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
+use super::Candidates;
 use crate::memory::Line;
+use crate::service::{ConnectionCounts, Destination};
 
 /// Words of a line.
 const ARITY: usize = 8;
@@ -31,21 +33,30 @@ impl Load {
     /// Takes no new connections.
     pub const UNUSABLE: Self = Self(UNUSABLE);
 
-    /// `overhead / weight`. Rounded to a double, so ratios are told apart as long as overhead times weight is below
-    /// 2^53; the bits of non-negative doubles are ordered as the numbers are.
+    /// `load / weight`. Rounded to a double, so ratios are told apart as long as load times weight is below 2^53; the
+    /// bits of non-negative doubles are ordered as the numbers are.
     #[allow(clippy::cast_precision_loss)] // said above
-    pub fn of(overhead: u64, weight: u32) -> Self {
+    pub fn ratio(load: u64, weight: u32) -> Self {
         if weight == 0 {
             Self::UNUSABLE
         } else {
-            Self((overhead as f64 / f64::from(weight)).to_bits())
+            Self((load as f64 / f64::from(weight)).to_bits())
         }
     }
+
+    /// A load that is a number; [`u64::MAX`] is none.
+    pub fn number(load: u64) -> Self {
+        Self(load)
+    }
 }
+
+/// What a scheduler takes for the load of a destination that takes new connections, by its counts and its weight.
+pub type Measure = fn(ConnectionCounts, u32) -> Load;
 
 /// The tree of one service.
 #[derive(Debug)]
 pub struct LoadTree {
+    measure: Measure,
     /// Leaves first; the last level is one line.
     levels: Box<[Box<[Line]>]>,
 }
@@ -71,8 +82,8 @@ fn less(first: (usize, u64), second: (usize, u64)) -> (usize, u64) {
 }
 
 impl LoadTree {
-    /// For so many destinations, all unusable until [`LoadTree::set`].
-    pub fn new(destinations: usize) -> Self {
+    /// For so many destinations, all unusable until [`LoadTree::refresh`].
+    pub fn new(destinations: usize, measure: Measure) -> Self {
         let mut levels = Vec::new();
         let mut lines = destinations.div_ceil(ARITY).max(1);
         loop {
@@ -80,6 +91,7 @@ impl LoadTree {
             levels.push(level.collect());
             if lines == 1 {
                 return Self {
+                    measure,
                     levels: levels.into(),
                 };
             }
@@ -87,8 +99,21 @@ impl LoadTree {
         }
     }
 
+    /// The destination at this place of the list has other counts now.
+    pub fn refresh(&self, place: usize, destination: &Destination) {
+        self.set(place, self.load(destination));
+    }
+
+    fn load(&self, destination: &Destination) -> Load {
+        if destination.is_usable() {
+            (self.measure)(destination.shared.counts(), destination.spec.weight)
+        } else {
+            Load::UNUSABLE
+        }
+    }
+
     /// The destination at this place of the list has this load now.
-    pub fn set(&self, place: usize, load: Load) {
+    fn set(&self, place: usize, load: Load) {
         let mut at = place;
         let mut value = load.0;
         for level in &self.levels {
@@ -106,8 +131,12 @@ impl LoadTree {
         self.settle(place);
     }
 
-    /// The destination at this place has one more connection.
-    pub fn raise(&self, place: usize, load: Load) {
+    /// The destination at this place of the list has one more connection.
+    pub fn raise(&self, place: usize, destination: &Destination) {
+        self.raise_to(place, self.load(destination));
+    }
+
+    fn raise_to(&self, place: usize, load: Load) {
         let mut at = place;
         let mut value = load.0;
         for level in &self.levels {
@@ -150,8 +179,23 @@ impl LoadTree {
         }
     }
 
+    /// The least loaded destination, of equals the first in the list; none when no destination takes connections.
+    pub fn choose<'s>(&self, candidates: Candidates<'s>) -> Option<&'s Destination> {
+        let least = self
+            .first_least()
+            .and_then(|place| candidates.at(place))
+            .filter(|found| found.is_usable());
+        // The tree may be a moment old: a destination that has just become unusable is passed over.
+        least.or_else(|| {
+            candidates
+                .iter()
+                .min_by_key(|found| self.load(found))
+                .filter(|found| self.load(found) != Load::UNUSABLE)
+        })
+    }
+
     /// The place of the least loaded destination, of equals the first in the list; none when all are unusable.
-    pub fn first_least(&self) -> Option<usize> {
+    fn first_least(&self) -> Option<usize> {
         let mut at = 0;
         for level in self.levels.iter().rev() {
             let line = level.get(at)?;
@@ -170,19 +214,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn measure(counts: ConnectionCounts, weight: u32) -> Load {
+        Load::ratio(counts.overhead(), weight)
+    }
+
     proptest! {
         #[test]
         fn agrees_with_a_scan(
             size in 1usize..600,
             changes in prop::collection::vec((any::<prop::sample::Index>(), 0u64..5000, 0u32..4, any::<bool>()), 1..200),
         ) {
-            let tree = LoadTree::new(size);
+            let tree = LoadTree::new(size, measure);
             let mut loads = vec![Load::UNUSABLE; size];
             for (place, overhead, weight, raise) in changes {
-                let (place, load) = (place.index(size), Load::of(overhead, weight));
+                let (place, load) = (place.index(size), Load::ratio(overhead, weight));
                 loads[place] = load;
                 if raise {
-                    tree.raise(place, load);
+                    tree.raise_to(place, load);
                 } else {
                     tree.set(place, load);
                 }
@@ -195,26 +243,26 @@ mod tests {
         #[test]
         fn loads_order_as_fractions_do(a in 0u64..1 << 32, b in 1u32..1 << 16, c in 0u64..1 << 32, d in 1u32..1 << 16) {
             let exact = (u128::from(a) * u128::from(d)).cmp(&(u128::from(c) * u128::from(b)));
-            prop_assert_eq!(Load::of(a, b).cmp(&Load::of(c, d)), exact);
+            prop_assert_eq!(Load::ratio(a, b).cmp(&Load::ratio(c, d)), exact);
         }
     }
 
     #[test]
     fn settles_after_concurrent_changes() {
-        let tree = LoadTree::new(64);
+        let tree = LoadTree::new(64, measure);
         std::thread::scope(|scope| {
             for half in 0..2usize {
                 let tree = &tree;
                 scope.spawn(move || {
                     for round in 0..20_000u64 {
-                        tree.set((round as usize * 2 + half) % 64, Load::of(round, 1));
+                        tree.set((round as usize * 2 + half) % 64, Load::ratio(round, 1));
                     }
                 });
             }
         });
         // One more change of each: whatever races left behind is gone.
         for place in 0..64 {
-            tree.set(place, Load::of(100 + place as u64, 1));
+            tree.set(place, Load::ratio(100 + place as u64, 1));
         }
         assert_eq!(tree.first_least(), Some(0));
     }

@@ -2,19 +2,41 @@
 //!
 //! Schedulers run only for packets without a connection. They see the destinations in the kernel's order (the last
 //! added first) and keep their own state in atomics, shared by all workers, so that shares are exact over the box and
-//! not only on each core.
+//! not only on each core. Nothing here allocates but [`Scheduler::new`], which runs where snapshots are compiled.
+//!
+//! | choice by | schedulers |
+//! |---|---|
+//! | turn | `rr`, `wrr` |
+//! | load, least first ([`LoadTree`]) | `lc`, `wlc`, `sed`, `nq`, `fo`, `ovf` |
+//! | hash, over a table made when the snapshot is compiled | `sh`, `dh`, `mh` |
 
 use std::sync::Arc;
 
+mod address_hash;
+mod bounded_load;
+mod destination_hashing;
+mod least_connection;
 mod load_tree;
+mod maglev_hashing;
+mod never_queue;
 mod round_robin;
+mod shortest_expected_delay;
+mod source_hashing;
+#[cfg(test)]
+mod test_pool;
+mod weighted_failover;
 mod weighted_least_connection;
+mod weighted_overflow;
 mod weighted_round_robin;
 
-pub use self::load_tree::{Load, LoadTree};
+use self::destination_hashing::DestinationHashing;
+pub use self::load_tree::{Load, LoadTree, Measure};
+use self::maglev_hashing::MaglevHashing;
 use self::round_robin::RoundRobin;
-use self::weighted_least_connection::WeightedLeastConnection;
+use self::source_hashing::SourceHashing;
 use self::weighted_round_robin::WeightedRoundRobin;
+use crate::clock::Tick;
+use crate::connection::{Family, FlowKey};
 use crate::service::Destination;
 
 /// A scheduler's kind.
@@ -24,8 +46,44 @@ pub enum SchedulerKind {
     RoundRobin,
     /// `wrr`.
     WeightedRoundRobin,
+    /// `lc`.
+    LeastConnection,
     /// `wlc`.
     WeightedLeastConnection,
+    /// `sed`.
+    ShortestExpectedDelay,
+    /// `nq`.
+    NeverQueue,
+    /// `fo`.
+    WeightedFailover,
+    /// `ovf`.
+    WeightedOverflow,
+    /// `sh`.
+    SourceHashing(HashFlags),
+    /// `dh`.
+    DestinationHashing,
+    /// `mh`.
+    MaglevHashing(MaglevFlags),
+}
+
+/// Flags of `sh`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct HashFlags {
+    /// `sh-fallback`: another destination instead of a refusal when the flow's own takes no connections.
+    pub fallback: bool,
+    /// `sh-port`: the client's port counts too.
+    pub port: bool,
+}
+
+/// Flags of `mh`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct MaglevFlags {
+    /// `mh-fallback`: another destination instead of a refusal when the flow's own takes no connections.
+    pub fallback: bool,
+    /// `mh-port`: the client's port counts too.
+    pub port: bool,
+    /// `mh-bounded`: another destination also when the flow's own has more than so many percent above its share.
+    pub bounded: Option<u16>,
 }
 
 /// The destinations of a service, in order.
@@ -43,69 +101,109 @@ impl<'s> Candidates<'s> {
         self.all.get(*self.list.get(place)? as usize)?.as_ref()
     }
 
-    /// All with their places.
+    /// All, in order.
     pub fn iter(&self) -> impl Iterator<Item = &'s Destination> + use<'s, '_> {
         (0..self.list.len()).filter_map(|place| self.at(place))
     }
 }
 
+/// The packet that opens a connection, as far as a scheduler may look at it.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival<'p> {
+    /// Who it is from and where it goes.
+    pub key: &'p FlowKey,
+    /// The key's hash, by the connection table's secret.
+    pub hash: u64,
+    /// When it came.
+    pub now: Tick,
+}
+
 /// A scheduler with its state.
 #[derive(Debug)]
-pub enum Scheduler {
-    /// `rr`.
+pub struct Scheduler {
+    kind: SchedulerKind,
+    state: SchedulerState,
+}
+
+#[derive(Debug)]
+enum SchedulerState {
     RoundRobin(RoundRobin),
-    /// `wrr`.
     WeightedRoundRobin(WeightedRoundRobin),
-    /// `wlc`.
-    WeightedLeastConnection(WeightedLeastConnection),
+    /// All that choose by load alone.
+    LeastLoaded(Arc<LoadTree>),
+    SourceHashing(SourceHashing),
+    DestinationHashing(DestinationHashing),
+    MaglevHashing(MaglevHashing),
 }
 
 impl Scheduler {
-    /// A scheduler for a service that is new, or changed: then `previous` is the one before with its list, and what
-    /// Linux keeps over such a change is kept.
+    /// A scheduler for a service of this family that is new, or changed: then `previous` is the one before with its
+    /// list, and what Linux keeps over such a change is kept.
     pub fn new(
         kind: SchedulerKind,
+        family: Family,
         candidates: Candidates<'_>,
         previous: Option<(&Self, &[u32])>,
     ) -> Self {
-        match kind {
-            SchedulerKind::RoundRobin => Self::RoundRobin(match previous {
-                Some((Self::RoundRobin(old), list)) => old.after_change(list, candidates.list),
+        use SchedulerKind as Kind;
+        use SchedulerState as State;
+        let old = previous.map(|(old, list)| (&old.state, list));
+        let least_loaded =
+            |measure| State::LeastLoaded(Arc::new(LoadTree::new(candidates.list.len(), measure)));
+        let state = match kind {
+            Kind::RoundRobin => State::RoundRobin(match old {
+                Some((State::RoundRobin(old), list)) => old.after_change(list, candidates.list),
                 _ => RoundRobin::default(),
             }),
-            SchedulerKind::WeightedRoundRobin => Self::WeightedRoundRobin(match previous {
-                Some((Self::WeightedRoundRobin(old), _)) => old.after_change(candidates),
+            Kind::WeightedRoundRobin => State::WeightedRoundRobin(match old {
+                Some((State::WeightedRoundRobin(old), _)) => old.after_change(candidates),
                 _ => WeightedRoundRobin::new(candidates),
             }),
-            SchedulerKind::WeightedLeastConnection => {
-                Self::WeightedLeastConnection(WeightedLeastConnection::new(candidates))
+            Kind::LeastConnection => least_loaded(least_connection::load),
+            Kind::WeightedLeastConnection => least_loaded(weighted_least_connection::load),
+            Kind::ShortestExpectedDelay => least_loaded(shortest_expected_delay::load),
+            Kind::NeverQueue => least_loaded(never_queue::load),
+            Kind::WeightedFailover => least_loaded(weighted_failover::load),
+            Kind::WeightedOverflow => least_loaded(weighted_overflow::load),
+            Kind::SourceHashing(flags) => {
+                State::SourceHashing(SourceHashing::new(candidates, flags))
             }
-        }
+            Kind::DestinationHashing => {
+                State::DestinationHashing(DestinationHashing::new(candidates))
+            }
+            Kind::MaglevHashing(flags) => {
+                State::MaglevHashing(MaglevHashing::new(candidates, family, flags))
+            }
+        };
+        Self { kind, state }
     }
 
     /// Its kind.
     pub fn kind(&self) -> SchedulerKind {
-        match self {
-            Self::RoundRobin(_) => SchedulerKind::RoundRobin,
-            Self::WeightedRoundRobin(_) => SchedulerKind::WeightedRoundRobin,
-            Self::WeightedLeastConnection(_) => SchedulerKind::WeightedLeastConnection,
-        }
+        self.kind
     }
 
     /// Where destinations keep their loads, for schedulers that choose by them.
     pub fn load_tree(&self) -> Option<&Arc<LoadTree>> {
-        match self {
-            Self::WeightedLeastConnection(state) => Some(state.tree()),
-            Self::RoundRobin(_) | Self::WeightedRoundRobin(_) => None,
+        match &self.state {
+            SchedulerState::LeastLoaded(tree) => Some(tree),
+            _ => None,
         }
     }
 
-    /// The destination of a new connection; none when no destination takes any.
-    pub fn pick<'s>(&self, candidates: Candidates<'s>) -> Option<&'s Destination> {
-        match self {
-            Self::RoundRobin(state) => state.pick(candidates),
-            Self::WeightedRoundRobin(state) => state.pick(candidates),
-            Self::WeightedLeastConnection(state) => state.pick(candidates),
+    /// The destination of a new connection; none when no destination takes it.
+    pub fn pick<'s>(
+        &self,
+        candidates: Candidates<'s>,
+        arrival: &Arrival<'_>,
+    ) -> Option<&'s Destination> {
+        match &self.state {
+            SchedulerState::RoundRobin(state) => state.pick(candidates),
+            SchedulerState::WeightedRoundRobin(state) => state.pick(candidates),
+            SchedulerState::LeastLoaded(tree) => tree.choose(candidates),
+            SchedulerState::SourceHashing(state) => state.pick(candidates, arrival),
+            SchedulerState::DestinationHashing(state) => state.pick(candidates, arrival),
+            SchedulerState::MaglevHashing(state) => state.pick(candidates, arrival),
         }
     }
 }

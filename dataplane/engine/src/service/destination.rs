@@ -11,7 +11,7 @@ use crate::connection::{ForwardingMethod, State};
 use crate::counters::TrafficCounters;
 use crate::forward::tunnel::{Encapsulation, Outer};
 use crate::forwarding_table::{Adjacency, ForwardingTable, NextHop};
-use crate::scheduler::{Load, LoadTree};
+use crate::scheduler::LoadTree;
 
 /// A destination as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,6 +162,9 @@ pub struct Destination {
     pub spec: DestinationSpec,
     /// False once it is removed: its connections pause until it returns or they expire.
     pub available: bool,
+    /// Its latest weight other than 0 since it was added; 0 when there was none. Hash tables keep a drained server's
+    /// part by it.
+    pub last_weight: u32,
     /// Where its packets go.
     pub next_hop: NextHop,
     /// The adjacency of `next_hop`, at hand.
@@ -214,6 +217,7 @@ impl Destination {
         };
         Self {
             available,
+            last_weight: spec.weight,
             next_hop,
             adjacency,
             mtu: link_mtu.saturating_sub(u16::try_from(overhead).unwrap_or(u16::MAX)),
@@ -251,15 +255,7 @@ impl Destination {
     /// Tells the scheduler's tree how loaded it is now.
     pub(crate) fn refresh_load(&self) {
         if let Some(leaf) = &self.leaf {
-            leaf.tree.set(leaf.place, self.load());
-        }
-    }
-
-    fn load(&self) -> Load {
-        if self.is_usable() {
-            Load::of(self.shared.counts().overhead(), self.spec.weight)
-        } else {
-            Load::UNUSABLE
+            leaf.tree.refresh(leaf.place, self);
         }
     }
 
@@ -267,7 +263,7 @@ impl Destination {
     pub fn bind(&self, state: State) {
         self.shared.change(unit(state), Thresholds::of(&self.spec));
         if let Some(leaf) = &self.leaf {
-            leaf.tree.raise(leaf.place, self.load());
+            leaf.tree.raise(leaf.place, self);
         }
     }
 

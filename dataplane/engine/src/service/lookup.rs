@@ -157,7 +157,12 @@ mod tests {
             list: &[],
             all: &[],
         };
-        let scheduler = Scheduler::new(SchedulerKind::RoundRobin, candidates, None);
+        let scheduler = Scheduler::new(
+            SchedulerKind::RoundRobin,
+            crate::connection::Family::V4,
+            candidates,
+            None,
+        );
         let service = VirtualService {
             number,
             destinations: Box::new([number]),
