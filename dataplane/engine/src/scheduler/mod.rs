@@ -9,14 +9,18 @@
 //! | turn | `rr`, `wrr` |
 //! | load, least first ([`LoadTree`]) | `lc`, `wlc`, `sed`, `nq`, `fo`, `ovf` |
 //! | hash, over a table made when the snapshot is compiled | `sh`, `dh`, `mh` |
+//! | what the destination address had before | `lblc`, `lblcr` |
 
 use std::sync::Arc;
 
 mod address_hash;
+mod address_index;
 mod bounded_load;
 mod destination_hashing;
 mod least_connection;
 mod load_tree;
+mod locality_based;
+mod locality_based_replicated;
 mod maglev_hashing;
 mod never_queue;
 mod round_robin;
@@ -31,6 +35,8 @@ mod weighted_round_robin;
 
 use self::destination_hashing::DestinationHashing;
 pub use self::load_tree::{Load, LoadTree, Measure};
+use self::locality_based::LocalityBased;
+use self::locality_based_replicated::LocalityBasedReplicated;
 use self::maglev_hashing::MaglevHashing;
 use self::round_robin::RoundRobin;
 use self::source_hashing::SourceHashing;
@@ -64,6 +70,10 @@ pub enum SchedulerKind {
     DestinationHashing,
     /// `mh`.
     MaglevHashing(MaglevFlags),
+    /// `lblc`.
+    LocalityBased,
+    /// `lblcr`.
+    LocalityBasedReplicated,
 }
 
 /// Flags of `sh`.
@@ -134,6 +144,8 @@ enum SchedulerState {
     SourceHashing(SourceHashing),
     DestinationHashing(DestinationHashing),
     MaglevHashing(MaglevHashing),
+    LocalityBased(LocalityBased),
+    LocalityBasedReplicated(LocalityBasedReplicated),
 }
 
 impl Scheduler {
@@ -174,6 +186,14 @@ impl Scheduler {
             Kind::MaglevHashing(flags) => {
                 State::MaglevHashing(MaglevHashing::new(candidates, family, flags))
             }
+            Kind::LocalityBased => State::LocalityBased(match old {
+                Some((State::LocalityBased(old), _)) => old.after_change(candidates),
+                _ => LocalityBased::new(candidates),
+            }),
+            Kind::LocalityBasedReplicated => State::LocalityBasedReplicated(match old {
+                Some((State::LocalityBasedReplicated(old), _)) => old.after_change(candidates),
+                _ => LocalityBasedReplicated::new(candidates),
+            }),
         };
         Self { kind, state }
     }
@@ -187,6 +207,8 @@ impl Scheduler {
     pub fn load_tree(&self) -> Option<&Arc<LoadTree>> {
         match &self.state {
             SchedulerState::LeastLoaded(tree) => Some(tree),
+            SchedulerState::LocalityBased(state) => Some(state.tree()),
+            SchedulerState::LocalityBasedReplicated(state) => Some(state.tree()),
             _ => None,
         }
     }
@@ -204,6 +226,8 @@ impl Scheduler {
             SchedulerState::SourceHashing(state) => state.pick(candidates, arrival),
             SchedulerState::DestinationHashing(state) => state.pick(candidates, arrival),
             SchedulerState::MaglevHashing(state) => state.pick(candidates, arrival),
+            SchedulerState::LocalityBased(state) => state.pick(candidates, arrival),
+            SchedulerState::LocalityBasedReplicated(state) => state.pick(candidates, arrival),
         }
     }
 }

@@ -76,6 +76,11 @@ impl Pool {
         Self { snapshot, ..self }
     }
 
+    /// The same pool after a destination was removed.
+    pub fn without(self, number: u32) -> Self {
+        self.edited(|service| service.destinations.retain(|found| found.number != number))
+    }
+
     /// The same pool after a destination was given another weight.
     pub fn weighted(self, number: u32, weight: u32) -> Self {
         self.edited(|service| {
