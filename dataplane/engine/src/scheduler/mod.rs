@@ -10,6 +10,7 @@
 //! | load, least first ([`LoadTree`]) | `lc`, `wlc`, `sed`, `nq`, `fo`, `ovf` |
 //! | hash, over a table made when the snapshot is compiled | `sh`, `dh`, `mh` |
 //! | what the destination address had before | `lblc`, `lblcr` |
+//! | lot | `twos`, `p2c` |
 
 use std::sync::Arc;
 
@@ -23,11 +24,16 @@ mod locality_based;
 mod locality_based_replicated;
 mod maglev_hashing;
 mod never_queue;
+mod power_of_two_choices;
+mod random_draw;
 mod round_robin;
 mod shortest_expected_delay;
 mod source_hashing;
 #[cfg(test)]
 mod test_pool;
+#[cfg(test)]
+mod tests;
+mod two_random_choices;
 mod weighted_failover;
 mod weighted_least_connection;
 mod weighted_overflow;
@@ -38,8 +44,10 @@ pub use self::load_tree::{Load, LoadTree, Measure};
 use self::locality_based::LocalityBased;
 use self::locality_based_replicated::LocalityBasedReplicated;
 use self::maglev_hashing::MaglevHashing;
+use self::power_of_two_choices::PowerOfTwoChoices;
 use self::round_robin::RoundRobin;
 use self::source_hashing::SourceHashing;
+use self::two_random_choices::TwoRandomChoices;
 use self::weighted_round_robin::WeightedRoundRobin;
 use crate::clock::Tick;
 use crate::connection::{Family, FlowKey};
@@ -74,6 +82,10 @@ pub enum SchedulerKind {
     LocalityBased,
     /// `lblcr`.
     LocalityBasedReplicated,
+    /// `twos`.
+    TwoRandomChoices,
+    /// `p2c`.
+    PowerOfTwoChoices,
 }
 
 /// Flags of `sh`.
@@ -146,6 +158,8 @@ enum SchedulerState {
     MaglevHashing(MaglevHashing),
     LocalityBased(LocalityBased),
     LocalityBasedReplicated(LocalityBasedReplicated),
+    TwoRandomChoices(TwoRandomChoices),
+    PowerOfTwoChoices(PowerOfTwoChoices),
 }
 
 impl Scheduler {
@@ -194,6 +208,8 @@ impl Scheduler {
                 Some((State::LocalityBasedReplicated(old), _)) => old.after_change(candidates),
                 _ => LocalityBasedReplicated::new(candidates),
             }),
+            Kind::TwoRandomChoices => State::TwoRandomChoices(TwoRandomChoices::default()),
+            Kind::PowerOfTwoChoices => State::PowerOfTwoChoices(PowerOfTwoChoices::new(candidates)),
         };
         Self { kind, state }
     }
@@ -228,6 +244,8 @@ impl Scheduler {
             SchedulerState::MaglevHashing(state) => state.pick(candidates, arrival),
             SchedulerState::LocalityBased(state) => state.pick(candidates, arrival),
             SchedulerState::LocalityBasedReplicated(state) => state.pick(candidates, arrival),
+            SchedulerState::TwoRandomChoices(state) => state.pick(candidates, arrival),
+            SchedulerState::PowerOfTwoChoices(state) => state.pick(candidates, arrival),
         }
     }
 }

@@ -1,0 +1,278 @@
+//! What holds of every scheduler.
+
+use proptest::prelude::*;
+
+use super::test_pool::{Pool, client};
+use super::*;
+use crate::clock::Tick;
+
+const FLAGS: [HashFlags; 4] = [
+    HashFlags {
+        fallback: false,
+        port: false,
+    },
+    HashFlags {
+        fallback: false,
+        port: true,
+    },
+    HashFlags {
+        fallback: true,
+        port: false,
+    },
+    HashFlags {
+        fallback: true,
+        port: true,
+    },
+];
+
+fn maglev(fallback: bool, port: bool, bounded: Option<u16>) -> SchedulerKind {
+    SchedulerKind::MaglevHashing(MaglevFlags {
+        fallback,
+        port,
+        bounded,
+    })
+}
+
+/// Every scheduler with every flag.
+fn every_kind() -> Vec<SchedulerKind> {
+    let mut all = vec![
+        SchedulerKind::RoundRobin,
+        SchedulerKind::WeightedRoundRobin,
+        SchedulerKind::LeastConnection,
+        SchedulerKind::WeightedLeastConnection,
+        SchedulerKind::LocalityBased,
+        SchedulerKind::LocalityBasedReplicated,
+        SchedulerKind::DestinationHashing,
+        SchedulerKind::ShortestExpectedDelay,
+        SchedulerKind::NeverQueue,
+        SchedulerKind::WeightedFailover,
+        SchedulerKind::WeightedOverflow,
+        SchedulerKind::TwoRandomChoices,
+        SchedulerKind::PowerOfTwoChoices,
+    ];
+    all.extend(FLAGS.map(SchedulerKind::SourceHashing));
+    all.extend(FLAGS.map(|flags| maglev(flags.fallback, flags.port, None)));
+    all.extend([0, 25].map(|percent| maglev(true, false, Some(percent))));
+    all
+}
+
+/// Schedulers that go on to another destination while any takes connections.
+fn never_refuses(kind: SchedulerKind) -> bool {
+    match kind {
+        SchedulerKind::DestinationHashing | SchedulerKind::WeightedOverflow => false,
+        SchedulerKind::SourceHashing(flags) => flags.fallback,
+        SchedulerKind::MaglevHashing(flags) => flags.fallback || flags.bounded.is_some(),
+        _ => true,
+    }
+}
+
+/// Schedulers that send a known address to its server whatever the thresholds say, as Linux' do.
+fn ignores_thresholds(kind: SchedulerKind) -> bool {
+    kind == SchedulerKind::LocalityBased
+}
+
+proptest! {
+    #[test]
+    fn none_chooses_what_takes_no_connections(
+        destinations in prop::collection::vec((0u32..4, 0u32..4), 0..12),
+        drained in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
+        removed in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        for kind in every_kind() {
+            let mut pool = Pool::with_limits(kind, &destinations);
+            pool.picks(20);
+            for which in drained.iter().filter(|_| !destinations.is_empty()) {
+                pool = pool.weighted(which.index(destinations.len()) as u32, 0);
+            }
+            let mut left: Vec<u32> = (0..destinations.len() as u32).collect();
+            if let Some(which) = removed.filter(|_| !left.is_empty()) {
+                let gone = left.remove(which.index(left.len()));
+                pool = pool.without(gone);
+            }
+            for flow in 0..40 {
+                let usable = |number: &u32| pool.destination(*number).is_usable();
+                let any = left.iter().any(usable);
+                match pool.pick_for(client(flow)) {
+                    Some(chosen) => {
+                        prop_assert!(left.contains(&chosen), "{kind:?} chose {chosen}, which is removed");
+                        prop_assert!(pool.destination(chosen).spec.weight > 0);
+                        prop_assert!(usable(&chosen) || ignores_thresholds(kind), "{kind:?} chose {chosen}");
+                        pool.destination(chosen).bind(crate::connection::State::Established);
+                    }
+                    None => prop_assert!(!any || !never_refuses(kind), "{kind:?} refused flow {flow}"),
+                }
+            }
+        }
+    }
+
+    /// Connections that stay: `lc` evenly; `wlc`, `sed`, `nq` and `p2c` by weight. Connections that come and go: `rr`
+    /// evenly, `wrr` and `mh` by weight.
+    #[test]
+    fn shares_follow_the_weights(weights in prop::collection::vec(1u32..8, 1..9)) {
+        let total: u32 = weights.iter().sum();
+        let rounds = 40;
+        let flows = total * rounds;
+        let by_weight: Vec<u32> = weights.iter().map(|weight| weight * rounds).collect();
+        let evenly = vec![flows / weights.len() as u32; weights.len()];
+        for (kind, wanted, off) in [
+            (SchedulerKind::RoundRobin, &evenly, 1),
+            (SchedulerKind::WeightedRoundRobin, &by_weight, 0),
+            (SchedulerKind::LeastConnection, &evenly, 1),
+            (SchedulerKind::WeightedLeastConnection, &by_weight, 1),
+            (SchedulerKind::ShortestExpectedDelay, &by_weight, 1),
+            (SchedulerKind::NeverQueue, &by_weight, 1),
+            (SchedulerKind::PowerOfTwoChoices, &by_weight, 30),
+        ] {
+            let pool = Pool::new(kind, &weights);
+            pool.picks(flows);
+            for (number, wanted) in (0..).zip(wanted) {
+                let share = pool.destination(number).shared.counts().active;
+                prop_assert!(share.abs_diff(*wanted) <= off, "{kind:?}: {number} has {share}, not {wanted}");
+            }
+        }
+    }
+
+    /// The buckets of `mh` are dealt by weight, to a bucket and turn; so clients are, as many as there are.
+    #[test]
+    fn clients_of_mh_are_spread_by_weight(weights in prop::collection::vec(1u32..8, 1..9)) {
+        let clients = 20_000;
+        let total: u32 = weights.iter().sum();
+        let shares = Pool::new(maglev(false, false, None), &weights).shares(clients);
+        for (share, weight) in shares.iter().zip(&weights) {
+            let wanted = f64::from(clients * weight) / f64::from(total);
+            // The bucket each client falls into is chance: five standard deviations, and the turn that may be missing.
+            let off = 5.0 * wanted.sqrt() + f64::from(clients * weight) / 4093.0;
+            prop_assert!((f64::from(*share) - wanted).abs() <= off, "{shares:?} of {weights:?}");
+        }
+    }
+
+    /// A server is drained, as a health check does it: its clients move, and nobody else.
+    #[test]
+    fn mh_moves_only_the_clients_of_a_server_that_is_drained(
+        weights in prop::collection::vec(1u32..8, 2..30),
+        which in any::<prop::sample::Index>(),
+    ) {
+        let gone = which.index(weights.len()) as u32;
+        let pool = Pool::new(maglev(true, false, None), &weights);
+        let before: Vec<_> = (0..2000).map(|flow| pool.pick_for(client(flow))).collect();
+        let pool = pool.weighted(gone, 0);
+        for (flow, before) in (0..2000).zip(before) {
+            let after = pool.pick_for(client(flow));
+            prop_assert!(after.is_some() && after != Some(gone));
+            prop_assert!(before == Some(gone) || before == after);
+        }
+    }
+
+    /// Bounded loads: nobody is above its share and the percentage, and everybody is served.
+    #[test]
+    fn mh_bounded_keeps_everybody_within_the_bound(
+        weights in prop::collection::vec(1u32..8, 1..9),
+        percent in 0u16..100,
+        flows in 1u32..400,
+    ) {
+        let pool = Pool::new(maglev(false, false, Some(percent)), &weights);
+        prop_assert_eq!(pool.picks(flows).len(), flows as usize);
+        let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
+        for (number, weight) in (0..).zip(&weights) {
+            let allowed = u64::from(flows) * (100 + u64::from(percent)) * u64::from(*weight);
+            let share = pool.destination(number).shared.counts().total();
+            prop_assert!(share <= allowed.div_ceil(100 * total), "{number} has {share} of {flows}");
+        }
+    }
+}
+
+/// A server is removed: the table is dealt anew. How many clients of others move is a matter of Linux' table, which has
+/// few buckets: about one in a hundred with ten servers, two with thirty.
+#[test]
+fn mh_moves_few_others_when_a_server_is_removed() {
+    const CLIENTS: u32 = 10_000;
+    let kind = maglev(false, false, None);
+    for (servers, allowed) in [(2, 0), (5, 100), (10, 150), (20, 250), (30, 300)] {
+        let pool = || Pool::new(kind, &vec![1; servers as usize]);
+        let all = pool();
+        let before: Vec<_> = (0..CLIENTS)
+            .map(|flow| all.pick_for(client(flow)))
+            .collect();
+        for gone in [0, servers / 2, servers - 1] {
+            let left = pool().without(gone);
+            let stayed_not = (0..CLIENTS).zip(&before).filter(|(flow, before)| {
+                **before != Some(gone) && left.pick_for(client(*flow)) != **before
+            });
+            let moved = stayed_not.count();
+            println!("{servers} {gone}: {moved}");
+            assert!(
+                moved <= allowed,
+                "{moved} of {CLIENTS} moved when {gone} of {servers} left"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_server_that_is_back_has_its_buckets_of_mh_back() {
+    let pool = Pool::new(maglev(true, false, None), &[1, 2, 3]);
+    let before: Vec<_> = (0..2000).map(|flow| pool.pick_for(client(flow))).collect();
+    let back = pool.weighted(1, 0).weighted(1, 2);
+    let after: Vec<_> = (0..2000).map(|flow| back.pick_for(client(flow))).collect();
+    assert_eq!(after, before);
+}
+
+#[test]
+fn a_server_added_without_weight_has_no_buckets_of_mh() {
+    let kind = maglev(false, false, None);
+    let with = Pool::new(kind, &[1, 2, 0]);
+    let without = Pool::new(kind, &[1, 2]);
+    assert!((0..2000).all(|flow| with.pick_for(client(flow)) == without.pick_for(client(flow))));
+}
+
+#[test]
+fn weights_of_mh_that_are_too_large_for_the_table_are_halved() {
+    let kind = maglev(false, false, None);
+    let large = Pool::new(kind, &[1_000_000, 2_000_001, 1]);
+    let shares = large.shares(40_000);
+    assert!(
+        shares[2] > 0,
+        "the lightest server has at least a bucket a turn: {shares:?}"
+    );
+    assert!(
+        shares[0] * 2 > shares[1] - 1500 && shares[0] * 2 < shares[1] + 1500,
+        "{shares:?}"
+    );
+}
+
+#[test]
+fn bounded_loads_leave_a_client_where_it_is_while_there_is_room() {
+    let plain = Pool::new(maglev(true, false, None), &[1, 1, 1, 1]);
+    let bounded = Pool::new(maglev(true, false, Some(25)), &[1, 1, 1, 1]);
+    (0..4).for_each(|number| bounded.set_counts(number, 50, 50));
+    assert!((0..500).all(|flow| plain.pick_for(client(flow)) == bounded.pick_for(client(flow))));
+    // One that is full hands over its own clients only.
+    bounded.set_counts(2, 100, 100);
+    for flow in 0..500 {
+        let (plain, bounded) = (plain.pick_for(client(flow)), bounded.pick_for(client(flow)));
+        assert!(bounded.is_some() && bounded != Some(2));
+        assert!(plain == Some(2) || plain == bounded);
+    }
+}
+
+#[test]
+fn state_outlives_changes_that_leave_it_meaningful() {
+    let pool = Pool::new(SchedulerKind::LocalityBased, &[5, 5]);
+    let address = client(9);
+    assert_eq!(pool.pick_at(Tick(0), client(1), address), Some(0));
+    pool.set_counts(0, 4, 0);
+    let pool = pool.weighted(1, 50);
+    assert_eq!(
+        pool.pick_at(Tick(1), client(1), address),
+        Some(0),
+        "remembered"
+    );
+    let pool = pool.edited(|service| service.scheduler = SchedulerKind::WeightedLeastConnection);
+    assert_eq!(pool.pick_at(Tick(2), client(1), address), Some(1));
+    let pool = pool.edited(|service| service.scheduler = SchedulerKind::LocalityBased);
+    assert_eq!(
+        pool.pick_at(Tick(3), client(1), address),
+        Some(1),
+        "forgotten with the scheduler"
+    );
+}
