@@ -171,3 +171,51 @@ fn connections_that_come_and_go() {
         assert_eq!(worker.shard().in_use(), 0);
     }
 }
+
+#[test]
+fn choices_of_every_scheduler() {
+    const SCHEDULERS: [&str; 16] = [
+        "rr",
+        "wrr",
+        "lc",
+        "wlc",
+        "lblc",
+        "lblcr",
+        "dh",
+        "sh",
+        "sh -b sh-fallback,sh-port",
+        "sed",
+        "nq",
+        "fo",
+        "ovf",
+        "mh",
+        "mh -b mh-fallback,mh-port",
+        "twos",
+    ];
+    for scheduler in SCHEDULERS {
+        let service = format!("ipvsadm -A -t 192.0.2.100:80 -s {scheduler}");
+        let mut director = Director::configured(&[
+            &service,
+            "ipvsadm -a -t 192.0.2.100:80 -r 10.1.0.11 -g -w 60 -x 40",
+            "ipvsadm -a -t 192.0.2.100:80 -r 10.1.0.12 -g -w 40 -x 40",
+            "ipvsadm -a -t 192.0.2.100:80 -r 10.1.0.13 -g -w 9",
+        ]);
+        let vip = address("192.0.2.100:80");
+        let mut sent = 0;
+        for client in 0..8 {
+            let burst: Vec<Vec<u8>> = (0..16)
+                .map(|port| {
+                    tcp(
+                        address(&format!("198.51.100.{client}:{}", 4000 + port)),
+                        vip,
+                        "S",
+                        &[],
+                    )
+                })
+                .collect();
+            let verdicts = run(&mut director, Wire::Cl, &burst);
+            sent += verdicts.iter().filter(|verdict| is_sent(verdict)).count();
+        }
+        assert!(sent > 20, "{scheduler}: {sent} of 128");
+    }
+}

@@ -15,7 +15,7 @@ const BURST_MAX: usize = 8;
 const HEADROOM: usize = 128;
 
 /// What an administrator may do; refusals are part of it.
-const COMMANDS: [&str; 33] = [
+const COMMANDS: [&str; 40] = [
     "ipvsadm -A -t 192.0.2.100:80 -s rr",
     "ipvsadm -A -u 192.0.2.100:53 -s wrr",
     "ipvsadm -A -t 192.0.2.100:81 -s wlc",
@@ -49,6 +49,13 @@ const COMMANDS: [&str; 33] = [
     "ipvsadm -D -t [2001:db8::100]:80",
     "ipvsadm --set 20 5 7",
     "ipvsadm -C",
+    "ipvsadm -E -t 192.0.2.100:80 -s mh -b mh-fallback,mh-port",
+    "ipvsadm -E -t 192.0.2.100:81 -s lblcr",
+    "ipvsadm -E -t [2001:db8::100]:80 -s sh -b sh-fallback",
+    "ipvsadm -E -t [2001:db8::100]:81 -s lblc",
+    "ipvsadm -E -u 192.0.2.100:53 -s twos",
+    "ipvsadm -E -u [2001:db8::100]:53 -s mh",
+    "ipvsadm -E -t 192.0.2.100:81 -s ovf",
 ];
 
 /// The first commands: what a run starts with.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use pollux_engine::connection::ForwardingMethod;
 use pollux_engine::forward::tunnel::Encapsulation;
-use pollux_engine::scheduler::SchedulerKind;
+use pollux_engine::scheduler::{HashFlags, MaglevFlags, SchedulerKind};
 use pollux_engine::wire::protocol;
 
 /// A virtual service by what packets carry.
@@ -150,6 +150,7 @@ fn only_route(network: &str) -> Result<Command, Unsupported> {
 struct Options<'l> {
     service: Option<ServiceId>,
     scheduler: Option<&'l str>,
+    scheduler_flags: &'l str,
     server: Option<&'l str>,
     method: Option<ForwardingMethod>,
     weight: Option<u32>,
@@ -183,7 +184,7 @@ impl<'l> Options<'l> {
                 "-y" => options.lower_threshold = number(value()?)?,
                 "-f" => return unsupported("fwmark"),
                 "-p" => return unsupported("persistence"),
-                "-b" => return unsupported("scheduler flags"),
+                "-b" => options.scheduler_flags = value()?,
                 "--ops" => return unsupported("one-packet scheduling"),
                 "--sctp-service" => return unsupported("SCTP"),
                 "--tun-type" => options.tunnel_type = Some(value()?),
@@ -216,9 +217,32 @@ impl<'l> Options<'l> {
         match self.scheduler {
             Some("rr") => Ok(SchedulerKind::RoundRobin),
             Some("wrr") => Ok(SchedulerKind::WeightedRoundRobin),
+            Some("lc") => Ok(SchedulerKind::LeastConnection),
             Some("wlc") | None => Ok(SchedulerKind::WeightedLeastConnection),
+            Some("lblc") => Ok(SchedulerKind::LocalityBased),
+            Some("lblcr") => Ok(SchedulerKind::LocalityBasedReplicated),
+            Some("dh") => Ok(SchedulerKind::DestinationHashing),
+            Some("sh") => Ok(SchedulerKind::SourceHashing(HashFlags {
+                fallback: self.has_flag("sh-fallback", "flag-1"),
+                port: self.has_flag("sh-port", "flag-2"),
+            })),
+            Some("mh") => Ok(SchedulerKind::MaglevHashing(MaglevFlags {
+                fallback: self.has_flag("mh-fallback", "flag-1"),
+                port: self.has_flag("mh-port", "flag-2"),
+                bounded: None,
+            })),
+            Some("sed") => Ok(SchedulerKind::ShortestExpectedDelay),
+            Some("nq") => Ok(SchedulerKind::NeverQueue),
+            Some("fo") => Ok(SchedulerKind::WeightedFailover),
+            Some("ovf") => Ok(SchedulerKind::WeightedOverflow),
+            Some("twos") => Ok(SchedulerKind::TwoRandomChoices),
             Some(other) => Err(Unsupported(format!("scheduler {other}"))),
         }
+    }
+
+    fn has_flag(&self, name: &str, number: &str) -> bool {
+        let mut given = self.scheduler_flags.split(',');
+        given.any(|flag| flag == name || flag == number)
     }
 
     /// A server given without port has the service's.
