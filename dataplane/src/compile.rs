@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use pollux_api::{
-    Configuration, Destination, ForwardingMethod, Protocol, SchedulerName, ServiceId,
+    Configuration, Destination, ForwardingMethod, Protocol, SchedulerFlags, SchedulerName,
+    ServiceId,
 };
 use pollux_engine::SnapshotSpec;
 use pollux_engine::connection as engine;
@@ -16,7 +17,7 @@ use pollux_engine::forward::tunnel::Encapsulation;
 use pollux_engine::forwarding_table::{
     ForwardingTable, Interface, NeighbourSpec, PortSpec, RouteSpec, RouteTarget,
 };
-use pollux_engine::scheduler::SchedulerKind;
+use pollux_engine::scheduler::{HashFlags, MaglevFlags, SchedulerKind};
 use pollux_engine::service::{DestinationSpec, ServiceSpec};
 use pollux_engine::wire::protocol;
 
@@ -50,7 +51,7 @@ pub fn services(
             protocol: protocol_number(id.protocol),
             address: id.endpoint.address(),
             port: id.endpoint.port(),
-            scheduler: scheduler(entry.service.scheduler),
+            scheduler: scheduler(entry.service.scheduler, entry.service.scheduler_flags),
             destinations: destinations
                 .filter_map(|found| destination(id, found, numbering))
                 .collect(),
@@ -99,11 +100,28 @@ pub fn protocol_number(protocol: Protocol) -> u8 {
     }
 }
 
-fn scheduler(name: SchedulerName) -> SchedulerKind {
+fn scheduler(name: SchedulerName, flags: SchedulerFlags) -> SchedulerKind {
+    let (fallback, port) = (flags.has_number(1), flags.has_number(2));
     match name {
         SchedulerName::RoundRobin => SchedulerKind::RoundRobin,
         SchedulerName::WeightedRoundRobin => SchedulerKind::WeightedRoundRobin,
+        SchedulerName::LeastConnection => SchedulerKind::LeastConnection,
         SchedulerName::WeightedLeastConnection => SchedulerKind::WeightedLeastConnection,
+        SchedulerName::LocalityBased => SchedulerKind::LocalityBased,
+        SchedulerName::LocalityBasedReplicated => SchedulerKind::LocalityBasedReplicated,
+        SchedulerName::DestinationHashing => SchedulerKind::DestinationHashing,
+        SchedulerName::SourceHashing => SchedulerKind::SourceHashing(HashFlags { fallback, port }),
+        SchedulerName::ShortestExpectedDelay => SchedulerKind::ShortestExpectedDelay,
+        SchedulerName::NeverQueue => SchedulerKind::NeverQueue,
+        SchedulerName::WeightedFailover => SchedulerKind::WeightedFailover,
+        SchedulerName::WeightedOverflow => SchedulerKind::WeightedOverflow,
+        SchedulerName::MaglevHashing => SchedulerKind::MaglevHashing(MaglevFlags {
+            fallback,
+            port,
+            bounded: flags.bound_percent(),
+        }),
+        SchedulerName::TwoRandomChoices => SchedulerKind::TwoRandomChoices,
+        SchedulerName::PowerOfTwoChoices => SchedulerKind::PowerOfTwoChoices,
     }
 }
 

@@ -305,6 +305,7 @@ mod tests {
                 service: VirtualService {
                     id: service,
                     scheduler: SchedulerName::RoundRobin,
+                    scheduler_flags: Default::default(),
                 },
             },
             add("[2001:db8:2::11]:53"),

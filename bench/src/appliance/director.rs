@@ -165,6 +165,7 @@ impl Director {
             service: VirtualService {
                 id,
                 scheduler: word(&service.scheduler).parse()?,
+                scheduler_flags: Default::default(),
             },
         }];
         for number in 0..service.servers {

@@ -6,9 +6,10 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::identity::{DestinationId, ForwardingMethod, SchedulerName, ServiceId, Weight};
+use crate::identity::{DestinationId, ForwardingMethod, ServiceId, Weight};
 use crate::line::{Failure, FailureCode};
 use crate::patch::{DestinationPatch, ServicePatch};
+use crate::scheduler::{SchedulerFlags, SchedulerName};
 
 /// A virtual service without its destinations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,14 @@ pub struct VirtualService {
     /// Who gets the next connection.
     #[serde(default)]
     pub scheduler: SchedulerName,
+    /// Its flags.
+    #[serde(default, skip_serializing_if = "is_without_flags")]
+    pub scheduler_flags: SchedulerFlags,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_without_flags(flags: &SchedulerFlags) -> bool {
+    flags.is_empty()
 }
 
 /// A real server of one service.
@@ -159,6 +168,11 @@ pub enum ChangeError {
         port = .0.endpoint.port()
     )]
     PortDiffers(ServiceId, DestinationId, ForwardingMethod),
+    /// A flag of another scheduler.
+    #[error(
+        "service {0}: scheduler flag {1} is one of scheduler {2}, and this one is {3}: leave it out, or write -s {2}"
+    )]
+    ForeignFlag(ServiceId, String, SchedulerName, SchedulerName),
     /// Lower above upper.
     #[error(
         "server {1} of service {0}: lower threshold {2} is above upper threshold {3}: write -y at most as large as -x"
@@ -174,6 +188,7 @@ impl From<ChangeError> for Failure {
             }
             ChangeError::NoService(_) | ChangeError::NoDestination(..) => FailureCode::NotFound,
             ChangeError::WrongFamily(..)
+            | ChangeError::ForeignFlag(..)
             | ChangeError::PortDiffers(..)
             | ChangeError::Thresholds(..) => FailureCode::Invalid,
         };
@@ -217,12 +232,12 @@ impl Configuration {
                     return Err(ChangeError::ServiceExists(service.id));
                 }
                 self.services.push(ServiceEntry {
-                    service: service.clone(),
+                    service: service.checked()?,
                     destinations: Vec::new(),
                 });
             }
             Change::EditService { service } => {
-                self.service_mut(service.id)?.service = service.clone()
+                self.service_mut(service.id)?.service = service.checked()?;
             }
             Change::RemoveService { id } => {
                 self.service_mut(*id)?;
@@ -255,7 +270,7 @@ impl Configuration {
             }
             Change::PatchService { id, patch } => {
                 let known = &mut self.service_mut(*id)?.service;
-                *known = patch.applied_to(known);
+                *known = patch.applied_to(known).checked()?;
             }
             Change::PatchDestination { service, id, patch } => {
                 let known = self.service_mut(*service)?.destination_mut(*id)?;
@@ -281,6 +296,20 @@ impl ServiceEntry {
             .iter_mut()
             .find(|known| known.id == id)
             .ok_or(ChangeError::NoDestination(service, id))
+    }
+}
+
+impl VirtualService {
+    /// The service as it is kept: flags by the names its scheduler has for them.
+    fn checked(&self) -> Result<Self, ChangeError> {
+        let scheduler = self.scheduler;
+        if let Some((flag, of)) = self.scheduler_flags.foreign_to(scheduler) {
+            return Err(ChangeError::ForeignFlag(self.id, flag, of, scheduler));
+        }
+        Ok(Self {
+            scheduler_flags: self.scheduler_flags.named_for(scheduler),
+            ..self.clone()
+        })
     }
 }
 
@@ -324,6 +353,7 @@ mod tests {
             service: VirtualService {
                 id: id(text),
                 scheduler: SchedulerName::default(),
+                scheduler_flags: SchedulerFlags::default(),
             },
         }
     }
@@ -456,6 +486,50 @@ mod tests {
         });
         let error = before.apply(&[only_lower]).unwrap_err();
         assert!(matches!(error, ChangeError::Thresholds(..)), "{error}");
+    }
+
+    #[test]
+    fn flags_are_their_schedulers() {
+        let service = |scheduler, flags: &str| VirtualService {
+            id: id(VIP),
+            scheduler,
+            scheduler_flags: flags.parse().unwrap(),
+        };
+        let flags = |configuration: &Configuration| {
+            configuration.services[0]
+                .service
+                .scheduler_flags
+                .to_string()
+        };
+        let add = |service| Configuration::default().apply(&[Change::AddService { service }]);
+        let error = add(service(SchedulerName::RoundRobin, "sh-port")).unwrap_err();
+        let text = "scheduler flag sh-port is one of scheduler sh, and this one is rr";
+        assert!(error.to_string().contains(text), "{error}");
+
+        let added = add(service(SchedulerName::SourceHashing, "flag-2")).unwrap();
+        assert_eq!(flags(&added), "sh-port");
+        let patched = |scheduler, scheduler_flags| {
+            let patch = ServicePatch {
+                scheduler,
+                scheduler_flags,
+            };
+            added.apply(&[Change::PatchService { id: id(VIP), patch }])
+        };
+        let fallback = "sh-fallback".parse().unwrap();
+        let all_new = patched(None, Some(fallback)).unwrap();
+        assert_eq!(flags(&all_new), "sh-fallback");
+        let other = patched(Some(SchedulerName::MaglevHashing), None).unwrap();
+        assert_eq!(flags(&other), "", "flags do not pass to another scheduler");
+        let error = patched(Some(SchedulerName::MaglevHashing), Some(fallback));
+        assert!(
+            matches!(error, Err(ChangeError::ForeignFlag(..))),
+            "{error:?}"
+        );
+        let edit = Change::EditService {
+            service: service(SchedulerName::MaglevHashing, "flag-1,mh-bounded=10"),
+        };
+        let edited = added.apply(&[edit]).unwrap();
+        assert_eq!(flags(&edited), "mh-fallback,mh-bounded=10");
     }
 
     #[test]

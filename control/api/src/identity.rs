@@ -1,6 +1,6 @@
 //! Names of things: what a virtual service and a destination are known by, and the words of IPVS for their kinds.
 //!
-//! The text forms are those of `ipvsadm`: `TCP 198.51.100.1:80`, `[2001:db8::1]:80`, `wrr`. A configured port is
+//! The text forms are those of `ipvsadm`: `TCP 198.51.100.1:80`, `[2001:db8::1]:80`. A configured port is
 //! never 0 (a packet's may be), so it is a [`NonZeroU16`] here.
 
 use std::fmt;
@@ -14,9 +14,6 @@ use thiserror::Error;
 /// Why a text names nothing Pollux knows.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum NameError {
-    /// The scheduler is not one of [`SchedulerName::ALL`].
-    #[error("unknown scheduler \"{0}\": known are {list}", list = SchedulerName::list())]
-    Scheduler(String),
     /// Not an `ADDRESS:PORT` or `[ADDRESS]:PORT`.
     #[error(
         "bad address \"{0}\": write ADDRESS:PORT, for IPv6 [ADDRESS]:PORT, as in 198.51.100.1:80 or [2001:db8::1]:80"
@@ -143,78 +140,6 @@ impl fmt::Display for ServiceId {
 /// What a destination is known by within its service: the real server's address and port.
 pub type DestinationId = Endpoint;
 
-/// A scheduler, by the name `ipvsadm -s` takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum SchedulerName {
-    /// `rr`: each server in turn.
-    RoundRobin,
-    /// `wrr`: in turn, as often as the weight says.
-    WeightedRoundRobin,
-    /// `wlc`: fewest connections for its weight.
-    WeightedLeastConnection,
-}
-
-impl SchedulerName {
-    /// Every scheduler.
-    pub const ALL: [Self; 3] = [
-        Self::RoundRobin,
-        Self::WeightedRoundRobin,
-        Self::WeightedLeastConnection,
-    ];
-
-    /// The name as `ipvsadm` writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::RoundRobin => "rr",
-            Self::WeightedRoundRobin => "wrr",
-            Self::WeightedLeastConnection => "wlc",
-        }
-    }
-
-    fn list() -> String {
-        Self::ALL.map(Self::as_str).join(", ")
-    }
-}
-
-impl Default for SchedulerName {
-    /// `wlc`, as `ipvsadm` has it.
-    fn default() -> Self {
-        Self::WeightedLeastConnection
-    }
-}
-
-impl FromStr for SchedulerName {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        Self::ALL
-            .into_iter()
-            .find(|name| name.as_str() == text)
-            .ok_or_else(|| NameError::Scheduler(text.to_owned()))
-    }
-}
-
-impl TryFrom<String> for SchedulerName {
-    type Error = NameError;
-
-    fn try_from(text: String) -> Result<Self, NameError> {
-        text.parse()
-    }
-}
-
-impl From<SchedulerName> for String {
-    fn from(name: SchedulerName) -> Self {
-        name.as_str().to_owned()
-    }
-}
-
-impl fmt::Display for SchedulerName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
 /// How packets reach a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -321,12 +246,6 @@ mod tests {
             let error = text.parse::<Endpoint>().unwrap_err().to_string();
             assert!(error.contains(message), "{text}: {error}");
         }
-    }
-
-    #[test]
-    fn unknown_scheduler_lists_the_known() {
-        let error = "fair".parse::<SchedulerName>().unwrap_err().to_string();
-        assert_eq!(error, "unknown scheduler \"fair\": known are rr, wrr, wlc");
     }
 
     #[test]

@@ -16,12 +16,14 @@ pub mod dataplane;
 pub mod identity;
 pub mod line;
 pub mod patch;
+pub mod scheduler;
 pub mod settings;
 pub mod statistics;
 
 pub use configuration::{
     Change, ChangeError, Configuration, Destination, ServiceEntry, Transaction, VirtualService,
 };
-pub use identity::{DestinationId, ForwardingMethod, Protocol, SchedulerName, ServiceId, Weight};
+pub use identity::{DestinationId, ForwardingMethod, Protocol, ServiceId, Weight};
 pub use patch::{DestinationPatch, ServicePatch};
+pub use scheduler::{SchedulerFlags, SchedulerName};
 pub use settings::DataplaneSettings;

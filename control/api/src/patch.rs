@@ -8,7 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::{Destination, VirtualService};
-use crate::identity::{ForwardingMethod, SchedulerName, Weight};
+use crate::identity::{ForwardingMethod, Weight};
+use crate::scheduler::{SchedulerFlags, SchedulerName};
 
 /// New settings of a service; none: unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -17,6 +18,9 @@ pub struct ServicePatch {
     /// See [`VirtualService::scheduler`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<SchedulerName>,
+    /// See [`VirtualService::scheduler_flags`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduler_flags: Option<SchedulerFlags>,
 }
 
 /// New settings of a destination; none: unchanged.
@@ -43,11 +47,18 @@ impl ServicePatch {
         *self == Self::default()
     }
 
-    /// The service with the patch applied.
+    /// The service with the patch applied; not checked yet. Flags are one scheduler's: another one starts with none.
     pub fn applied_to(&self, service: &VirtualService) -> VirtualService {
+        let scheduler = self.scheduler.unwrap_or(service.scheduler);
+        let kept = if scheduler == service.scheduler {
+            service.scheduler_flags
+        } else {
+            SchedulerFlags::default()
+        };
         VirtualService {
             id: service.id,
-            scheduler: self.scheduler.unwrap_or(service.scheduler),
+            scheduler,
+            scheduler_flags: self.scheduler_flags.unwrap_or(kept),
         }
     }
 }

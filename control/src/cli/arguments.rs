@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use pollux_api::identity::{Endpoint, NameError};
-use pollux_api::{DestinationPatch, ForwardingMethod, Protocol, SchedulerName, ServiceId, Weight};
+use pollux_api::{
+    DestinationPatch, ForwardingMethod, Protocol, SchedulerFlags, SchedulerName, ServiceId, Weight,
+};
 
 use super::CliError;
 use crate::server_address::ServerAddress;
@@ -82,20 +84,36 @@ pub enum ServiceVerb {
         /// Which.
         #[command(flatten)]
         service: OneService,
-        /// Who gets the next connection: rr, wrr or wlc
+        /// Who gets the next connection; `pollux show schedulers` tells them all
         #[arg(short, long, value_name = "NAME", default_value_t)]
         scheduler: SchedulerName,
+        /// Flags of the scheduler, with commas between
+        #[arg(
+            short = 'b',
+            long = "sched-flags",
+            value_name = "FLAGS",
+            default_value_t,
+            hide_default_value = true
+        )]
+        scheduler_flags: SchedulerFlags,
     },
     /// Change settings of a service; what is not given stays
     ///
-    /// Its servers and connections stay too.
+    /// Its servers and connections stay too. Another scheduler starts without flags unless they are given.
+    #[command(group = ArgGroup::new("change")
+        .args(["scheduler", "scheduler_flags"])
+        .required(true)
+        .multiple(true))]
     Edit {
         /// Which.
         #[command(flatten)]
         service: OneService,
-        /// Who gets the next connection: rr, wrr or wlc
+        /// Who gets the next connection; `pollux show schedulers` tells them all
         #[arg(short, long, value_name = "NAME")]
-        scheduler: SchedulerName,
+        scheduler: Option<SchedulerName>,
+        /// All flags of the scheduler, with commas between; "" for none
+        #[arg(short = 'b', long = "sched-flags", value_name = "FLAGS")]
+        scheduler_flags: Option<SchedulerFlags>,
     },
     /// Remove a service with its servers
     Remove {
@@ -211,6 +229,10 @@ pub enum View {
     },
     /// The services that run, as `save` would write them
     Configuration,
+    /// The schedulers: who gets the next connection, and what that is good for
+    ///
+    /// Needs no daemon.
+    Schedulers,
 }
 
 /// A service that must be named.

@@ -110,16 +110,26 @@ struct Session<'a, W> {
 
 fn service_change(verb: ServiceVerb) -> Result<Change, CliError> {
     Ok(match verb {
-        ServiceVerb::Add { service, scheduler } => Change::AddService {
+        ServiceVerb::Add {
+            service,
+            scheduler,
+            scheduler_flags,
+        } => Change::AddService {
             service: VirtualService {
                 id: service.id()?,
                 scheduler,
+                scheduler_flags,
             },
         },
-        ServiceVerb::Edit { service, scheduler } => Change::PatchService {
+        ServiceVerb::Edit {
+            service,
+            scheduler,
+            scheduler_flags,
+        } => Change::PatchService {
             id: service.id()?,
             patch: ServicePatch {
-                scheduler: Some(scheduler),
+                scheduler,
+                scheduler_flags,
             },
         },
         ServiceVerb::Remove { service } => Change::RemoveService { id: service.id()? },

@@ -1,5 +1,6 @@
 //! The answers as tables for people, 80 columns wide where the addresses allow; services look as in `ipvsadm -L`.
 
+use pollux_api::SchedulerName;
 use pollux_api::dataplane::{ConnectionReport, PortStatus, WorkerStatus};
 use pollux_api::identity::Endpoint;
 use pollux_api::statistics::{
@@ -60,7 +61,16 @@ pub fn services(services: &[ServiceStatistics], sorted: bool) -> Table {
     for service in services {
         let id = service.service.id;
         let scheduler = service.service.scheduler;
-        table.text(format!("{:<4} {} {scheduler}", id.protocol, id.endpoint));
+        let flags = service.service.scheduler_flags;
+        let flags = if flags.is_empty() {
+            String::new()
+        } else {
+            format!(" ({flags})")
+        };
+        table.text(format!(
+            "{:<4} {} {scheduler}{flags}",
+            id.protocol, id.endpoint
+        ));
         for known in in_order(&service.destinations, sorted, |known| known.destination.id) {
             let destination = &known.destination;
             table.row(row([
@@ -136,6 +146,27 @@ pub fn rates(reports: &[RateReport], exact: bool) -> Table {
         add_numbers(&mut table, name, rate_numbers(&report.rates), exact);
         for (id, rates) in in_order(&report.destinations, true, |(id, _)| *id) {
             add_numbers(&mut table, server(*id), rate_numbers(rates), exact);
+        }
+    }
+    table
+}
+
+/// `show schedulers`: each with its flags, its choice, and what that is good for.
+pub fn schedulers() -> Table {
+    const NAME_WIDTH: usize = 5;
+    let mut table = Table::new(&[(Align::Left, NAME_WIDTH), (Align::Left, 0)]);
+    let width = SCREEN_WIDTH - NAME_WIDTH - 1;
+    for name in SchedulerName::ALL {
+        let flags = match name.flags() {
+            [] => String::new(),
+            flags => format!("Flags: {}.", flags.join(", ")),
+        };
+        let purpose = format!("Good for {}.", name.purpose());
+        let texts = [name.choice().to_owned(), purpose, flags];
+        let lines = texts.iter().flat_map(|text| wrapped(text, width));
+        let names = std::iter::once(name.as_str()).chain(std::iter::repeat(""));
+        for (name, line) in names.zip(lines) {
+            table.cells([name.to_owned(), line]);
         }
     }
     table

@@ -2,11 +2,12 @@
 
 use std::io::Write;
 
-use pollux_api::ServiceId;
 use pollux_api::configuration::ChangeError;
 use pollux_api::control::{Answer, Command};
 use pollux_api::dataplane::{ConnectionPage, ConnectionQuery, ConnectionReport};
 use pollux_api::statistics::{RateReport, ServiceStatistics};
+use pollux_api::{SchedulerName, ServiceId};
+use serde_json::json;
 
 use super::arguments::View;
 use super::connection::Connection;
@@ -61,6 +62,17 @@ impl<W: Write> Session<'_, W> {
                 self.print(&drops, |drops| {
                     blocks(drops.iter().map(|report| output_table::drops(report, all)))
                 })
+            }
+            View::Schedulers => {
+                let schedulers = SchedulerName::ALL.map(|name| {
+                    json!({
+                        "name": name,
+                        "choice": name.choice(),
+                        "good_for": name.purpose(),
+                        "flags": name.flags(),
+                    })
+                });
+                self.print(&schedulers, |_| output_table::schedulers().to_string())
             }
             View::Configuration => {
                 let configuration = self.configuration()?;

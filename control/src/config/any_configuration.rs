@@ -18,13 +18,28 @@ fn address() -> impl Strategy<Value = IpAddr> {
 fn service() -> impl Strategy<Value = VirtualService> {
     let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)];
     let scheduler = proptest::sample::select(&SchedulerName::ALL);
-    (protocol, address(), 80..83_u16, scheduler).prop_map(|(protocol, address, port, scheduler)| {
-        let endpoint = Endpoint::new(address, port).unwrap();
-        VirtualService {
-            id: ServiceId { protocol, endpoint },
-            scheduler,
-        }
-    })
+    let flags = proptest::sample::subsequence(
+        &["fallback", "port", "bounded=0", "bounded=25", "flag-3"],
+        0..3,
+    );
+    (protocol, address(), 80..83_u16, scheduler, flags).prop_map(
+        |(protocol, address, port, scheduler, flags)| {
+            let endpoint = Endpoint::new(address, port).unwrap();
+            let flags = flags.iter().filter_map(|flag| match (*flag, scheduler) {
+                ("flag-3", _) => Some(flag.parse().unwrap()),
+                ("fallback" | "port", SchedulerName::SourceHashing)
+                | (_, SchedulerName::MaglevHashing) => {
+                    Some(format!("{scheduler}-{flag}").parse().unwrap())
+                }
+                _ => None,
+            });
+            VirtualService {
+                id: ServiceId { protocol, endpoint },
+                scheduler,
+                scheduler_flags: flags.collect(),
+            }
+        },
+    )
 }
 
 fn destination() -> impl Strategy<Value = Destination> {

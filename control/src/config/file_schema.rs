@@ -21,7 +21,8 @@
 //! [[service]]
 //! protocol = "tcp"                 # or "udp"
 //! address = "198.51.100.1:80"
-//! scheduler = "wrr"                # rr, wrr or wlc; default: wlc
+//! scheduler = "mh"                 # `pollux show schedulers` tells them all; default: wlc
+//! scheduler_flags = ["mh-fallback", "mh-port"]
 //!
 //! [[service.server]]
 //! address = "203.0.113.11:80"      # port optional: the service's
@@ -35,7 +36,7 @@
 
 use pollux_api::identity::Endpoint;
 use pollux_api::settings::{CONNECTIONS, HugePages, MEMORY_MIB, MTU, PollMode};
-use pollux_api::{ForwardingMethod, Protocol, SchedulerName, Weight};
+use pollux_api::{ForwardingMethod, Protocol, SchedulerFlags, SchedulerName, Weight};
 use toml::de::DeTable;
 
 use super::problem::{Located, Place, ProblemList};
@@ -103,6 +104,8 @@ pub struct ServiceTable {
     pub address: Option<Located<Endpoint>>,
     /// Who gets the next connection.
     pub scheduler: Option<Located<SchedulerName>>,
+    /// Flags of the scheduler, one each.
+    pub scheduler_flags: Option<Located<Vec<SchedulerFlags>>>,
     /// `[[service.server]]`
     pub servers: Vec<ServerTable>,
 }
@@ -215,6 +218,7 @@ fn read_service(table: TableReader<'_>) -> ServiceTable {
         protocol: table.require(table.word("protocol", &words), "protocol", protocol),
         address: table.require(table.parsed("address", address), "address", address),
         scheduler: table.parsed("scheduler", "wlc"),
+        scheduler_flags: table.all_parsed("scheduler_flags", "mh-fallback"),
         servers: servers.collect(),
     };
     table.finish();

@@ -108,6 +108,36 @@ impl<'a> TableReader<'a> {
         }
     }
 
+    /// An array of strings that a type can read one by one. One bad element makes all of it unread.
+    pub fn all_parsed<T>(&self, key: &'static str, example: &str) -> Option<Located<Vec<T>>>
+    where
+        T: FromStr<Err: Display>,
+    {
+        let found = self.value(key)?;
+        let wanted = format!("a list as in {key} = [\"{example}\"]");
+        let Some(array) = found.value.as_array() else {
+            self.wrong_type(&found, &wanted);
+            return None;
+        };
+        let elements = array.iter().enumerate().map(|(index, element)| {
+            let element = self.locate(format!("{}[{index}]", found.place.key), element);
+            let Some(text) = element.value.as_str() else {
+                self.wrong_type(&element, &format!("a string as in \"{example}\""));
+                return None;
+            };
+            let parsed = text.parse();
+            parsed
+                .map_err(|error: T::Err| self.problems.add(&element.place, error))
+                .ok()
+        });
+        // All elements are looked at before the first failure is taken, so that each one's problem is listed.
+        let elements: Vec<Option<T>> = elements.collect();
+        Some(Located {
+            value: elements.into_iter().collect::<Option<Vec<T>>>()?,
+            place: found.place,
+        })
+    }
+
     /// One of some words.
     pub fn word<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<Located<T>> {
         let example = words.first().map_or("", |(word, _)| word);

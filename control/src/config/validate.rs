@@ -103,10 +103,23 @@ impl Builder<'_> {
             endpoint: address.value,
         };
         let scheduler = table.scheduler.map(|located| located.value);
+        let (flags, flags_place) = match table.scheduler_flags {
+            Some(located) => (located.value, located.place),
+            None => (Vec::new(), address.place.clone()),
+        };
         let service = VirtualService {
             id,
             scheduler: scheduler.unwrap_or_default(),
+            scheduler_flags: flags.into_iter().collect(),
         };
+        if let Some((flag, of)) = service.scheduler_flags.foreign_to(service.scheduler) {
+            let message = format!(
+                "{flag} is a flag of scheduler {of}, and this one is {}: leave it out, or write scheduler = \"{of}\"",
+                service.scheduler
+            );
+            self.problems.add(&flags_place, message);
+            return;
+        }
         self.apply(
             Change::AddService { service },
             &address.place,

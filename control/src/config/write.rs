@@ -6,10 +6,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use pollux_api::{
-    Configuration, Destination, ForwardingMethod, Protocol, ServiceEntry, ServiceId, Weight,
+    Configuration, Destination, ForwardingMethod, Protocol, SchedulerFlags, ServiceEntry,
+    ServiceId, VirtualService, Weight,
 };
 use thiserror::Error;
-use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, Value, value};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value, value};
 
 use crate::server_address::ServerAddress;
 
@@ -124,6 +125,7 @@ fn service_table(mut table: Table, entry: &ServiceEntry) -> Table {
         entry.service.scheduler.as_str(),
         None,
     );
+    set_flags(&mut table, &entry.service);
     // The list is last added first; the file is in the order of adding.
     let servers: ArrayOfTables = entry
         .destinations
@@ -140,6 +142,23 @@ fn service_table(mut table: Table, entry: &ServiceEntry) -> Table {
         table.insert("server", Item::ArrayOfTables(servers));
     }
     table
+}
+
+/// Flags are written when there are any. Those that are there already stay as they are written, comments and all.
+fn set_flags(table: &mut Table, service: &VirtualService) {
+    const KEY: &str = "scheduler_flags";
+    let flags = service.scheduler_flags;
+    let known = table.get(KEY).and_then(Item::as_array).map(|array| {
+        let texts = array.iter().filter_map(|flag| flag.as_str()?.parse().ok());
+        let known: SchedulerFlags = texts.collect();
+        known.named_for(service.scheduler)
+    });
+    if flags.is_empty() {
+        table.remove(KEY);
+    } else if known != Some(flags) {
+        let array: Array = flags.names().into_iter().collect();
+        table.insert(KEY, value(array));
+    }
 }
 
 /// The table of a server, made from the one the file had.

@@ -116,6 +116,7 @@ mod tests {
                     endpoint,
                 },
                 scheduler: Default::default(),
+                scheduler_flags: Default::default(),
             },
             totals,
             destinations: vec![DestinationStatistics {

@@ -36,6 +36,45 @@ fn services_are_added_changed_and_removed() {
     assert_eq!(machine.json("show services"), json!([]));
 }
 
+#[test]
+fn scheduler_flags_are_ipvsadms() {
+    let machine = Machine::up();
+    let flags = |machine: &Machine| {
+        let configuration = machine.json("show configuration");
+        configuration["services"][0]["service"]["scheduler_flags"].clone()
+    };
+    machine.done(&format!("service add {SERVICE} -s sh -b sh-port,flag-1"));
+    assert_eq!(flags(&machine), json!(["sh-fallback", "sh-port"]));
+    machine.done(&format!("service edit {SERVICE} --sched-flags sh-port"));
+    assert_eq!(flags(&machine), json!(["sh-port"]));
+    let shown = machine.shown("show services");
+    assert!(
+        shown.contains("TCP  198.51.100.1:80 sh (sh-port)\n"),
+        "{shown}"
+    );
+
+    // What is saved is what runs.
+    machine.done(&format!(
+        "service edit {SERVICE} -s mh -b mh-fallback,mh-bounded=25"
+    ));
+    machine.done("save");
+    let saved = std::fs::read_to_string(machine.path("pollux.toml")).unwrap();
+    let line = "scheduler_flags = [\"mh-fallback\", \"mh-bounded=25\"]\n";
+    assert!(saved.contains(line), "{saved}");
+    machine.shown("check");
+
+    machine.done(&format!("service edit {SERVICE} -s rr"));
+    assert_eq!(flags(&machine), json!(null));
+    machine.done(&format!("service edit {SERVICE} -b flag-3"));
+    let shown = machine.shown("show services");
+    assert!(
+        shown.contains("TCP  198.51.100.1:80 rr (flag-3)\n"),
+        "{shown}"
+    );
+    machine.done(&format!("service edit {SERVICE} --sched-flags="));
+    assert_eq!(flags(&machine), json!(null));
+}
+
 /// The one server of the one service.
 fn server(machine: &Machine) -> serde_json::Value {
     machine.json("show configuration")["services"][0]["destinations"][0].clone()

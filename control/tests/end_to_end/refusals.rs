@@ -28,7 +28,15 @@ fn wrong_usage_is_explained() {
     for (line, text) in [
         (
             "service add -t 198.51.100.2:80 -s fair",
-            "unknown scheduler \"fair\": known are rr, wrr, wlc",
+            "unknown scheduler \"fair\": known are rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, p2c",
+        ),
+        (
+            "service add -t 198.51.100.2:80 -s sh -b sh-sticky",
+            "unknown scheduler flag \"sh-sticky\": known are sh-fallback, sh-port, mh-fallback, mh-port, flag-1, flag-2",
+        ),
+        (
+            "service add -t 198.51.100.2:80 -s mh -b mh-bounded=lots",
+            "bad scheduler flag \"mh-bounded=lots\": write mh-bounded=PERCENT, from 0 to 1000, as in mh-bounded=25",
         ),
         (
             "service add -t 198.51.100.300:80",
@@ -54,7 +62,10 @@ fn wrong_usage_is_explained() {
             "service add -t 198.51.100.2:80 -u 198.51.100.2:80",
             "'--tcp-service <ADDRESS:PORT>' cannot be used with '--udp-service <ADDRESS:PORT>'",
         ),
-        ("service edit -t 198.51.100.1:80", "--scheduler <NAME>"),
+        (
+            "service edit -t 198.51.100.1:80",
+            "--scheduler <NAME>|--sched-flags <FLAGS>",
+        ),
         (
             "server add -t 198.51.100.1:80",
             "--real-server <ADDRESS[:PORT]>",
@@ -116,6 +127,15 @@ fn what_makes_no_valid_configuration_is_refused() {
         (
             "server add -t 198.51.100.1:80 -r 203.0.113.11:80 -g",
             "server 203.0.113.11:80 of service TCP 198.51.100.1:80 already exists: change it with `pollux server edit`",
+        ),
+        (
+            "service add -t 198.51.100.2:80 -s mh -b sh-port",
+            "service TCP 198.51.100.2:80: scheduler flag sh-port is one of scheduler sh, and this one is mh: leave it out, \
+             or write -s sh",
+        ),
+        (
+            "service edit -t 198.51.100.1:80 -b mh-port",
+            "scheduler flag mh-port is one of scheduler mh, and this one is wlc",
         ),
         (
             "server add -t 198.51.100.9:80 -r 203.0.113.11",

@@ -223,6 +223,28 @@ lan: 1000 received
 }
 
 #[test]
+fn schedulers_say_what_they_are_good_for() {
+    let machine = Machine::new();
+    let shown = machine.shown("show schedulers");
+    for line in shown.lines() {
+        assert!(line.chars().count() <= 80, "wider than 80 columns: {line}");
+    }
+    for text in [
+        "rr    Each server in turn, whatever its weight.\n      Good for equal servers; short requests, equally long.\n",
+        "      Flags: mh-fallback, mh-port, mh-bounded=PERCENT.\n",
+        "p2c   The less loaded of two different ones drawn by weight; not in Linux.\n",
+    ] {
+        assert!(shown.contains(text), "{text}is not in\n{shown}");
+    }
+    let listed = machine.json("show schedulers");
+    assert_eq!(listed.as_array().unwrap().len(), 15);
+    assert_eq!(
+        listed[7]["flags"],
+        serde_json::json!(["sh-fallback", "sh-port"])
+    );
+}
+
+#[test]
 fn the_configuration_is_shown_as_a_file() {
     let machine = machine();
     assert_shown(

@@ -23,6 +23,7 @@ fn configuration(services: &[(u8, Vec<u8>)]) -> Configuration {
         service: VirtualService {
             id: service(*number),
             scheduler: SchedulerName::default(),
+            scheduler_flags: Default::default(),
         },
         destinations: destinations
             .iter()

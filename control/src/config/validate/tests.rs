@@ -29,6 +29,62 @@ fn server(lines: &str) -> String {
 }
 
 #[test]
+fn scheduler_flags_are_checked_where_they_are() {
+    let flags = |scheduler: &str, flags: &str| {
+        format!("{SERVICE}scheduler = \"{scheduler}\"\nscheduler_flags = {flags}\n")
+    };
+    let config = valid(&flags("sh", "[\"flag-2\", \"sh-fallback\"]"));
+    let service = &config.configuration().services[0].service;
+    assert_eq!(service.scheduler_flags.to_string(), "sh-fallback,sh-port");
+    assert!(
+        valid(&flags("rr", "[]")).configuration().services[0]
+            .service
+            .scheduler_flags
+            .is_empty()
+    );
+    for (scheduler, given, expected) in [
+        (
+            "mh",
+            "[\"mh-port\", \"mh-porto\", 3]",
+            &[
+                "5: service[0].scheduler_flags[1]: unknown scheduler flag \"mh-porto\": known are sh-fallback, sh-port, \
+                 mh-fallback, mh-port, flag-1, flag-2, flag-3, mh-bounded=PERCENT",
+                "5: service[0].scheduler_flags[2]: an integer stands here: write a string as in \"mh-fallback\"",
+            ][..],
+        ),
+        (
+            "mh",
+            "\"mh-port\"",
+            &[
+                "5: service[0].scheduler_flags: a string stands here: write a list as in scheduler_flags = [\"mh-fallback\"]",
+            ],
+        ),
+        (
+            "wlc",
+            "[\"mh-port\"]",
+            &[
+                "5: service[0].scheduler_flags: mh-port is a flag of scheduler mh, and this one is wlc: leave it out, or \
+               write scheduler = \"mh\"",
+            ],
+        ),
+        (
+            "mh",
+            "[\"mh-bounded=2000\"]",
+            &[
+                "5: service[0].scheduler_flags[0]: bad scheduler flag \"mh-bounded=2000\": write mh-bounded=PERCENT, from 0 \
+               to 1000, as in mh-bounded=25",
+            ],
+        ),
+    ] {
+        assert_eq!(
+            problems(&flags(scheduler, given)),
+            expected,
+            "{scheduler} {given}"
+        );
+    }
+}
+
+#[test]
 fn nothing_is_valid() {
     for text in ["", "# only a comment\n", "[dataplane]\n[control]\n"] {
         assert_eq!(valid(text), ValidConfig::empty());
@@ -67,7 +123,11 @@ fn the_example_of_the_schema_is_valid_and_means_what_it_says() {
     assert_eq!(config.control().socket_group.as_deref(), Some("pollux"));
     let entry = &config.configuration().services[0];
     assert_eq!(entry.service.id.protocol, Protocol::Tcp);
-    assert_eq!(entry.service.scheduler.as_str(), "wrr");
+    assert_eq!(entry.service.scheduler.as_str(), "mh");
+    assert_eq!(
+        entry.service.scheduler_flags.to_string(),
+        "mh-fallback,mh-port"
+    );
     assert_eq!(entry.destinations[0].method, ForwardingMethod::Nat);
     assert_eq!(entry.destinations[0].weight.get(), 3);
 }
@@ -141,7 +201,7 @@ fn services_are_checked() {
     );
     assert_problem(
         &format!("{SERVICE}scheduler = \"fair\"\n"),
-        "4: service[0].scheduler: unknown scheduler \"fair\": known are rr, wrr, wlc",
+        "4: service[0].scheduler: unknown scheduler \"fair\": known are rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, p2c",
     );
     assert_problem(
         "[[service]]\nprotocol = \"tcp\"\naddress = \"198.51.100.1:0\"\n",

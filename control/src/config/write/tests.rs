@@ -80,6 +80,31 @@ fn a_file_by_hand_keeps_everything_that_did_not_change() {
 }
 
 #[test]
+fn flags_that_are_there_stay_as_they_are_written() {
+    let by_hand = BY_HAND.replace(
+        "# announced by BIRD\n",
+        "# announced by BIRD\nscheduler = \"mh\"\nscheduler_flags = [ # see the manual\n  \"mh-port\", \"flag-1\" ]\n",
+    );
+    let mut configuration = read(&by_hand);
+    configuration.services[0].destinations.clear();
+    let text = merge(&by_hand, &configuration).unwrap();
+    assert!(
+        text.contains("[ # see the manual\n  \"mh-port\", \"flag-1\" ]"),
+        "{text}"
+    );
+    configuration.services[0].service.scheduler_flags = "mh-bounded=25".parse().unwrap();
+    let text = merge(&text, &configuration).unwrap();
+    assert!(
+        text.contains("scheduler_flags = [\"mh-bounded=25\"]\n"),
+        "{text}"
+    );
+    configuration.services[0].service.scheduler_flags = "".parse().unwrap();
+    let text = merge(&text, &configuration).unwrap();
+    assert!(!text.contains("scheduler_flags"), "{text}");
+    assert_eq!(read(&text), configuration);
+}
+
+#[test]
 fn tables_in_one_line_are_understood_too() {
     let text = r#"service = [{ protocol = "tcp", address = "198.51.100.1:80", server = [{ address = "203.0.113.11" }] }]"#;
     let configuration = read(text);
