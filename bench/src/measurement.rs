@@ -4,7 +4,7 @@ mod appliance;
 
 use clap::ValueEnum;
 use pollux_engine::connection::{Family as EngineFamily, ForwardingMethod};
-use pollux_engine::scheduler::SchedulerKind;
+use pollux_engine::scheduler::{HashFlags, MaglevFlags, SchedulerKind};
 use serde::{Deserialize, Serialize};
 
 pub use self::appliance::{LatencyMeasurement, LoadSetting, Program, ThroughputMeasurement};
@@ -57,7 +57,29 @@ pub enum Scheduler {
     /// In turn by weight; all weights are 1 here.
     Wrr,
     /// Fewest connections.
+    Lc,
+    /// Fewest connections by weight.
     Wlc,
+    /// What the virtual address had before: one server.
+    Lblc,
+    /// What the virtual address had before, of a set.
+    Lblcr,
+    /// By the virtual address: one server.
+    Dh,
+    /// By the client's address.
+    Sh,
+    /// Shortest expected delay.
+    Sed,
+    /// An idle one, else the shortest expected delay.
+    Nq,
+    /// The largest weight: the first.
+    Fo,
+    /// By the client's address, over a Maglev table.
+    Mh,
+    /// The less loaded of two.
+    Twos,
+    /// The less loaded of two different ones.
+    P2c,
 }
 
 /// The pages the connection table lies in.
@@ -97,7 +119,18 @@ impl Scheduler {
         match self {
             Self::Rr => SchedulerKind::RoundRobin,
             Self::Wrr => SchedulerKind::WeightedRoundRobin,
+            Self::Lc => SchedulerKind::LeastConnection,
             Self::Wlc => SchedulerKind::WeightedLeastConnection,
+            Self::Lblc => SchedulerKind::LocalityBased,
+            Self::Lblcr => SchedulerKind::LocalityBasedReplicated,
+            Self::Dh => SchedulerKind::DestinationHashing,
+            Self::Sh => SchedulerKind::SourceHashing(HashFlags::default()),
+            Self::Sed => SchedulerKind::ShortestExpectedDelay,
+            Self::Nq => SchedulerKind::NeverQueue,
+            Self::Fo => SchedulerKind::WeightedFailover,
+            Self::Mh => SchedulerKind::MaglevHashing(MaglevFlags::default()),
+            Self::Twos => SchedulerKind::TwoRandomChoices,
+            Self::P2c => SchedulerKind::PowerOfTwoChoices,
         }
     }
 }
