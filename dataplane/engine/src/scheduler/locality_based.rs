@@ -5,8 +5,8 @@
 //! A new address goes where `wlc` would send it, and stays. It moves, again as `wlc` says, when its server is gone or
 //! drained, or has more active connections than its weight while another has less than half of its own: so weights are
 //! numbers of connections here. Thresholds keep a server from new addresses only, as in Linux. How many addresses are
-//! remembered, and how long, is said in [`address_index`](super::address_index); the memory outlives changes of the
-//! service.
+//! remembered, and how long, is said in [`address_index`](super::address_index); the memory, 320 KiB a service,
+//! outlives changes of it.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;

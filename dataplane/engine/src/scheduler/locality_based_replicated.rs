@@ -5,9 +5,9 @@
 //! connections than its weight while another server has less than half of its own, the server that `wlc` would choose
 //! joins the set. A set of several that did not change for a day loses its most loaded server.
 //!
-//! How many addresses are remembered, and how long, is said in [`address_index`](super::address_index); the memory
-//! outlives changes of the service. A set has at most 14 servers (Linux knows no limit): one more takes the place of
-//! one that the service has no more, else of the most loaded.
+//! How many addresses are remembered, and how long, is said in [`address_index`](super::address_index); the memory,
+//! 2.25 MiB a service, outlives changes of it. A set has at most 14 servers (Linux knows no limit): one more takes the
+//! place of one that the service has no more, else of the most loaded.
 
 use std::cmp::Reverse;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! `p2c`: the less loaded of two different servers drawn by weight; LVS has no such scheduler. Good for hundreds of
-//! servers, and for many directors that share servers: close to `wlc`, but new servers are not flooded, for no two
-//! directors, and no two moments, see the same least loaded one.
+//! servers, and for many directors that share servers: close to `wlc`, but a server that is new or has become empty is
+//! not sent everything by all directors at once.
 //!
 //! Load is `wlc`'s: connections by weight, an active one weighing 256 inactive ones; of equals the first drawn. A draw is
 //! a search among the sums of the weights: it costs the same, to a few comparisons, with 3 servers and with 300, and

@@ -276,3 +276,46 @@ fn state_outlives_changes_that_leave_it_meaningful() {
         "forgotten with the scheduler"
     );
 }
+
+/// Two workers choose at once, and connections come and go: every choice is one of the service's that takes connections,
+/// and whoever chooses in turn chooses as evenly as one worker would.
+#[test]
+fn workers_at_once_choose_what_one_may_choose() {
+    const FLOWS: u32 = 12_000;
+    for kind in every_kind() {
+        // Nobody is full or overworked here, so that nobody is refused for another worker's choice.
+        let pool = Pool::new(kind, &[4000, 8000, 0, 12_000]);
+        let chosen: Vec<Vec<u32>> = std::thread::scope(|scope| {
+            let workers = [0, 1].map(|worker| {
+                let pool = &pool;
+                scope.spawn(move || {
+                    let choices = (0..FLOWS).filter_map(|flow| {
+                        let address = client(flow % 500);
+                        let chosen = pool.pick_at(Tick(flow), client(2 * flow + worker), address);
+                        assert!(chosen.is_some() || !never_refuses(kind), "{kind:?}");
+                        let chosen = chosen?;
+                        let found = pool.destination(chosen);
+                        found.bind(crate::connection::State::Established);
+                        if flow % 3 > 0 {
+                            found.unbind(crate::connection::State::Established);
+                        }
+                        Some(chosen)
+                    });
+                    choices.collect()
+                })
+            });
+            workers.map(|worker| worker.join().unwrap()).into()
+        });
+        let mut shares = [0u32; 4];
+        chosen
+            .iter()
+            .flatten()
+            .for_each(|chosen| shares[*chosen as usize] += 1);
+        assert_eq!(shares[2], 0, "{kind:?}: {shares:?}");
+        match kind {
+            SchedulerKind::RoundRobin => assert_eq!(shares, [8000, 8000, 0, 8000]),
+            SchedulerKind::WeightedRoundRobin => assert_eq!(shares, [4000, 8000, 0, 12_000]),
+            _ => {}
+        }
+    }
+}
