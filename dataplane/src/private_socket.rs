@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pollux_api::dataplane::{
-    ConnectionPage, ConnectionQuery, PortStatus, Query, Report, WorkerStatus,
+    ConnectionPage, ConnectionQuery, DirectorStatus, PortStatus, Query, Report, WorkerStatus,
 };
 use pollux_api::line::{self, Failure, FailureCode, LINE_BYTES_MAX, Request, Response};
 use pollux_api::statistics::{DropReport, ServiceStatistics};
@@ -43,6 +43,15 @@ pub trait DataplaneControl: Send + Sync + 'static {
 
     /// All services with counters.
     fn services(&self) -> impl Future<Output = Result<Vec<ServiceStatistics>, Failure>> + Send;
+
+    /// One service with counters; none when there is no such service.
+    fn service(
+        &self,
+        service: ServiceId,
+    ) -> impl Future<Output = Result<Option<ServiceStatistics>, Failure>> + Send;
+
+    /// What holds for the director as a whole.
+    fn director(&self) -> impl Future<Output = Result<DirectorStatus, Failure>> + Send;
 
     /// A page of connections.
     fn connections(
@@ -301,6 +310,10 @@ async fn answer<C: DataplaneControl>(control: &C, query: Query) -> Result<Report
             }
         }
         Query::Services => Report::Services(control.services().await?),
+        Query::Service { service } => {
+            Report::Services(control.service(service).await?.into_iter().collect())
+        }
+        Query::Director => Report::Director(control.director().await?),
         Query::Connections(query) => Report::Connections(control.connections(query).await?),
         Query::Ports => Report::Ports(control.ports().await?),
         Query::Workers => Report::Workers(control.workers().await?),

@@ -6,13 +6,14 @@
 use std::net::SocketAddr;
 
 use pollux_api::dataplane::{
-    ConnectionPage, ConnectionQuery, ConnectionReport, NicCounters, PortStatus, WorkerStatus,
+    ConnectionPage, ConnectionQuery, ConnectionReport, DirectorStatus, NicCounters, PortStatus,
+    Timeouts, WorkerStatus,
 };
 use pollux_api::line::{Failure, FailureCode};
 use pollux_api::statistics::{DestinationStatistics, DropReport, FateCount, ServiceStatistics};
 use pollux_api::{ChangeError, Configuration, ForwardingMethod, Protocol, ServiceId, Transaction};
 use pollux_engine::clock::TICKS_PER_SECOND;
-use pollux_engine::connection::{self, Connection, Direction};
+use pollux_engine::connection::{self, Connection, Direction, State};
 use pollux_engine::counters::PortCounters;
 use pollux_engine::wire::protocol;
 use pollux_engine::{Fate, Snapshot};
@@ -67,16 +68,28 @@ impl DataplaneControl for Publisher {
         let snapshot = self.shared.publication.current();
         let entries = running.state.configuration.services.iter();
         Ok(entries
-            .map(|entry| ServiceStatistics {
-                service: entry.service.clone(),
-                totals: running.totals.service(
-                    entry.service.id,
-                    running.numbers_of(entry.service.id),
-                    &snapshot,
-                ),
-                destinations: destinations(&running, entry, &snapshot),
-            })
+            .map(|entry| service_report(&running, entry, &snapshot))
             .collect())
+    }
+
+    async fn service(&self, service: ServiceId) -> Result<Option<ServiceStatistics>, Failure> {
+        let running = self.running().await;
+        let snapshot = self.shared.publication.current();
+        let entry = running.state.configuration.service(service);
+        Ok(entry.map(|entry| service_report(&running, entry, &snapshot)))
+    }
+
+    async fn director(&self) -> Result<DirectorStatus, Failure> {
+        let snapshot = self.shared.publication.current();
+        let timeout_s = |state| snapshot.timeouts().of(state) / TICKS_PER_SECOND;
+        Ok(DirectorStatus {
+            connections_max: self.shared.table.size().connections(),
+            timeouts: Timeouts {
+                tcp_s: timeout_s(State::Established),
+                tcp_fin_s: timeout_s(State::FinWait),
+                udp_s: timeout_s(State::Udp),
+            },
+        })
     }
 
     async fn connections(&self, query: ConnectionQuery) -> Result<ConnectionPage, Failure> {
@@ -210,6 +223,19 @@ impl Publisher {
                 .map(|statistic| (statistic.name, statistic.value))
                 .collect(),
         })
+    }
+}
+
+fn service_report(
+    running: &Running,
+    entry: &pollux_api::ServiceEntry,
+    snapshot: &Snapshot,
+) -> ServiceStatistics {
+    let id = entry.service.id;
+    ServiceStatistics {
+        service: entry.service.clone(),
+        totals: running.totals.service(id, running.numbers_of(id), snapshot),
+        destinations: destinations(running, entry, snapshot),
     }
 }
 

@@ -23,6 +23,13 @@ pub enum Query {
     Configuration,
     /// Answered by [`Report::Services`].
     Services,
+    /// One service. Answered by [`Report::Services`] with one service, or none when there is no such service.
+    Service {
+        /// Which.
+        service: ServiceId,
+    },
+    /// Answered by [`Report::Director`].
+    Director,
     /// Answered by [`Report::Connections`].
     Connections(ConnectionQuery),
     /// Answered by [`Report::Ports`].
@@ -49,8 +56,10 @@ pub enum Report {
         /// The configuration.
         configuration: Configuration,
     },
-    /// All services with counters.
+    /// The services asked for, with counters.
     Services(Vec<ServiceStatistics>),
+    /// What holds for the director as a whole.
+    Director(DirectorStatus),
     /// A page of connections.
     Connections(ConnectionPage),
     /// All ports.
@@ -59,6 +68,26 @@ pub enum Report {
     Workers(Vec<WorkerStatus>),
     /// Fates by port.
     Drops(Vec<DropReport>),
+}
+
+/// What holds for the director as a whole, whatever its services are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectorStatus {
+    /// Connections the table has room for; fixed for the life of the data plane.
+    pub connections_max: u32,
+    /// How long connections live without traffic.
+    pub timeouts: Timeouts,
+}
+
+/// The timeouts that `ipvsadm --set` names, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// TCP, state ESTABLISHED.
+    pub tcp_s: u32,
+    /// TCP, state FIN_WAIT.
+    pub tcp_fin_s: u32,
+    /// UDP.
+    pub udp_s: u32,
 }
 
 /// Which connections to list. The table is walked in pages, so that a big one never blocks anything.

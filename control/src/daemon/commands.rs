@@ -33,7 +33,7 @@ impl Daemon {
             Command::ShowWorkers => Query::Workers,
             Command::ShowDrops => Query::Drops,
         };
-        self.dataplane.ask(query).await.map(answer)
+        answer(self.dataplane.ask(query).await?)
     }
 
     /// The counters of all that runs.
@@ -55,12 +55,12 @@ impl Daemon {
     async fn zero(&self, service: Option<ServiceId>) -> Result<Answer, Failure> {
         let report = self.dataplane.ask(Query::Zero { service }).await?;
         lock(&self.rates).zero(service);
-        Ok(answer(report))
+        answer(report)
     }
 }
 
-fn answer(report: Report) -> Answer {
-    match report {
+fn answer(report: Report) -> Result<Answer, Failure> {
+    Ok(match report {
         Report::Applied { generation } => Answer::Done { generation },
         Report::Configuration { configuration, .. } => Answer::Configuration(configuration),
         Report::Services(services) => Answer::Services(services),
@@ -68,5 +68,7 @@ fn answer(report: Report) -> Answer {
         Report::Ports(ports) => Answer::Ports(ports),
         Report::Workers(workers) => Answer::Workers(workers),
         Report::Drops(drops) => Answer::Drops(drops),
-    }
+        // No command asks for it.
+        Report::Director(_) => return Err(unexpected()),
+    })
 }

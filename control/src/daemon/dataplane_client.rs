@@ -315,6 +315,8 @@ fn changes_something(query: &Query) -> bool {
         Query::Transact(_) | Query::Zero { .. } => true,
         Query::Configuration
         | Query::Services
+        | Query::Service { .. }
+        | Query::Director
         | Query::Connections(_)
         | Query::Ports
         | Query::Workers

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use pollux_api::configuration::Configuration;
 use pollux_api::dataplane::{
-    ConnectionPage, ConnectionQuery, ConnectionReport, NicCounters, PortStatus, Query, Report,
-    WorkerStatus,
+    ConnectionPage, ConnectionQuery, ConnectionReport, DirectorStatus, NicCounters, PortStatus,
+    Query, Report, Timeouts, WorkerStatus,
 };
 use pollux_api::line::{self, Failure, FailureCode, Request, Response};
 use pollux_api::statistics::{
@@ -132,6 +132,19 @@ impl State {
                 configuration: self.configuration.clone(),
             },
             Query::Services => Report::Services(self.services()),
+            Query::Service { service } => {
+                let mut services = self.services();
+                services.retain(|known| known.service.id == service);
+                Report::Services(services)
+            }
+            Query::Director => Report::Director(DirectorStatus {
+                connections_max: 4096,
+                timeouts: Timeouts {
+                    tcp_s: 900,
+                    tcp_fin_s: 120,
+                    udp_s: 300,
+                },
+            }),
             Query::Connections(query) => Report::Connections(self.page(query)),
             Query::Ports => Report::Ports(vec![port()]),
             Query::Workers => Report::Workers(vec![self.worker(0), self.worker(1)]),

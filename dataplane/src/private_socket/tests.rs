@@ -2,9 +2,20 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use pollux_api::dataplane::Timeouts;
+use pollux_api::{Protocol, VirtualService};
 use tokio::sync::Notify;
 
 use super::*;
+
+const DIRECTOR: DirectorStatus = DirectorStatus {
+    connections_max: 1024,
+    timeouts: Timeouts {
+        tcp_s: 900,
+        tcp_fin_s: 120,
+        udp_s: 300,
+    },
+};
 
 /// A data plane of a configuration and a generation. Ports are slow to list: they wait for [`Fake::open_gate`].
 #[derive(Default)]
@@ -37,6 +48,22 @@ impl DataplaneControl for Fake {
         Ok(Vec::new())
     }
 
+    async fn service(&self, id: ServiceId) -> Result<Option<ServiceStatistics>, Failure> {
+        let service = VirtualService {
+            id,
+            scheduler: Default::default(),
+        };
+        Ok((id == only_service()).then(|| ServiceStatistics {
+            service,
+            totals: Default::default(),
+            destinations: Vec::new(),
+        }))
+    }
+
+    async fn director(&self) -> Result<DirectorStatus, Failure> {
+        Ok(DIRECTOR)
+    }
+
     async fn connections(&self, query: ConnectionQuery) -> Result<ConnectionPage, Failure> {
         let next = Some(query.start + query.limit);
         let connections = Vec::new();
@@ -61,6 +88,14 @@ impl DataplaneControl for Fake {
             fates: Vec::new(),
         };
         Ok((0..100_000).map(report).collect())
+    }
+}
+
+/// The one service that the fake has when asked for one.
+fn only_service() -> ServiceId {
+    ServiceId {
+        protocol: Protocol::Tcp,
+        endpoint: "198.51.100.1:80".parse().unwrap(),
     }
 }
 
@@ -151,6 +186,16 @@ async fn every_query_has_its_report() {
     assert_eq!(
         ask(client, 7, Query::Workers).await,
         Ok(Report::Workers(Vec::new()))
+    );
+    let service = only_service();
+    let Ok(Report::Services(one)) = ask(client, 9, Query::Service { service }).await else {
+        panic!("no service");
+    };
+    assert_eq!(one.len(), 1);
+    assert_eq!(one[0].service.id, service);
+    assert_eq!(
+        ask(client, 10, Query::Director).await,
+        Ok(Report::Director(DIRECTOR))
     );
     let Ok(Report::Drops(drops)) = ask(client, 8, Query::Drops).await else {
         panic!("no drops");
