@@ -12,5 +12,6 @@ pub mod accounts;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod ipvs;
 pub mod run_directory;
 pub mod server_address;

@@ -25,6 +25,11 @@ impl RunDirectory {
         self.0.join("control.sock")
     }
 
+    /// The socket for unmodified IPVS tools, polluxd's.
+    pub fn ipvs_socket(&self) -> PathBuf {
+        self.0.join("ipvs.sock")
+    }
+
     /// The private socket, the data plane's.
     pub fn dataplane_socket(&self) -> PathBuf {
         self.0.join("dataplane.sock")

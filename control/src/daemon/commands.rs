@@ -1,7 +1,7 @@
 //! What each command does: its query to the data plane, and the answer made of the report.
 
 use pollux_api::control::{Answer, Command};
-use pollux_api::dataplane::{ConnectionQuery, Query, Report};
+use pollux_api::dataplane::{ConnectionQuery, DirectorStatus, Query, Report};
 use pollux_api::line::Failure;
 use pollux_api::statistics::ServiceStatistics;
 use pollux_api::{ServiceId, Transaction};
@@ -34,6 +34,28 @@ impl Daemon {
             Command::ShowDrops => Query::Drops,
         };
         answer(self.dataplane.ask(query).await?)
+    }
+
+    /// One service with its counters; none when there is no such service.
+    ///
+    /// # Errors
+    /// That of the data plane.
+    pub async fn service(&self, service: ServiceId) -> Result<Option<ServiceStatistics>, Failure> {
+        match self.dataplane.ask(Query::Service { service }).await? {
+            Report::Services(services) => Ok(services.into_iter().next()),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// What holds for the director as a whole.
+    ///
+    /// # Errors
+    /// That of the data plane.
+    pub async fn director(&self) -> Result<DirectorStatus, Failure> {
+        match self.dataplane.ask(Query::Director).await? {
+            Report::Director(status) => Ok(status),
+            _ => Err(unexpected()),
+        }
     }
 
     /// The counters of all that runs.

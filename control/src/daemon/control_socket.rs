@@ -1,7 +1,7 @@
-//! Claims the control socket: one polluxd a run directory, whatever became of the one before.
+//! Claims the sockets: one polluxd a run directory, whatever became of the one before.
 //!
 //! Who holds the lock on `polluxd.pid` is the daemon of the directory. The kernel frees the lock with the process, so
-//! the socket of a dead daemon is replaced and that of a live one never. The new socket is made beside its place, given
+//! the sockets of a dead daemon are replaced and those of a live one never. A new socket is made beside its place, given
 //! its group and mode, then renamed: under its name nobody ever finds it with other permissions, and there is always
 //! one or the other.
 
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 use tokio::net::UnixListener;
+use tokio_seqpacket::UnixSeqpacketListener;
 
 use crate::accounts;
 use crate::config::ControlSettings;
@@ -47,18 +48,29 @@ pub enum ClaimError {
     },
 }
 
-/// The right to the run directory. Dropped, it takes the socket away.
+/// The right to the run directory. Dropped, it takes the sockets away.
 #[derive(Debug)]
 pub struct Claim {
-    socket: PathBuf,
+    sockets: Vec<PathBuf>,
     /// Held for its lock.
     _lock: File,
 }
 
+/// What polluxd listens on.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For commands.
+    pub control: UnixListener,
+    /// For unmodified IPVS tools.
+    pub ipvs: UnixSeqpacketListener,
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.socket) {
-            log::warn!("cannot remove {}: {error}", self.socket.display());
+        for socket in &self.sockets {
+            if let Err(error) = fs::remove_file(socket) {
+                log::warn!("cannot remove {}: {error}", socket.display());
+            }
         }
     }
 }
@@ -70,16 +82,20 @@ impl Drop for Claim {
 pub fn claim(
     directory: &RunDirectory,
     settings: &ControlSettings,
-) -> Result<(Claim, UnixListener), ClaimError> {
-    let socket = directory.control_socket();
+) -> Result<(Claim, Listeners), ClaimError> {
+    let sockets = [directory.control_socket(), directory.ipvs_socket()];
+    let [control, ipvs] = &sockets;
     fs::create_dir_all(directory.path()).map_err(system("create", directory.path()))?;
     let lock = lock(directory)?;
-    let listener = listen(&socket, settings)?;
+    let listeners = Listeners {
+        control: listen(control, settings, |path| UnixListener::bind(path))?,
+        ipvs: listen(ipvs, settings, |path| UnixSeqpacketListener::bind(path))?,
+    };
     let claim = Claim {
-        socket,
+        sockets: sockets.to_vec(),
         _lock: lock,
     };
-    Ok((claim, listener))
+    Ok((claim, listeners))
 }
 
 fn system<'a>(what: &'static str, path: &'a Path) -> impl Fn(io::Error) -> ClaimError + 'a {
@@ -119,7 +135,11 @@ fn lock(directory: &RunDirectory) -> Result<File, ClaimError> {
     Ok(file)
 }
 
-fn listen(socket: &Path, settings: &ControlSettings) -> Result<UnixListener, ClaimError> {
+fn listen<L>(
+    socket: &Path,
+    settings: &ControlSettings,
+    bind: impl FnOnce(&Path) -> io::Result<L>,
+) -> Result<L, ClaimError> {
     let new = socket.with_extension("sock.new");
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -127,7 +147,7 @@ fn listen(socket: &Path, settings: &ControlSettings) -> Result<UnixListener, Cla
         }
         _ => {}
     }
-    let listener = UnixListener::bind(&new).map_err(system("listen on", &new))?;
+    let listener = bind(&new).map_err(system("listen on", &new))?;
     if let Some(group) = &settings.socket_group {
         let id = accounts::group_id(group).ok_or_else(|| ClaimError::NoGroup(group.clone()))?;
         chown(&new, None, Some(id)).map_err(system("change the group of", &new))?;

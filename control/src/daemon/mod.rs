@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! control.sock ──► session (one task a client) ──► commands ──► dataplane_client ──► dataplane.sock
-//!                                                     ▲ rates ◄── every 2 s: counters of all services
+//! ipvs.sock ──► ipvs_session (one task a client) ──► ipvs_commands ──┘ ▲ rates ◄── every 2 s: counters of all services
 //! ```
 //!
 //! It holds nothing that a restart would lose: the configuration that runs is the data plane's, the file is the
@@ -14,6 +14,9 @@ mod commands;
 pub mod control_socket;
 mod dataplane_client;
 pub mod estimator;
+mod ipvs_commands;
+mod ipvs_file;
+mod ipvs_session;
 pub mod limits;
 mod line_reader;
 mod rates;
@@ -31,10 +34,11 @@ use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+use tokio_seqpacket::UnixSeqpacketListener;
 
 use crate::config;
 use crate::run_directory::RunDirectory;
-use clients::Clients;
+use clients::{Clients, Presence};
 use control_socket::ClaimError;
 use dataplane_client::{ConfigFile, DataplaneClient};
 use limits::{BUDGET_BYTES, Budget, SMALL_BYTES};
@@ -61,7 +65,7 @@ pub enum StartError {
     /// The configuration file.
     #[error(transparent)]
     Config(#[from] config::LoadError),
-    /// The control socket.
+    /// The sockets.
     #[error(transparent)]
     Socket(#[from] ClaimError),
     /// Signals cannot be received.
@@ -87,7 +91,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
         signal(SignalKind::terminate()).map_err(StartError::Signals)?,
         signal(SignalKind::interrupt()).map_err(StartError::Signals)?,
     );
-    let (_claim, listener) = control_socket::claim(&options.run_directory, read.control())?;
+    let (_claim, mut listeners) = control_socket::claim(&options.run_directory, read.control())?;
     let file = ConfigFile::new(options.config, read);
     let daemon = Arc::new(Daemon {
         dataplane: DataplaneClient::new(options.run_directory.clone(), file),
@@ -102,7 +106,8 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     );
     readiness::notify("READY=1");
     tokio::select! {
-        () = accept(&daemon, &listener) => {}
+        () = accept_control(&daemon, &listeners.control) => {}
+        () = accept_ipvs(&daemon, &mut listeners.ipvs) => {}
         () = keep_connected(&daemon) => {}
         () = keep_sampling(&daemon) => {}
         name = stop_signal(signals) => log::info!("stopping on {name}; the data plane goes on"),
@@ -118,11 +123,33 @@ async fn stop_signal((mut terminate, mut interrupt): (Signal, Signal)) -> &'stat
     }
 }
 
-async fn accept(daemon: &Arc<Daemon>, listener: &UnixListener) {
+async fn accept_control(daemon: &Arc<Daemon>, listener: &UnixListener) {
+    let next = async || Ok(listener.accept().await?.0);
+    accept(next, |stream, presence| {
+        session::serve(Arc::clone(daemon), stream, presence)
+    })
+    .await;
+}
+
+async fn accept_ipvs(daemon: &Arc<Daemon>, listener: &mut UnixSeqpacketListener) {
+    accept(
+        async || listener.accept().await,
+        |socket, presence| ipvs_session::serve(Arc::clone(daemon), socket, presence),
+    )
+    .await;
+}
+
+/// Takes the clients of one socket, each served by a task of its own.
+async fn accept<S, F>(
+    mut next: impl AsyncFnMut() -> io::Result<S>,
+    serve: impl Fn(S, Presence) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     let clients = Arc::new(Clients::default());
     for id in 0_u64.. {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let stream = match next().await {
+            Ok(stream) => stream,
             Err(error) => {
                 log::error!("cannot accept a client: {error}");
                 sleep(ACCEPT_PAUSE).await;
@@ -133,7 +160,7 @@ async fn accept(daemon: &Arc<Daemon>, listener: &UnixListener) {
             log::warn!("a client was turned away: all others are busy");
             continue;
         }
-        let session = session::serve(Arc::clone(daemon), stream, clients.presence(id));
+        let session = serve(stream, clients.presence(id));
         clients.enter(id, tokio::spawn(session).abort_handle());
     }
 }

@@ -16,6 +16,7 @@ mod machine;
 mod changes;
 mod file;
 mod hostile_clients;
+mod ipvs_socket;
 mod refusals;
 mod restarts;
 mod scale;

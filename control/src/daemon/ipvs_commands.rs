@@ -1,0 +1,235 @@
+//! What each request of an IPVS tool does. The kernel looks for the service first, then for the destination, and looks
+//! at what is asked of them in between; so a refusal here is given only after a look whether the kernel's would be
+//! another.
+
+use pollux_api::control::Command;
+use pollux_api::line::{Failure, FailureCode};
+use pollux_api::statistics::{RateReport, ServiceStatistics};
+use pollux_api::{Change, ServiceId};
+use rustix::io::Errno;
+
+use super::{Daemon, lock, off_loop};
+use crate::ipvs::destination::{DestinationKey, DestinationSettings};
+use crate::ipvs::family::Family;
+use crate::ipvs::refusal::Refusal;
+use crate::ipvs::reply::{Body, Reply};
+use crate::ipvs::request::Request;
+use crate::ipvs::service::{ServiceKey, ServiceSettings};
+
+impl Daemon {
+    /// Does a request. A request for a file is none: see `ipvs_file`.
+    ///
+    /// # Errors
+    /// Why not; nothing was done then, unless the reason says that it is not known.
+    pub async fn ipvs(&self, request: Request) -> Result<Reply, Refusal> {
+        match request {
+            Request::Family(family) => Ok(Reply::One(family.body())),
+            Request::Families => Ok(Reply::Many(
+                [Family::Controller, Family::Ipvs]
+                    .map(Family::body)
+                    .to_vec(),
+            )),
+            Request::AddService(key, settings) => self.add_service(&key, &settings).await,
+            Request::EditService(key, settings) => self.edit_service(&key, &settings).await,
+            Request::RemoveService(key) => {
+                let id = self.known(&key)?;
+                self.change(Change::RemoveService { id }).await
+            }
+            Request::Service(key) => {
+                let service = self.service(self.known(&key)?).await?;
+                let service = service.ok_or(Errno::SRCH)?;
+                let rates = self.rates_of(std::slice::from_ref(&service));
+                let rates = rates.first().ok_or(Errno::SRCH)?;
+                Ok(Reply::One(Body::service(&service, rates)))
+            }
+            Request::Services => {
+                let services = self.services().await?;
+                let rates = self.rates_of(&services);
+                Ok(off_loop(move || list_services(&services, &rates)).await)
+            }
+            Request::AddDestination(key, destination, settings) => {
+                self.add_destination(&key, &destination, &settings).await
+            }
+            Request::EditDestination(key, destination, settings) => {
+                self.edit_destination(&key, &destination, &settings).await
+            }
+            Request::RemoveDestination(key, destination) => {
+                self.remove_destination(&key, &destination).await
+            }
+            Request::Destinations(key) => self.destinations(&key).await,
+            Request::StartDaemon(_) => Err(Refusal::not_yet("connection synchronisation")),
+            // None can be running.
+            Request::StopDaemon(_) => Err(Errno::SRCH.into()),
+            Request::Daemons => Ok(Reply::Many(Vec::new())),
+            Request::SetTimeouts(new) => {
+                new.compare(self.director().await?.timeouts)?;
+                Ok(Reply::Done)
+            }
+            Request::Timeouts => {
+                let timeouts = self.director().await?.timeouts;
+                Ok(Reply::One(Body::timeouts(timeouts)))
+            }
+            Request::Info => Ok(Reply::One(Body::info(&self.director().await?))),
+            Request::Zero(key) => {
+                let service = key.map(|key| self.known(&key)).transpose()?;
+                self.done(Command::Zero { service }).await
+            }
+            Request::Flush => self.change(Change::Flush).await,
+            Request::File(_) => Err(Errno::INVAL.into()),
+        }
+    }
+
+    async fn add_service(
+        &self,
+        key: &ServiceKey,
+        settings: &ServiceSettings,
+    ) -> Result<Reply, Refusal> {
+        match settings.of(key) {
+            Ok(service) => self.change(Change::AddService { service }).await,
+            Err(_) if self.has(key).await? => Err(Errno::EXIST.into()),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    async fn edit_service(
+        &self,
+        key: &ServiceKey,
+        settings: &ServiceSettings,
+    ) -> Result<Reply, Refusal> {
+        match settings.of(key) {
+            Ok(service) => self.change(Change::EditService { service }).await,
+            Err(refusal) if self.has(key).await? => Err(refusal),
+            Err(_) => Err(Errno::SRCH.into()),
+        }
+    }
+
+    async fn add_destination(
+        &self,
+        key: &ServiceKey,
+        destination: &DestinationKey,
+        settings: &DestinationSettings,
+    ) -> Result<Reply, Refusal> {
+        let service = self.known(key)?;
+        match settings.of(destination, service) {
+            Ok(destination) => {
+                let change = Change::AddDestination {
+                    service,
+                    destination,
+                };
+                self.change(change).await
+            }
+            Err(refusal) if self.has(key).await? => Err(refusal),
+            Err(_) => Err(Errno::SRCH.into()),
+        }
+    }
+
+    async fn edit_destination(
+        &self,
+        key: &ServiceKey,
+        destination: &DestinationKey,
+        settings: &DestinationSettings,
+    ) -> Result<Reply, Refusal> {
+        let service = self.known(key)?;
+        match settings.of(destination, service) {
+            Ok(destination) => {
+                let change = Change::EditDestination {
+                    service,
+                    destination,
+                };
+                self.change_destination(key, change).await
+            }
+            Err(refusal) if self.has(key).await? => Err(refusal),
+            Err(_) => Err(Errno::SRCH.into()),
+        }
+    }
+
+    async fn remove_destination(
+        &self,
+        key: &ServiceKey,
+        destination: &DestinationKey,
+    ) -> Result<Reply, Refusal> {
+        let service = self.known(key)?;
+        match destination.id(service) {
+            Ok(id) => {
+                self.change_destination(key, Change::RemoveDestination { service, id })
+                    .await
+            }
+            // What cannot be is not there.
+            Err(_) if self.has(key).await? => Err(Errno::NOENT.into()),
+            Err(_) => Err(Errno::SRCH.into()),
+        }
+    }
+
+    /// The destinations of a service; of none there are none.
+    async fn destinations(&self, key: &ServiceKey) -> Result<Reply, Refusal> {
+        let Ok(id) = key.id() else {
+            return Ok(Reply::Many(Vec::new()));
+        };
+        let Some(service) = self.service(id).await? else {
+            return Ok(Reply::Many(Vec::new()));
+        };
+        let rates = self.rates_of(std::slice::from_ref(&service));
+        Ok(off_loop(move || list_destinations(&service, &rates)).await)
+    }
+
+    /// The service that a key names. A key that no service of Pollux can have names none.
+    fn known(&self, key: &ServiceKey) -> Result<ServiceId, Errno> {
+        key.id().map_err(|_| Errno::SRCH)
+    }
+
+    async fn has(&self, key: &ServiceKey) -> Result<bool, Failure> {
+        match key.id() {
+            Ok(id) => Ok(self.service(id).await?.is_some()),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn rates_of(&self, services: &[ServiceStatistics]) -> Vec<RateReport> {
+        lock(&self.rates).report(services)
+    }
+
+    async fn change(&self, change: Change) -> Result<Reply, Refusal> {
+        self.done(Command::Change {
+            changes: vec![change],
+        })
+        .await
+    }
+
+    /// Makes a change of a destination that must be there.
+    async fn change_destination(&self, key: &ServiceKey, change: Change) -> Result<Reply, Refusal> {
+        let command = Command::Change {
+            changes: vec![change],
+        };
+        match self.execute(command).await {
+            Ok(_) => Ok(Reply::Done),
+            Err(failure) if failure.code == FailureCode::NotFound && self.has(key).await? => {
+                Err(Errno::NOENT.into())
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    async fn done(&self, command: Command) -> Result<Reply, Refusal> {
+        self.execute(command).await?;
+        Ok(Reply::Done)
+    }
+}
+
+fn list_services(services: &[ServiceStatistics], rates: &[RateReport]) -> Reply {
+    let listed = services.iter().zip(rates);
+    Reply::Many(
+        listed
+            .map(|(service, rates)| Body::service(service, rates))
+            .collect(),
+    )
+}
+
+fn list_destinations(service: &ServiceStatistics, rates: &[RateReport]) -> Reply {
+    let rates = rates.iter().flat_map(|report| &report.destinations);
+    let listed = service.destinations.iter().zip(rates);
+    Reply::Many(
+        listed
+            .map(|(destination, (_, rates))| Body::destination(destination, *rates))
+            .collect(),
+    )
+}

@@ -1,0 +1,109 @@
+//! The files that IPVS has in `/proc`: text into a pipe whose other end the client has got.
+//!
+//! The text is made as it is read, page by page: a connection table may have millions of lines.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use pollux_api::dataplane::{ConnectionQuery, Query, Report};
+use pollux_api::line::Failure;
+use rustix::io::Errno;
+use tokio::io::AsyncWriteExt;
+use tokio::net::unix::pipe::Sender;
+use tokio_seqpacket::UnixSeqpacket;
+use tokio_seqpacket::ancillary::AncillaryMessageWriter;
+
+use super::dataplane_client::unexpected;
+use super::limits::PAGE_CONNECTIONS_MAX;
+use super::{Daemon, off_loop};
+use crate::ipvs::{connection_file, service_file};
+
+/// A file that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcFile {
+    /// Services and destinations.
+    Services,
+    /// The connection table.
+    Connections,
+}
+
+/// Why a file ends before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The reader has gone.
+    #[error("the reader went away: {0}")]
+    Reader(#[from] io::Error),
+    /// The text cannot be had.
+    #[error("{0}")]
+    Text(#[from] Failure),
+}
+
+impl ProcFile {
+    /// The file of a path.
+    ///
+    /// # Errors
+    /// `ENOENT` when Pollux has no such file.
+    pub fn at(path: &str) -> Result<Self, Errno> {
+        match path.replacen("/proc/self/net/", "/proc/net/", 1).as_str() {
+            service_file::PATH => Ok(Self::Services),
+            connection_file::PATH => Ok(Self::Connections),
+            _ => Err(Errno::NOENT),
+        }
+    }
+
+    /// Gives the client the reading end of a pipe, together with the acknowledgement; returns the writing end.
+    ///
+    /// # Errors
+    /// When there are no descriptors left, or the client has gone.
+    pub async fn hand_over(socket: &UnixSeqpacket, acknowledgement: &[u8]) -> io::Result<Sender> {
+        let (reader, writer) = io::pipe()?;
+        let writer = Sender::from_owned_fd(OwnedFd::from(writer))?;
+        // Room for the header of the control message and one descriptor.
+        let mut room = [0; 64];
+        let mut passed = AncillaryMessageWriter::new(&mut room);
+        passed
+            .add_fds([reader.as_fd()])
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        socket
+            .send_with_ancillary(acknowledgement, &mut passed)
+            .await?;
+        Ok(writer)
+    }
+
+    /// Writes the text for as long as it is read.
+    ///
+    /// # Errors
+    /// [`FileError`]; the reader sees the end of the file.
+    pub async fn write(self, daemon: &Daemon, pipe: &mut Sender) -> Result<(), FileError> {
+        match self {
+            Self::Services => {
+                let table_size = daemon.director().await?.connections_max;
+                let services = daemon.services().await?;
+                let text = off_loop(move || service_file::text(&services, table_size)).await;
+                pipe.write_all(text.as_bytes()).await?;
+            }
+            Self::Connections => write_connections(daemon, pipe).await?,
+        }
+        Ok(())
+    }
+}
+
+async fn write_connections(daemon: &Daemon, pipe: &mut Sender) -> Result<(), FileError> {
+    pipe.write_all(connection_file::HEADER.as_bytes()).await?;
+    let mut start = Some(0);
+    while let Some(at) = start {
+        let query = Query::Connections(ConnectionQuery {
+            start: at,
+            limit: PAGE_CONNECTIONS_MAX,
+        });
+        let Report::Connections(page) = daemon.dataplane.ask(query).await? else {
+            return Err(unexpected().into());
+        };
+        // A page that leads nowhere new would be walked for ever.
+        start = page.next.filter(|next| *next > at);
+        let lines =
+            move || -> String { page.connections.iter().map(connection_file::line).collect() };
+        pipe.write_all(off_loop(lines).await.as_bytes()).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! One client of the socket for IPVS tools: datagrams of netlink messages, answered in order, within limits.
+
+use std::io;
+use std::sync::Arc;
+
+use netlink_packet_core::NetlinkHeader;
+use rustix::io::Errno;
+use tokio::time::timeout;
+use tokio_seqpacket::UnixSeqpacket;
+
+use super::clients::Presence;
+use super::ipvs_file::{FileError, ProcFile};
+use super::limits::ANSWER_TIME_MAX;
+use super::{Daemon, off_loop};
+use crate::ipvs::message::{Message, Messages};
+use crate::ipvs::refusal::Refusal;
+use crate::ipvs::reply::Reply;
+use crate::ipvs::request::Request;
+
+/// The longest datagram that is taken; libnl's messages have room for 4 KiB.
+const DATAGRAM_BYTES_MAX: usize = 16 << 10;
+
+/// Longer lists are written on another thread.
+const SHORT_LIST: usize = 64;
+
+/// Refusals of one client that are explained in the log, so that none can fill it.
+const REASONS_LOGGED_MAX: u32 = 16;
+
+/// Why a session ends before the client closes it.
+#[derive(Debug, thiserror::Error)]
+enum SessionEnd {
+    #[error("it went away: {0}")]
+    Gone(#[from] io::Error),
+    #[error("it did not read its answer within {} s", ANSWER_TIME_MAX.as_secs())]
+    DoesNotRead,
+}
+
+/// Serves a client until it closes, breaks a limit or is dropped to make room.
+pub async fn serve(daemon: Arc<Daemon>, socket: UnixSeqpacket, presence: Presence) {
+    let mut session = Session {
+        daemon,
+        socket,
+        presence,
+        reasons_logged: 0,
+    };
+    if let Err(end) = session.run().await {
+        log::info!("IPVS tool cut off: {end}");
+    }
+}
+
+struct Session {
+    daemon: Arc<Daemon>,
+    socket: UnixSeqpacket,
+    presence: Presence,
+    reasons_logged: u32,
+}
+
+impl Session {
+    async fn run(&mut self) -> Result<(), SessionEnd> {
+        let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+        loop {
+            let received = match self.socket.recv(&mut buffer).await {
+                Ok(received) => received.bytes_read(),
+                // Its answers were not all read: not worth a line.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            if received == 0 {
+                return Ok(());
+            }
+            self.presence.busy();
+            let datagram = buffer.get(..received).unwrap_or_default();
+            for message in Messages::new(datagram) {
+                self.answer(message).await?;
+            }
+            self.presence.idle();
+        }
+    }
+
+    async fn answer(
+        &mut self,
+        message: Result<Message<'_>, Message<'_>>,
+    ) -> Result<(), SessionEnd> {
+        let (message, request) = match message {
+            Ok(message) => (message, Request::read(&message)),
+            Err(broken) => (broken, Err(Errno::INVAL)),
+        };
+        let result = match request {
+            Ok(Request::File(path)) => match ProcFile::at(&path) {
+                Ok(file) => return self.give(file, &message).await,
+                Err(errno) => Err(errno.into()),
+            },
+            Ok(request) => self.daemon.ipvs(request).await,
+            Err(errno) => Err(errno.into()),
+        };
+        let datagrams = self.datagrams(&message, result).await;
+        let bytes = datagrams.iter().map(Vec::len).sum();
+        let mut share = self.daemon.budget.share();
+        if share.cover(bytes) {
+            self.send(datagrams).await
+        } else {
+            self.send(message.answer(Err(Errno::BUSY))).await
+        }
+    }
+
+    async fn datagrams(
+        &mut self,
+        message: &Message<'_>,
+        result: Result<Reply, Refusal>,
+    ) -> Vec<Vec<u8>> {
+        match result {
+            Ok(Reply::Many(list)) if list.len() > SHORT_LIST => {
+                let header: NetlinkHeader = message.header;
+                let write = move || {
+                    let message = Message { header, bytes: &[] };
+                    message.answer(Ok(&Reply::Many(list)))
+                };
+                off_loop(write).await
+            }
+            Ok(reply) => message.answer(Ok(&reply)),
+            Err(refusal) => {
+                self.explain(&refusal);
+                message.answer(Err(refusal.errno))
+            }
+        }
+    }
+
+    /// A tool learns the number only.
+    fn explain(&mut self, refusal: &Refusal) {
+        if refusal.reason.is_some() && self.reasons_logged < REASONS_LOGGED_MAX {
+            self.reasons_logged += 1;
+            log::info!("IPVS tool refused: {refusal}");
+        }
+    }
+
+    async fn send(&self, datagrams: Vec<Vec<u8>>) -> Result<(), SessionEnd> {
+        for datagram in datagrams {
+            timeout(ANSWER_TIME_MAX, self.socket.send(&datagram))
+                .await
+                .map_err(|_| SessionEnd::DoesNotRead)??;
+        }
+        Ok(())
+    }
+
+    /// Gives a file. The reader may take its time: while it does, it counts as idle.
+    async fn give(&self, file: ProcFile, message: &Message<'_>) -> Result<(), SessionEnd> {
+        let acknowledgement = message.error(0);
+        let handing = ProcFile::hand_over(&self.socket, &acknowledgement);
+        let mut pipe = timeout(ANSWER_TIME_MAX, handing)
+            .await
+            .map_err(|_| SessionEnd::DoesNotRead)??;
+        self.presence.idle();
+        match file.write(&self.daemon, &mut pipe).await {
+            // A reader that has seen enough.
+            Ok(()) | Err(FileError::Reader(_)) => {}
+            Err(error) => log::warn!("a file of /proc was cut short for an IPVS tool: {error}"),
+        }
+        Ok(())
+    }
+}
