@@ -1,5 +1,6 @@
 //! The grammar of the command line. Its letters are those of `ipvsadm`, its words say what is done to what.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
@@ -19,8 +20,17 @@ Examples:
   pollux server edit -t 198.51.100.1:80 -r 203.0.113.11 -w 0    # drain it
   pollux show services
   pollux save                                                   # for the next boot
+  pollux ipvs -- ipvsadm -Ln                                    # the stock tool
 
 Exit status: 0 done, 1 refused or not reachable, 2 wrong usage.";
+
+const IPVS_EXAMPLES: &str = "\
+Examples:
+  pollux ipvs -- ipvsadm -Ln --stats
+  pollux ipvs -- ipvsadm-restore < rules
+  pollux ipvs -- keepalived -n -l -f /etc/keepalived/keepalived.conf
+
+The exit status is the tool's; 1 when polluxd does not run or the tool cannot be started.";
 
 /// Balances services over real servers: the command line of polluxd.
 #[derive(Debug, Parser)]
@@ -58,6 +68,24 @@ pub enum Verb {
     ///
     /// As `ipvsadm -Z`. Its rates begin at zero too; its connections are not touched.
     Zero(AnyService),
+    /// Run ipvsadm, keepalived or another IPVS tool, unmodified, against Pollux
+    ///
+    /// The tool is run with a library preloaded that takes it to polluxd instead of this machine's kernel, which is not
+    /// touched: neither its IPVS nor its module. All else that the tool does, VRRP and health checks among it, it does as
+    /// ever. What the tool starts is taken to polluxd too, so that scripts work: ipvsadm-save, ipvsadm-restore.
+    ///
+    /// What Pollux does not have yet is refused with an error, and polluxd's log says what it was.
+    #[command(after_help = IPVS_EXAMPLES)]
+    Ipvs {
+        /// The tool and its arguments
+        #[arg(
+            value_name = "COMMAND",
+            required = true,
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        command: Vec<OsString>,
+    },
     /// Say everything that is wrong with a configuration file
     ///
     /// Needs no daemon and changes nothing. Every problem is one line: FILE:LINE: KEY: what is wrong and what to write.

@@ -30,8 +30,9 @@ impl Connection {
     /// # Errors
     /// Why not, with what to do about it.
     pub fn open(directory: &RunDirectory) -> Result<Self, CliError> {
-        let stream = UnixStream::connect(directory.control_socket())
-            .map_err(|error| unreachable(directory, &error))?;
+        let socket = directory.control_socket();
+        let stream = UnixStream::connect(&socket)
+            .map_err(|error| unreachable(directory, &socket, &error))?;
         stream
             .set_read_timeout(Some(ANSWER_TIME_MAX))
             .and_then(|()| stream.set_write_timeout(Some(ANSWER_TIME_MAX)))
@@ -77,8 +78,8 @@ fn broken(error: Option<io::Error>) -> CliError {
     }
 }
 
-fn unreachable(directory: &RunDirectory, error: &io::Error) -> CliError {
-    let socket = directory.control_socket();
+/// Why a socket of polluxd cannot be reached, with what to do about it.
+pub fn unreachable(directory: &RunDirectory, socket: &Path, error: &io::Error) -> CliError {
     let start = format!(
         "start it with `systemctl start polluxd` or `polluxd{}`",
         directory.as_options()
@@ -91,7 +92,7 @@ fn unreachable(directory: &RunDirectory, error: &io::Error) -> CliError {
         io::ErrorKind::ConnectionRefused => {
             format!("polluxd is not running: it died and left its socket {text} behind; {start}")
         }
-        io::ErrorKind::PermissionDenied => not_permitted(directory, &socket),
+        io::ErrorKind::PermissionDenied => not_permitted(directory, socket),
         _ => format!("cannot reach polluxd at its socket {text}: {error}"),
     })
 }

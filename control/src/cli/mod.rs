@@ -2,6 +2,7 @@
 
 pub mod arguments;
 mod connection;
+mod ipvs;
 mod numbers;
 mod output_json;
 mod output_table;
@@ -60,6 +61,9 @@ pub enum CliError {
     /// Writing the configuration file.
     #[error(transparent)]
     Save(#[from] write::SaveError),
+    /// An IPVS tool.
+    #[error(transparent)]
+    Tool(#[from] ipvs::ToolError),
     /// Standard output.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
@@ -95,6 +99,7 @@ pub fn run(arguments: Arguments, out: &mut impl Write) -> Result<(), CliError> {
         Verb::Service(verb) => session.change(service_change(verb)?),
         Verb::Server(verb) => session.change(server_change(verb)?),
         Verb::Flush => session.change(Change::Flush),
+        Verb::Ipvs { command } => ipvs::run(&session.directory, &command),
         Verb::Zero(service) => session.done(Command::Zero {
             service: service.id(),
         }),

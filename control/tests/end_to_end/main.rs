@@ -1,7 +1,8 @@
 //! The real `polluxd` and the real `pollux`, with a data plane that has everything but packets.
 //!
 //! Every test has its own run directory and its own daemons. Nothing here needs a privilege, except that two tests look
-//! from another user's side and are skipped where there is no root to become one.
+//! from another user's side and are skipped where there is no root to become one, and that keepalived wants to be root.
+//! The IPVS tools are Debian's: `scripts/install-dependencies` brings them.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,6 +18,7 @@ mod changes;
 mod file;
 mod hostile_clients;
 mod ipvs_socket;
+mod ipvs_tools;
 mod refusals;
 mod restarts;
 mod scale;

@@ -1,0 +1,442 @@
+//! The stock `ipvsadm` and `keepalived`, as Debian has them, through `pollux ipvs`.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use pollux_api::statistics::TrafficTotals;
+
+use super::fake_dataplane::connection;
+use super::machine::Machine;
+
+/// Runs a tool; its status and all that it printed.
+fn tool(machine: &Machine, line: &str) -> (i32, String) {
+    finish(command(machine, line).output().unwrap())
+}
+
+fn command(machine: &Machine, line: &str) -> Command {
+    let mut command = machine.pollux_command("ipvs --");
+    command.args(line.split_whitespace()).stdin(Stdio::null());
+    command
+}
+
+fn finish(output: Output) -> (i32, String) {
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(text).unwrap(),
+    )
+}
+
+/// Runs a tool that has something to read.
+fn fed(machine: &Machine, line: &str, input: &str) -> (i32, String) {
+    let mut child = command(machine, line)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    finish(child.wait_with_output().unwrap())
+}
+
+fn silent(machine: &Machine, line: &str) {
+    assert_eq!(tool(machine, line), (0, String::new()), "{line}");
+}
+
+const RULES: &str = "\
+-A -t 198.51.100.1:80 -s wrr
+-a -t 198.51.100.1:80 -r 203.0.113.11:8080 -m -w 3
+-a -t 198.51.100.1:80 -r 203.0.113.12:8080 -m -w 0 -x 100 -y 50
+-A -u 198.51.100.1:53 -s rr
+-a -u 198.51.100.1:53 -r 203.0.113.11:53 -i -w 1 --tun-type ipip
+-A -t [2001:db8::1]:80 -s wlc
+-a -t [2001:db8::1]:80 -r [2001:db8:1::11]:80 -g -w 1
+";
+
+/// What `-S` says of [`RULES`]: it leaves thresholds out.
+fn saved() -> String {
+    RULES.replace(" -x 100 -y 50", "")
+}
+
+#[test]
+fn rules_are_restored_and_saved() {
+    let machine = Machine::up();
+    machine.done("service add -t 198.51.100.9:80");
+    assert_eq!(fed(&machine, "ipvsadm-restore", RULES), (0, String::new()));
+    assert_eq!(tool(&machine, "ipvsadm-save -n"), (0, saved()));
+    let state = machine.state.lock().unwrap();
+    let servers = &state.configuration.services[0].destinations;
+    assert_eq!(servers[0].id.to_string(), "203.0.113.12:8080");
+    assert_eq!(
+        (servers[0].upper_threshold, servers[0].lower_threshold),
+        (100, 50)
+    );
+    assert_eq!(servers[1].weight.get(), 3);
+    drop(state);
+    silent(&machine, "ipvsadm -C");
+    assert_eq!(tool(&machine, "ipvsadm -Sn"), (0, String::new()));
+}
+
+#[test]
+fn each_command_does_what_it_says() {
+    let machine = Machine::up();
+    for line in [
+        "ipvsadm -A -t 198.51.100.1:80 -s rr",
+        "ipvsadm -a -t 198.51.100.1:80 -r 203.0.113.11:80 -m",
+        "ipvsadm -a -t 198.51.100.1:80 -r 203.0.113.12:80 -m",
+        "ipvsadm -E -t 198.51.100.1:80 -s wlc",
+        "ipvsadm -e -t 198.51.100.1:80 -r 203.0.113.12:80 -m -w 7",
+        "ipvsadm -d -t 198.51.100.1:80 -r 203.0.113.11:80",
+        "ipvsadm -A -u 198.51.100.1:53",
+        "ipvsadm -D -u 198.51.100.1:53",
+        "ipvsadm --set 0 120 0",
+    ] {
+        silent(&machine, line);
+    }
+    let listed = "\
+IP Virtual Server version 1.2.1 (size=4096)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
+TCP  198.51.100.1:80 wlc
+  -> 203.0.113.12:80              Masq    7      7          1234      
+";
+    assert_eq!(tool(&machine, "ipvsadm -Ln"), (0, listed.to_owned()));
+    assert_eq!(
+        tool(&machine, "ipvsadm -Ln --timeout"),
+        (0, "Timeout (tcp tcpfin udp): 900 120 300\n".to_owned())
+    );
+    assert_eq!(tool(&machine, "ipvsadm -Ln --daemon"), (0, String::new()));
+}
+
+#[test]
+fn counters_are_shown_and_set_to_zero() {
+    let machine = Machine::up();
+    silent(&machine, "ipvsadm -A -t 198.51.100.1:80 -s rr");
+    silent(
+        &machine,
+        "ipvsadm -a -t 198.51.100.1:80 -r 203.0.113.11:80 -m",
+    );
+    let totals = TrafficTotals {
+        connections: 10,
+        inbound_packets: 20_000_000_000,
+        outbound_packets: 30,
+        inbound_bytes: 12_345_678_901_234,
+        outbound_bytes: 50,
+    };
+    let id = "TCP 198.51.100.1:80".to_owned();
+    machine.state.lock().unwrap().totals.insert(id, totals);
+    let (_, listed) = tool(&machine, "ipvsadm -Ln --stats --exact");
+    let numbers: Vec<Vec<&str>> = listed
+        .lines()
+        .skip(3)
+        .map(|line| line.split_whitespace().rev().take(5).collect())
+        .collect();
+    assert_eq!(
+        numbers,
+        [
+            ["50", "12345678901234", "30", "20000000000", "10"],
+            // ipvsadm reads a server's packets with 32 bits, whatever it is sent.
+            ["25", "6172839450617", "15", "1410065408", "5"]
+        ],
+        "{listed}"
+    );
+    silent(&machine, "ipvsadm -Z -t 198.51.100.1:80");
+    assert!(machine.state.lock().unwrap().totals.is_empty());
+    let (code, text) = tool(&machine, "ipvsadm -Z -t 198.51.100.2:80");
+    assert_eq!((code, text.as_str()), (255, "No such service\n"));
+    silent(&machine, "ipvsadm -Z");
+}
+
+#[test]
+fn many_services_and_servers_are_listed_whole() {
+    let machine = Machine::up();
+    let mut rules = String::new();
+    for port in 1..=60 {
+        rules += &format!("-A -t 198.51.100.1:{port} -s rr\n");
+        for server in 1..=(if port == 60 { 250 } else { 2 }) {
+            rules +=
+                &format!("-a -t 198.51.100.1:{port} -r 10.0.0.{server}:{port} -m -w {server}\n");
+        }
+    }
+    assert_eq!(fed(&machine, "ipvsadm -R", &rules), (0, String::new()));
+    let (_, saved) = tool(&machine, "ipvsadm -Sn");
+    let sorted = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(&saved), sorted(&rules));
+}
+
+#[test]
+fn connections_come_from_the_table() {
+    let machine = Machine::up();
+    machine.state.lock().unwrap().connections = (20_000..45_000).map(connection).collect();
+    let (code, listed) = tool(&machine, "ipvsadm -Lnc");
+    assert_eq!(code, 0, "{listed}");
+    let mut lines = listed.lines();
+    assert_eq!(lines.next(), Some("IPVS connection entries"));
+    assert_eq!(
+        lines.next(),
+        Some("pro expire state       source             virtual            destination")
+    );
+    assert_eq!(
+        lines.next(),
+        Some("TCP 14:59  ESTABLISHED 192.0.2.10:20000   198.51.100.1:80    203.0.113.11:80")
+    );
+    assert_eq!(lines.count(), 24_999);
+    // A reader that has seen enough.
+    let (code, head) = tool(&machine, "head -n 1 /proc/net/ip_vs_conn");
+    assert_eq!((code, head.split_whitespace().next()), (0, Some("Pro")));
+}
+
+#[test]
+fn proc_files_are_there_to_be_read_and_only_those() {
+    let machine = Machine::up();
+    fed(&machine, "ipvsadm -R", RULES);
+    let services = "\
+IP Virtual Server version 1.2.1 (size=4096)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port Forward Weight ActiveConn InActConn
+TCP  C6336401:0050 wrr  
+  -> CB00710C:1F90      Masq    0      7          1234      
+  -> CB00710B:1F90      Masq    3      7          1234      
+UDP  C6336401:0035 rr  
+  -> CB00710B:0035      Tunnel  1      7          1234      
+TCP  [2001:0db8:0000:0000:0000:0000:0000:0001]:0050 wlc 
+  -> [2001:0db8:0001:0000:0000:0000:0000:0011]:0050      Route   1      7          1234      
+";
+    assert_eq!(
+        tool(&machine, "cat /proc/net/ip_vs"),
+        (0, services.to_owned())
+    );
+    let (code, text) = tool(&machine, "cat /proc/net/ip_vs_nosuch");
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("No such file or directory"), "{text}");
+    let (code, text) = tool(&machine, "cp /dev/null /proc/net/ip_vs");
+    assert_eq!(code, 1, "{text}");
+    // All other files are what they are.
+    let own = machine.write("own", "text\n");
+    let (code, text) = tool(&machine, &format!("cat {}", own.display()));
+    assert_eq!((code, text.as_str()), (0, "text\n"));
+}
+
+#[test]
+fn what_pollux_has_not_is_refused_and_the_log_says_what() {
+    let machine = Machine::up();
+    silent(&machine, "ipvsadm -A -t 198.51.100.1:80 -s rr");
+    silent(
+        &machine,
+        "ipvsadm -a -t 198.51.100.1:80 -r 203.0.113.11:80 -m",
+    );
+    let before = machine.json("show configuration");
+    for (line, reason) in [
+        (
+            "-A -t 198.51.100.1:81 -s rr -p 60",
+            "persistence: not supported yet",
+        ),
+        (
+            "-E -t 198.51.100.1:80 -s rr -p 60",
+            "persistence: not supported yet",
+        ),
+        ("-A -t 198.51.100.1:0 -s rr -p 60", "persistence"),
+        ("-A -u 198.51.100.1:81 -s rr --ops", "one-packet scheduling"),
+        ("-A -f 7 -s rr", "firewall mark"),
+        ("-A --sctp-service 198.51.100.1:81 -s rr", "IP protocol 132"),
+        (
+            "-A -u 198.51.100.1:81 -s rr -p 60 --pe sip",
+            "persistence engine sip",
+        ),
+        (
+            "-a -t 198.51.100.1:80 -r 203.0.113.12:80 -i --tun-type gre",
+            "GRE tunnels",
+        ),
+        (
+            "-a -t 198.51.100.1:80 -r 203.0.113.12:80 -i --tun-type gue --tun-port 5555",
+            "GUE tunnels",
+        ),
+        (
+            "-e -t 198.51.100.1:80 -r 203.0.113.11:80 -i --tun-type gre",
+            "GRE tunnels",
+        ),
+        ("--set 100 20 50", "other timeouts"),
+        (
+            "--start-daemon master --mcast-interface lo",
+            "connection synchronisation",
+        ),
+    ] {
+        let logged = machine.log().len();
+        let (code, text) = tool(&machine, &format!("ipvsadm {line}"));
+        assert_eq!(code, 255, "{line}: {text}");
+        assert!(!text.is_empty(), "{line}");
+        let log = machine.log().split_off(logged);
+        assert!(log.contains(reason), "{line}: {log}");
+    }
+    assert_eq!(machine.json("show configuration"), before);
+}
+
+#[test]
+fn without_polluxd_or_the_tool_it_is_said_what_to_start() {
+    let mut machine = Machine::new();
+    machine.start_dataplane();
+    let ran = machine.pollux("ipvs -- ipvsadm -Ln");
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.error.contains("polluxd is not running")
+            && ran.error.contains("systemctl start polluxd"),
+        "{}",
+        ran.error
+    );
+    machine.start_polluxd();
+    let ran = machine.pollux("ipvs -- no-such-tool");
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.error.contains("cannot start no-such-tool") && ran.error.contains("apt install"),
+        "{}",
+        ran.error
+    );
+    // A data plane that is not there is another thing.
+    machine.stop_dataplane();
+    let (code, text) = tool(&machine, "ipvsadm -A -t 198.51.100.1:80");
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("Resource temporarily unavailable"), "{text}");
+    assert!(
+        machine.log().contains("the data plane is not running"),
+        "{}",
+        machine.log()
+    );
+}
+
+#[test]
+fn a_restarted_polluxd_is_found_again() {
+    let mut machine = Machine::up();
+    machine.signal_polluxd("TERM");
+    assert!(!machine.path("ipvs.sock").exists());
+    machine.start_polluxd();
+    // A shell that is there before and after; polluxd is away while the tool starts.
+    let script = "sleep 1; ipvsadm -A -t 198.51.100.1:80 -s rr";
+    let mut shell = machine.pollux_command("ipvs --");
+    let shell = shell.args(["sh", "-c", script]).spawn().unwrap();
+    machine.signal_polluxd("KILL");
+    std::thread::sleep(Duration::from_millis(1500));
+    machine.start_polluxd();
+    assert!(shell.wait_with_output().unwrap().status.success());
+    let services = machine.json("show configuration");
+    assert_eq!(services["services"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn the_kernels_own_sockets_stay_the_kernels() {
+    let machine = Machine::up();
+    // NETLINK_ROUTE, and an ordinary socket.
+    let (code, text) = tool(&machine, "ip -o link show lo");
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("LOOPBACK"), "{text}");
+    // A generic netlink family of the kernel's is none of Pollux'.
+    let (code, text) = tool(&machine, "timeout 10 ip tcp_metrics show");
+    assert_eq!(code, 1, "{text}");
+}
+
+/// A keepalived, ended with this value.
+struct Keepalived(Child);
+
+impl Drop for Keepalived {
+    fn drop(&mut self) {
+        let pid = self.0.id().to_string();
+        let _ = Command::new("kill").arg(pid).status();
+        let _ = self.0.wait();
+    }
+}
+
+impl Keepalived {
+    fn start(machine: &Machine, configuration: &str) -> Self {
+        let file = machine.write("keepalived.conf", configuration);
+        let log = fs::File::create(machine.path("keepalived.log")).unwrap();
+        let mut command = machine.pollux_command("ipvs -- keepalived --dont-fork --log-console");
+        command
+            .args(["--check", "--log-detail", "--use-file"])
+            .arg(file)
+            .arg("--pid")
+            .arg(machine.path("keepalived.pid"))
+            .arg("--checkers_pid")
+            .arg(machine.path("checkers.pid"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        Self(command.spawn().unwrap())
+    }
+}
+
+#[test]
+fn keepalived_puts_servers_in_and_takes_them_out() {
+    let machine = Machine::up();
+    let up = TcpListener::bind("127.0.0.1:0").unwrap();
+    let down = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ports = [&up, &down].map(|listener| listener.local_addr().unwrap().port());
+    drop(down);
+    let server = |port| {
+        format!(
+            "real_server 127.0.0.1 {port} {{
+                weight 3
+                TCP_CHECK {{ connect_timeout 1 retry 0 delay_before_retry 1 }}
+            }}"
+        )
+    };
+    let [up_port, down_port] = ports;
+    let configuration = format!(
+        "global_defs {{ }}
+        virtual_server 198.51.100.1 80 {{
+            delay_loop 1
+            lvs_sched wrr
+            lvs_method NAT
+            protocol TCP
+            alpha
+            {}
+            {}
+        }}",
+        server(up_port),
+        server(down_port)
+    );
+    let keepalived = Keepalived::start(&machine, &configuration);
+    let servers = |machine: &Machine| -> Vec<u16> {
+        let state = machine.state.lock().unwrap();
+        let services = state.configuration.services.first();
+        let mut ports: Vec<u16> = services
+            .into_iter()
+            .flat_map(|entry| &entry.destinations)
+            .filter(|server| server.weight.get() == 3)
+            .map(|server| server.id.port())
+            .collect();
+        ports.sort_unstable();
+        ports
+    };
+    let until = |ports: &[u16]| {
+        let mut ports = ports.to_vec();
+        ports.sort_unstable();
+        let what = format!(
+            "{ports:?}; keepalived says\n{}",
+            fs::read_to_string(machine.path("keepalived.log")).unwrap()
+        );
+        machine.until(&what, |machine| servers(machine) == ports);
+    };
+    until(&[up_port]);
+    let back = TcpListener::bind(("127.0.0.1", down_port)).unwrap();
+    until(&[up_port, down_port]);
+    drop(up);
+    until(&[down_port]);
+    drop(back);
+    until(&[]);
+    drop(keepalived);
+    machine.until("it takes its service with it", |machine| {
+        let state = machine.state.lock().unwrap();
+        state.configuration.services.is_empty()
+    });
+}
