@@ -11,10 +11,12 @@
 pub mod administrator;
 pub mod command;
 pub mod compare;
+pub mod dataplane;
 pub mod director;
 pub mod kernel;
 pub mod listing;
 pub mod packet;
+pub mod refused;
 pub mod replay;
 pub mod topology;
 pub mod trace;

@@ -3,6 +3,7 @@
 mod broken_frames;
 mod changes_under_load;
 mod errors;
+mod ipvs_tools;
 mod methods;
 mod neighbours;
 mod path_mtu;

@@ -1,0 +1,342 @@
+//! The director under test behind the data plane's private socket, so that the real polluxd, and whatever speaks to it,
+//! can be run against the engine with frames and time that a test chooses.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use pollux_api::configuration::Change;
+use pollux_api::dataplane::{
+    ConnectionPage, ConnectionQuery, ConnectionReport, DirectorStatus, Query, Report, Timeouts,
+};
+use pollux_api::line::{self, Failure, FailureCode, Request, Response};
+use pollux_api::statistics::{DestinationStatistics, ServiceStatistics, TrafficTotals};
+use pollux_api::{
+    Configuration, Destination, ForwardingMethod, Protocol, ServiceEntry, ServiceId, Transaction,
+    VirtualService,
+};
+use pollux_engine::clock::TICKS_PER_SECOND;
+use pollux_engine::connection::{Connection, Direction, State};
+use pollux_engine::service::Destination as Compiled;
+use pollux_engine::wire::protocol;
+
+use super::command::{Command, parse};
+use super::director::Director;
+
+/// The size of the connection table that the recorded kernel tells.
+const TABLE_SIZE: u32 = 4096;
+
+/// A director and what the data plane knows besides.
+#[derive(Debug, Default)]
+pub struct Dataplane {
+    /// The engine.
+    pub director: Director,
+    configuration: Configuration,
+    generation: u64,
+    /// What counters stood at when they were set to zero, by service and server.
+    zeroed: BTreeMap<(String, SocketAddr), TrafficTotals>,
+}
+
+impl Dataplane {
+    /// Serves a data plane on `dataplane.sock` of a run directory, for as long as the process lives.
+    ///
+    /// # Panics
+    /// When the socket cannot be made.
+    pub fn serve(run_directory: &Path) -> Arc<Mutex<Self>> {
+        let listener = UnixListener::bind(run_directory.join("dataplane.sock"))
+            .expect("the data plane's socket can be made");
+        let shared = Arc::new(Mutex::new(Self::default()));
+        let served = Arc::clone(&shared);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let served = Arc::clone(&served);
+                thread::spawn(move || serve_client(stream, &served));
+            }
+        });
+        shared
+    }
+
+    fn answer(&mut self, query: Query) -> Result<Report, Failure> {
+        Ok(match query {
+            Query::Transact(transaction) => self.transact(&transaction)?,
+            Query::Zero { service } => self.zero(service)?,
+            Query::Configuration => Report::Configuration {
+                generation: self.generation,
+                configuration: self.configuration.clone(),
+            },
+            Query::Services => Report::Services(self.services(None)),
+            Query::Service { service } => Report::Services(self.services(Some(service))),
+            Query::Director => Report::Director(self.status()),
+            Query::Connections(query) => Report::Connections(self.page(query)),
+            Query::Ports => Report::Ports(Vec::new()),
+            Query::Workers => Report::Workers(Vec::new()),
+            Query::Drops => Report::Drops(Vec::new()),
+        })
+    }
+
+    fn transact(&mut self, transaction: &Transaction) -> Result<Report, Failure> {
+        let next = self.configuration.apply(&transaction.changes)?;
+        for change in &transaction.changes {
+            self.make(&command_line(change)?)?;
+        }
+        self.configuration = next;
+        self.generation += 1;
+        Ok(self.applied())
+    }
+
+    fn applied(&self) -> Report {
+        Report::Applied {
+            generation: self.generation,
+        }
+    }
+
+    /// The director takes changes as `ipvsadm` writes them.
+    fn make(&mut self, line: &str) -> Result<(), Failure> {
+        let internal = |what: String| Failure::new(FailureCode::Internal, what);
+        match parse(line) {
+            Ok(Command::Change(change)) => self
+                .director
+                .change(&change)
+                .map_err(|refused| internal(format!("{line}: {refused:?}"))),
+            other => Err(internal(format!("{line}: {other:?}"))),
+        }
+    }
+
+    fn zero(&mut self, service: Option<ServiceId>) -> Result<Report, Failure> {
+        let wanted = self.services(service);
+        if let Some(id) = service.filter(|_| wanted.is_empty()) {
+            return Err(pollux_api::ChangeError::NoService(id).into());
+        }
+        for service in &wanted {
+            for server in &service.destinations {
+                let key = key(service.service.id, &server.destination);
+                let before = self.zeroed.remove(&key).unwrap_or_default();
+                self.zeroed.insert(key, sum(before, server.totals));
+            }
+        }
+        Ok(self.applied())
+    }
+
+    fn status(&self) -> DirectorStatus {
+        let timeouts = self.director.snapshot().timeouts();
+        let seconds = |state| timeouts.of(state) / TICKS_PER_SECOND;
+        DirectorStatus {
+            connections_max: TABLE_SIZE,
+            timeouts: Timeouts {
+                tcp_s: seconds(State::Established),
+                tcp_fin_s: seconds(State::FinWait),
+                udp_s: seconds(State::Udp),
+            },
+        }
+    }
+
+    fn services(&self, wanted: Option<ServiceId>) -> Vec<ServiceStatistics> {
+        let entries = self.configuration.services.iter();
+        entries
+            .filter(|entry| wanted.is_none_or(|wanted| wanted == entry.service.id))
+            .map(|entry| self.service(entry))
+            .collect()
+    }
+
+    fn service(&self, entry: &ServiceEntry) -> ServiceStatistics {
+        let destinations: Vec<_> = entry
+            .destinations
+            .iter()
+            .map(|destination| self.destination(entry.service.id, destination))
+            .collect();
+        let totals = destinations.iter().map(|destination| destination.totals);
+        ServiceStatistics {
+            service: entry.service.clone(),
+            totals: totals.fold(TrafficTotals::default(), sum),
+            destinations,
+        }
+    }
+
+    fn destination(&self, service: ServiceId, destination: &Destination) -> DestinationStatistics {
+        let compiled = self.compiled(service, destination);
+        let counts = compiled
+            .map(|found| found.shared.counts())
+            .unwrap_or_default();
+        let counted = compiled.map(counted).unwrap_or_default();
+        let zeroed = self.zeroed.get(&key(service, destination));
+        DestinationStatistics {
+            destination: destination.clone(),
+            active_connections: counts.active,
+            inactive_connections: counts.inactive,
+            persistent_connections: 0,
+            totals: difference(counted, zeroed.copied().unwrap_or_default()),
+        }
+    }
+
+    fn compiled(&self, service: ServiceId, destination: &Destination) -> Option<&Compiled> {
+        let specs = self.director.administrator.services();
+        let spec = specs.iter().find(|spec| {
+            protocol_of(spec.protocol) == Some(service.protocol)
+                && (spec.address, spec.port)
+                    == (service.endpoint.address(), service.endpoint.port())
+        })?;
+        let server = spec.destinations.iter().find(|server| {
+            (server.address, server.port) == (destination.id.address(), destination.id.port())
+        })?;
+        self.director.snapshot().destination(server.number)
+    }
+
+    fn page(&self, query: ConnectionQuery) -> ConnectionPage {
+        let report = |connection| self.connection(connection);
+        let skipped = usize::try_from(query.start).unwrap_or(usize::MAX);
+        ConnectionPage {
+            connections: self
+                .director
+                .connections()
+                .skip(skipped)
+                .filter_map(report)
+                .collect(),
+            next: None,
+        }
+    }
+
+    fn connection(&self, connection: Connection<'_>) -> Option<ConnectionReport> {
+        let key = connection.key(Direction::Inbound);
+        let server = self
+            .director
+            .snapshot()
+            .destination(connection.destination())?;
+        let ticks = self.director.now().until(connection.life().expires());
+        Some(ConnectionReport {
+            protocol: protocol_of(key.protocol)?,
+            expires_s: u32::try_from(ticks).unwrap_or(0) / TICKS_PER_SECOND,
+            state: connection.life().state().name().to_owned(),
+            client: key.source(),
+            virtual_address: key.destination(),
+            destination: SocketAddr::new(server.spec.address, server.spec.port),
+            method: ForwardingMethod::Nat,
+        })
+    }
+}
+
+/// The data plane, whatever became of others who had it.
+pub fn lock(dataplane: &Mutex<Dataplane>) -> MutexGuard<'_, Dataplane> {
+    dataplane.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn serve_client(stream: UnixStream, dataplane: &Mutex<Dataplane>) {
+    let mut writer = stream.try_clone().expect("a socket can be cloned");
+    for line in BufReader::new(stream).lines().map_while(Result::ok) {
+        let request: Request<Query> =
+            line::decode(line.as_bytes()).expect("polluxd speaks our language");
+        let result = lock(dataplane).answer(request.body);
+        let response = line::encode(&Response::new(request.id, result)).expect("plain data");
+        if writer.write_all(&response).is_err() {
+            return;
+        }
+    }
+}
+
+/// A change in `ipvsadm`'s words.
+fn command_line(change: &Change) -> Result<String, Failure> {
+    Ok(match change {
+        Change::AddService { service } => with_settings("-A", service),
+        Change::EditService { service } => with_settings("-E", service),
+        Change::RemoveService { id } => format!("ipvsadm -D {}", named(*id)),
+        Change::AddDestination {
+            service,
+            destination,
+        } => server_line("-a", *service, destination),
+        Change::EditDestination {
+            service,
+            destination,
+        } => server_line("-e", *service, destination),
+        Change::RemoveDestination { service, id } => {
+            format!("ipvsadm -d {} -r {id}", named(*service))
+        }
+        Change::Flush => "ipvsadm -C".to_owned(),
+        Change::PatchService { .. } | Change::PatchDestination { .. } => {
+            let what = "no IPVS tool patches";
+            return Err(Failure::new(FailureCode::Internal, what));
+        }
+    })
+}
+
+fn named(service: ServiceId) -> String {
+    let letter = match service.protocol {
+        Protocol::Tcp => "-t",
+        Protocol::Udp => "-u",
+    };
+    format!("{letter} {}", service.endpoint)
+}
+
+fn with_settings(verb: &str, service: &VirtualService) -> String {
+    format!(
+        "ipvsadm {verb} {} -s {}",
+        named(service.id),
+        service.scheduler
+    )
+}
+
+fn server_line(verb: &str, service: ServiceId, server: &Destination) -> String {
+    let method = match server.method {
+        ForwardingMethod::Nat => "-m",
+        ForwardingMethod::Tunnel => "-i",
+        ForwardingMethod::Direct => "-g",
+    };
+    format!(
+        "ipvsadm {verb} {} -r {} {method} -w {} -x {} -y {}",
+        named(service),
+        server.id,
+        server.weight,
+        server.upper_threshold,
+        server.lower_threshold
+    )
+}
+
+fn protocol_of(number: u8) -> Option<Protocol> {
+    match number {
+        protocol::TCP => Some(Protocol::Tcp),
+        protocol::UDP => Some(Protocol::Udp),
+        _ => None,
+    }
+}
+
+fn key(service: ServiceId, destination: &Destination) -> (String, SocketAddr) {
+    let id = destination.id;
+    (
+        service.to_string(),
+        SocketAddr::new(id.address(), id.port()),
+    )
+}
+
+fn counted(destination: &Compiled) -> TrafficTotals {
+    let workers = destination.shared.all_traffic();
+    workers.fold(TrafficTotals::default(), |before, worker| {
+        let worker = TrafficTotals {
+            connections: worker.connections.get(),
+            inbound_packets: worker.inbound_packets.get(),
+            outbound_packets: worker.outbound_packets.get(),
+            inbound_bytes: worker.inbound_bytes.get(),
+            outbound_bytes: worker.outbound_bytes.get(),
+        };
+        sum(before, worker)
+    })
+}
+
+fn sum(a: TrafficTotals, b: TrafficTotals) -> TrafficTotals {
+    each(a, b, u64::wrapping_add)
+}
+
+fn difference(a: TrafficTotals, b: TrafficTotals) -> TrafficTotals {
+    each(a, b, u64::wrapping_sub)
+}
+
+fn each(a: TrafficTotals, b: TrafficTotals, with: fn(u64, u64) -> u64) -> TrafficTotals {
+    TrafficTotals {
+        connections: with(a.connections, b.connections),
+        inbound_packets: with(a.inbound_packets, b.inbound_packets),
+        outbound_packets: with(a.outbound_packets, b.outbound_packets),
+        inbound_bytes: with(a.inbound_bytes, b.inbound_bytes),
+        outbound_bytes: with(a.outbound_bytes, b.outbound_bytes),
+    }
+}
