@@ -47,7 +47,7 @@ start_daemons() {
 # The configuration, and the connection table: pollux-dataplane keeps it where memory is a file.
 forget_state() {
     rm -rf "$state_dir" /dev/shm/pollux-lab-connections "$huge_pages_mount/pollux-lab-connections" \
-        "$run_dir/pollux-lab-connections"
+        "$run_dir/pollux-lab-connections" /dev/shm/pollux-lab-backup-connections
 }
 
 programs_are_built() {
@@ -69,14 +69,14 @@ device() {
 }
 
 write_settings() {
-    local pmd=$1 workers=$2 huge=$3 port
+    local pmd=$1 workers=$2 huge=$3 prefix=$4 port
     echo "# Written by scripts/lab."
     echo "[dataplane]"
     echo "cores = [$(seq -s ', ' 0 $((workers - 1)))]"
     echo "connections = 100000"
     echo 'poll = "adaptive"'
     echo "huge_pages = \"$([[ $huge == yes ]] && echo always || echo never)\""
-    echo 'file_prefix = "pollux-lab"'
+    echo "file_prefix = \"$prefix\""
     for port in "${director_ports[@]}"; do
         echo
         echo "[[dataplane.port]]"
@@ -87,7 +87,7 @@ write_settings() {
 
 # Succeeds when the data plane is up. Called as a condition, so `set -e` does not hold in here.
 start_dataplane() {
-    write_settings "$@" >"$lab_dir/pollux.toml"
+    write_settings "$@" pollux-lab >"$lab_dir/pollux.toml"
     "$bin_dir/pollux" settings "$lab_dir/pollux.toml" >"$lab_dir/dataplane.json" ||
         fail "pollux does not take $lab_dir/pollux.toml"
     rm -f "$run_dir/dataplane.sock"

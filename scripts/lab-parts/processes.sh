@@ -54,7 +54,7 @@ processes_down() {
 
 lab_processes() {
     local namespace
-    for namespace in "${namespaces[@]}"; do
+    for namespace in "${all_namespaces[@]}"; do
         [[ ! -e /run/netns/$namespace ]] || ip netns pids "$namespace" 2>/dev/null || true
     done
 }

@@ -8,8 +8,8 @@ status() {
         return
     fi
     printf '%-16s %-14s %-38s %s\n' NAMESPACE INTERFACE ADDRESSES PROCESSES
-    for namespace in "${namespaces[@]}"; do
-        status_of_namespace "$namespace"
+    for namespace in "${all_namespaces[@]}"; do
+        [[ ! -e /run/netns/$namespace ]] || status_of_namespace "$namespace"
     done
     echo
     printf '%-18s %-12s %s\n' PROCESS STATE LOG

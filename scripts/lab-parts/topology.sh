@@ -17,8 +17,8 @@ topology_up() {
     done
     bridge_up br-client 02:00:00:00:01:fe 192.0.2.254/24 2001:db8:1::fe/64
     bridge_up br-server 02:00:00:00:02:fe 203.0.113.254/24 2001:db8:2::fe/64
-    wire_up client0-wire director-client br-client 02:00:00:00:01:01
-    wire_up server0-wire director-server br-server 02:00:00:00:02:01
+    wire_up pollux-director client0-wire director-client br-client 02:00:00:00:01:01
+    wire_up pollux-director server0-wire director-server br-server 02:00:00:00:02:01
     client_up
     for server in "${servers[@]}"; do
         server_link_up "$server"
@@ -39,7 +39,7 @@ settings_before_links() {
         net.ipv6.conf.default.addr_gen_mode=0 net.ipv6.conf.default.router_solicitations=0
     )
     case $1 in
-    pollux-router | pollux-director)
+    pollux-router | pollux-director | pollux-backup)
         settings+=(net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1)
         ;;
     pollux-client)
@@ -88,10 +88,10 @@ offloads_off() {
 # A link that belongs to Pollux: the kernel has no address on it. The packet sockets of net_af_packet see a frame
 # before nftables' ingress hook does, so dropping there keeps the kernel from answering beside Pollux.
 wire_up() {
-    local wire=$1 port=$2 bridge=$3 mac=$4
-    link_up pollux-director "$wire" "$mac" "$port" "$bridge"
-    in_namespace pollux-director sysctl -qw "net.ipv6.conf.$wire.disable_ipv6=1"
-    in_namespace pollux-director nft -f - <<RULES
+    local director=$1 wire=$2 port=$3 bridge=$4 mac=$5
+    link_up "$director" "$wire" "$mac" "$port" "$bridge"
+    in_namespace "$director" sysctl -qw "net.ipv6.conf.$wire.disable_ipv6=1"
+    in_namespace "$director" nft -f - <<RULES
 table netdev pollux {
     chain $wire { type filter hook ingress device $wire priority -500; policy drop; }
 }
@@ -148,7 +148,7 @@ BATCH
 # With a namespace its links go, and with one end of a link the other.
 topology_down() {
     local namespace
-    for namespace in "${namespaces[@]}"; do
+    for namespace in "${all_namespaces[@]}"; do
         [[ ! -e /run/netns/$namespace ]] || ip netns del "$namespace"
     done
 }

@@ -7,6 +7,7 @@
 pub mod client;
 pub mod frames;
 pub mod http;
+pub mod keepalived;
 pub mod namespace;
 pub mod servers;
 

@@ -1,16 +1,15 @@
 //! The stock `ipvsadm` and `keepalived` in the lab: rules, listings, health checks, with traffic.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::Write as _;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use pollux_tests::lab::http::Connection;
+use pollux_tests::lab::keepalived::Keepalived;
 use pollux_tests::lab::namespace;
 use pollux_tests::lab::servers::{NAMES, SERVERS4, VIP4};
-use pollux_tests::lab::{Lab, eventually, lab_dir, program, text_of};
-use rustix::process::{Pid, Signal, kill_process};
+use pollux_tests::lab::{Lab, eventually, program, text_of};
 
 const RULES: &str = "\
 -A -t 198.51.100.1:80 -s wrr
@@ -23,8 +22,7 @@ const RULES: &str = "\
 
 /// Runs an IPVS tool, its words split at blanks. It must succeed.
 fn tool(line: &str) -> String {
-    let mut command = program("pollux");
-    let output = command
+    let output = program("pollux")
         .args(["ipvs", "--"])
         .args(line.split_whitespace())
         .output()
@@ -114,48 +112,6 @@ fn ipvsadm_restores_rules_and_lists_what_runs() {
     assert!(!lab.curl_succeeds(VIP4));
 }
 
-/// A keepalived in the director's namespace, ended with this value.
-struct Keepalived(Child);
-
-impl Keepalived {
-    fn start(configuration: &str) -> Self {
-        let file = |name: &str| lab_dir().join(name);
-        fs::write(file("keepalived.conf"), configuration).expect("the lab has a folder");
-        let log = File::create(file("keepalived.log")).expect("the lab has a folder");
-        let pollux = program("pollux");
-        let mut command: Command = namespace::command("director", "env");
-        for (name, value) in pollux.get_envs() {
-            let value = value.unwrap_or_default().to_string_lossy();
-            command.arg(format!("{}={value}", name.to_string_lossy()));
-        }
-        let child = command
-            .arg(pollux.get_program())
-            .args(["ipvs", "--", "keepalived", "-n", "-l", "-D", "-f"])
-            .arg(file("keepalived.conf"))
-            .arg("-p")
-            .arg(file("keepalived.pid"))
-            .arg("-c")
-            .arg(file("keepalived-checkers.pid"))
-            .arg("-r")
-            .arg(file("keepalived-vrrp.pid"))
-            .stdout(log.try_clone().expect("a file can be cloned"))
-            .stderr(log)
-            .spawn();
-        Self(child.expect("`ip netns exec` starts"))
-    }
-
-    fn log() -> String {
-        fs::read_to_string(lab_dir().join("keepalived.log")).unwrap_or_default()
-    }
-}
-
-impl Drop for Keepalived {
-    fn drop(&mut self) {
-        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
-        let _ = self.0.wait();
-    }
-}
-
 const KEEPALIVED: &str = "\
 global_defs { }
 virtual_server 198.51.100.1 80 {
@@ -203,7 +159,7 @@ fn weights(lab: &Lab) -> BTreeMap<String, u32> {
         .collect()
 }
 
-fn until(lab: &Lab, expected: &[(&str, u32)]) {
+fn until(lab: &Lab, keepalived: &Keepalived, expected: &[(&str, u32)]) {
     let expected: BTreeMap<String, u32> = expected
         .iter()
         .map(|(number, weight)| ((*number).to_owned(), *weight))
@@ -213,7 +169,7 @@ fn until(lab: &Lab, expected: &[(&str, u32)]) {
         reached,
         "{:?}, wanted {expected:?}; keepalived says\n{}",
         weights(lab),
-        Keepalived::log()
+        keepalived.log()
     );
 }
 
@@ -237,24 +193,24 @@ fn mend(server: &str) {
 #[test]
 fn keepalived_takes_failed_servers_out_and_puts_them_back() {
     let lab = Lab::start();
-    let keepalived = Keepalived::start(KEEPALIVED);
-    until(&lab, &[("11", 1), ("12", 1), ("13", 1)]);
+    let keepalived = Keepalived::start("director", KEEPALIVED);
+    until(&lab, &keepalived, &[("11", 1), ("12", 1), ("13", 1)]);
     let names = |lab: &Lab| -> Vec<String> { lab.curl_many(VIP4, 30).into_keys().collect() };
     assert_eq!(names(&lab), ["rs1", "rs2", "rs3"]);
 
     // One is kept at weight 0, one is taken out, and nobody notices.
     fail("rs1");
     fail("rs2");
-    until(&lab, &[("11", 0), ("13", 1)]);
+    until(&lab, &keepalived, &[("11", 0), ("13", 1)]);
     assert_eq!(names(&lab), ["rs3"]);
 
     mend("rs1");
     mend("rs2");
-    until(&lab, &[("11", 1), ("12", 1), ("13", 1)]);
+    until(&lab, &keepalived, &[("11", 1), ("12", 1), ("13", 1)]);
     assert_eq!(names(&lab), ["rs1", "rs2", "rs3"]);
 
     fail("rs3");
-    until(&lab, &[("11", 1), ("12", 1)]);
+    until(&lab, &keepalived, &[("11", 1), ("12", 1)]);
     assert_eq!(names(&lab), ["rs1", "rs2"]);
 
     // polluxd may go and come back: what happens meanwhile reaches it.
@@ -262,7 +218,7 @@ fn keepalived_takes_failed_servers_out_and_puts_them_back() {
     mend("rs3");
     std::thread::sleep(Duration::from_millis(1500));
     lab.script("start-polluxd");
-    until(&lab, &[("11", 1), ("12", 1), ("13", 1)]);
+    until(&lab, &keepalived, &[("11", 1), ("12", 1), ("13", 1)]);
 
     drop(keepalived);
     let gone = eventually(Duration::from_secs(10), || lab.services().is_empty());

@@ -9,5 +9,6 @@ mod neighbours;
 mod path_mtu;
 mod restarts;
 mod scheduling;
+mod take_over;
 mod the_lab;
 mod workers;

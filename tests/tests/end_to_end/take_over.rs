@@ -1,0 +1,143 @@
+//! Two directors, each with a keepalived: when the one in charge is gone, VRRP gives its addresses to the other, which
+//! has the same services by its own keepalived.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pollux_api::statistics::ServiceStatistics;
+use pollux_tests::lab::keepalived::{Keepalived, run_dir_of};
+use pollux_tests::lab::servers::VIP4;
+use pollux_tests::lab::{Lab, eventually, namespace, program};
+
+/// RFC 5798 6.1: three advertisement intervals and the skew of priority 50, `(256 - 50) / 256` of one.
+const VRRP_PROMISE: Duration = Duration::from_millis(3805);
+
+/// For a client that waits a second for its answer, and a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn configuration(state: &str, priority: u32) -> String {
+    let server = |number: u32| {
+        format!(
+            "real_server 203.0.113.1{number} 80 {{
+                weight 1
+                TCP_CHECK {{ connect_timeout 1 retry 0 delay_before_retry 1 }}
+            }}"
+        )
+    };
+    format!(
+        "global_defs {{ }}
+        vrrp_instance lab {{
+            state {state}
+            interface client0
+            virtual_router_id 51
+            priority {priority}
+            advert_int 1
+            virtual_ipaddress {{
+                192.0.2.1/24 dev client0
+                203.0.113.1/24 dev server0
+            }}
+        }}
+        virtual_server {VIP4} 80 {{
+            delay_loop 1
+            lvs_sched rr
+            lvs_method NAT
+            protocol TCP
+            {} {} {}
+        }}",
+        server(1),
+        server(2),
+        server(3)
+    )
+}
+
+fn services(director: &str) -> Vec<ServiceStatistics> {
+    let output = program("pollux")
+        .env("POLLUX_RUN_DIR", run_dir_of(director))
+        .args(["show", "services", "--json"])
+        .output()
+        .expect("pollux starts");
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+fn is_in_charge(director: &str) -> bool {
+    ["client0", "server0"].iter().all(|interface| {
+        let line = format!("ip -4 -o addr show dev {interface}");
+        let addresses = namespace::run(director, &line);
+        addresses.contains(" 192.0.2.1/") || addresses.contains(" 203.0.113.1/")
+    })
+}
+
+/// Connections that this director has forwarded.
+fn served_by(director: &str) -> u64 {
+    services(director)
+        .iter()
+        .map(|service| service.totals.connections)
+        .sum()
+}
+
+fn wires(state: &str) {
+    for port in ["director-client", "director-server"] {
+        namespace::run("router", &format!("ip link set {port} {state}"));
+    }
+}
+
+/// How long the service could not be had, looking for it until it is there five times in a row.
+fn outage(lab: &Lab) -> Duration {
+    let start = Instant::now();
+    let mut last_failure = start;
+    let mut successes = 0;
+    while successes < 5 {
+        if lab.curl_succeeds(VIP4) {
+            successes += 1;
+        } else {
+            successes = 0;
+            last_failure = Instant::now();
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "never back");
+        thread::sleep(Duration::from_millis(20));
+    }
+    last_failure - start
+}
+
+#[test]
+fn the_backup_takes_over_and_gives_back() {
+    let lab = Lab::start_with("--workers 1");
+    lab.script("start-backup");
+    let first = Keepalived::start("director", &configuration("MASTER", 100));
+    let second = Keepalived::start("backup", &configuration("BACKUP", 50));
+    let ready = eventually(Duration::from_secs(30), || {
+        let is_complete = |director| {
+            let services = services(director);
+            services
+                .first()
+                .is_some_and(|service| service.destinations.len() == 3)
+        };
+        is_in_charge("director") && is_complete("director") && is_complete("backup")
+    });
+    let logs = || format!("{}\n--- backup\n{}", first.log(), second.log());
+    assert!(ready, "{}", logs());
+    assert!(!is_in_charge("backup"), "{}", logs());
+    let reached = eventually(PATIENCE, || lab.curl_succeeds(VIP4));
+    assert!(reached, "{}", logs());
+    assert_eq!(lab.curl_many(VIP4, 30).len(), 3, "all three serve");
+    assert_eq!(served_by("backup"), 0);
+
+    // The first one is gone, as when its power is.
+    wires("down");
+    let lost = outage(&lab);
+    println!("taken over after {} ms", lost.as_millis());
+    assert!(lost < VRRP_PROMISE + PATIENCE, "{lost:?}\n{}", logs());
+    assert!(is_in_charge("backup"), "{}", logs());
+    assert_eq!(lab.curl_many(VIP4, 30).len(), 3, "all three serve");
+    assert!(served_by("backup") >= 30);
+
+    // It is back, and has the higher priority.
+    wires("up");
+    let back = eventually(Duration::from_secs(15), || !is_in_charge("backup"));
+    assert!(back, "{}", logs());
+    let lost = outage(&lab);
+    println!("given back after {} ms", lost.as_millis());
+    let before = served_by("director");
+    assert_eq!(lab.curl_many(VIP4, 30).len(), 3, "all three serve");
+    assert!(served_by("director") >= before + 30, "{}", logs());
+}
