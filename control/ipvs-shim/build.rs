@@ -4,7 +4,7 @@ use std::env;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const SOURCES: [&str; 3] = ["c/link.c", "c/netlink.c", "c/files.c"];
+const SOURCES: [&str; 4] = ["c/link.c", "c/netlink.c", "c/reasons.c", "c/files.c"];
 
 fn main() -> ExitCode {
     println!("cargo:rerun-if-changed=c");

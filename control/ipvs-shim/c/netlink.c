@@ -7,6 +7,7 @@
  */
 #define _GNU_SOURCE
 #include "link.h"
+#include "reasons.h"
 
 #include <errno.h>
 #include <linux/netlink.h>
@@ -214,6 +215,8 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 		return -1;
 	if (message->msg_name)
 		put_address(message->msg_name, &message->msg_namelen, 0);
+	if (!(flags & MSG_PEEK) && bare.msg_iovlen == 1 && (size_t)received <= bare.msg_iov->iov_len)
+		print_reason(bare.msg_iov->iov_base, (size_t)received);
 	message->msg_controllen = 0;
 	message->msg_flags = bare.msg_flags;
 	return received;

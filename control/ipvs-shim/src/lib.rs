@@ -5,9 +5,9 @@
 //! ```
 //!
 //! It is written in C (`c/`), because it stands where the C library stands: it defines `socket`, `sendmsg`, `open` and a
-//! few others. `link.c` connects to polluxd, `netlink.c` makes such a connection look like a netlink socket, `files.c`
-//! gives the files of `/proc` that IPVS would have. It knows nothing of IPVS: messages pass as they are, and what they
-//! mean is polluxd's business.
+//! few others. `link.c` connects to polluxd, `netlink.c` makes such a connection look like a netlink socket,
+//! `reasons.c` prints why polluxd refused what Pollux does not have, `files.c` gives the files of `/proc` that IPVS would
+//! have. It knows nothing of IPVS: messages pass as they are, and what they mean is polluxd's business.
 
 /// The shared library, an ELF file for the machine that Pollux was built for.
 pub const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pollux-ipvs.so"));

@@ -74,7 +74,8 @@ pub enum Verb {
     /// touched: neither its IPVS nor its module. All else that the tool does, VRRP and health checks among it, it does as
     /// ever. What the tool starts is taken to polluxd too, so that scripts work: ipvsadm-save, ipvsadm-restore.
     ///
-    /// What Pollux does not have yet is refused with an error, and polluxd's log says what it was.
+    /// What Pollux does not have yet is refused with an error; `pollux: ...` on standard error, and polluxd's log, say what
+    /// it was.
     #[command(after_help = IPVS_EXAMPLES)]
     Ipvs {
         /// The tool and its arguments

@@ -99,7 +99,7 @@ impl Session {
         if share.cover(bytes) {
             self.send(datagrams).await
         } else {
-            self.send(message.answer(Err(Errno::BUSY))).await
+            self.send(message.answer(Err(&Errno::BUSY.into()))).await
         }
     }
 
@@ -120,12 +120,12 @@ impl Session {
             Ok(reply) => message.answer(Ok(&reply)),
             Err(refusal) => {
                 self.explain(&refusal);
-                message.answer(Err(refusal.errno))
+                message.answer(Err(&refusal))
             }
         }
     }
 
-    /// A tool learns the number only.
+    /// Tools show no more than the number, mostly.
     fn explain(&mut self, refusal: &Refusal) {
         if refusal.reason.is_some() && self.reasons_logged < REASONS_LOGGED_MAX {
             self.reasons_logged += 1;
@@ -144,7 +144,7 @@ impl Session {
 
     /// Gives a file. The reader may take its time: while it does, it counts as idle.
     async fn give(&self, file: ProcFile, message: &Message<'_>) -> Result<(), SessionEnd> {
-        let acknowledgement = message.error(0);
+        let acknowledgement = message.acknowledgement();
         let handing = ProcFile::hand_over(&self.socket, &acknowledgement);
         let mut pipe = timeout(ANSWER_TIME_MAX, handing)
             .await

@@ -4,19 +4,25 @@
 //! instead of a kernel shall not wait for ever.
 
 use std::fmt::Debug;
+use std::num::NonZeroI32;
 
 use netlink_packet_core::{
-    DoneMessage, Emitable, ErrorMessage, NLM_F_ACK, NLM_F_CAPPED, NLM_F_MULTIPART, NetlinkBuffer,
-    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, Parseable as _,
+    DoneMessage, Emitable, ErrorMessage, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_MULTIPART,
+    NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+    Parseable as _,
 };
 use netlink_packet_generic::{GenlFamily, GenlMessage};
-use rustix::io::Errno;
 
+use super::attribute::Attribute;
 use super::family;
+use super::refusal::Refusal;
 use super::reply::{Body, IpvsBody, Reply};
 
 /// Messages of a list share datagrams up to this size: libnl's buffer holds it at once.
 pub const DATAGRAM_BYTES: usize = 8 << 10;
+
+/// `NLMSGERR_ATTR_MSG`: the reason of an error, for people.
+const EXTENDED_TEXT: u16 = 1;
 
 /// `NLMSG_HDRLEN`.
 const HEADER_BYTES: usize = 16;
@@ -82,10 +88,10 @@ impl<'a> Message<'a> {
     }
 
     /// The datagrams that answer it: what was asked for, or an error, or an acknowledgement if one is wanted.
-    pub fn answer(&self, result: Result<&Reply, Errno>) -> Vec<Vec<u8>> {
+    pub fn answer(&self, result: Result<&Reply, &Refusal>) -> Vec<Vec<u8>> {
         let mut datagrams = Vec::new();
         match result {
-            Err(errno) => return vec![self.error(-errno.raw_os_error())],
+            Err(refusal) => return vec![self.refusal(refusal)],
             Ok(Reply::Many(bodies)) => {
                 self.list(bodies, &mut datagrams);
                 return datagrams;
@@ -94,25 +100,43 @@ impl<'a> Message<'a> {
             Ok(Reply::Done) => {}
         }
         if self.has(NLM_F_ACK) {
-            datagrams.push(self.error(0));
+            datagrams.push(self.acknowledgement());
         }
         datagrams
     }
 
-    /// A negative error number with the message it is about, or 0 (all is well) with no more than its header.
-    pub fn error(&self, code: i32) -> Vec<u8> {
-        let mut error = ErrorMessage::default();
-        error.code = std::num::NonZeroI32::new(code);
-        let is_acknowledgement = error.code.is_none();
-        let shown = if is_acknowledgement {
-            self.bytes.get(..HEADER_BYTES)
-        } else {
-            None
+    /// All is well: error 0, with no more than the header of the message it is about.
+    pub fn acknowledgement(&self) -> Vec<u8> {
+        let header = self.bytes.get(..HEADER_BYTES).unwrap_or(self.bytes);
+        self.error(NLM_F_CAPPED, None, header.to_vec())
+    }
+
+    /// A negative error number with the message it is about, and the reason, if there is one, as an extended
+    /// acknowledgement has it.
+    fn refusal(&self, refusal: &Refusal) -> Vec<u8> {
+        let code = NonZeroI32::new(-refusal.errno.raw_os_error());
+        let mut quoted = self.bytes.to_vec();
+        // Who reads the reason finds it by the length in the quoted header, which a broken message may lie about.
+        let is_whole = usize::try_from(self.header.length) == Ok(quoted.len());
+        let Some(reason) = refusal.reason.as_deref().filter(|_| is_whole) else {
+            return self.error(0, code, quoted);
         };
-        error.header = shown.unwrap_or(self.bytes).to_vec();
+        quoted.resize(quoted.len().next_multiple_of(4), 0);
+        let reason = [Attribute::text(EXTENDED_TEXT, reason)];
+        let start = quoted.len();
+        quoted.resize(start + reason.as_slice().buffer_len(), 0);
+        reason
+            .as_slice()
+            .emit(quoted.get_mut(start..).unwrap_or_default());
+        self.error(NLM_F_ACK_TLVS, code, quoted)
+    }
+
+    fn error(&self, flags: u16, code: Option<NonZeroI32>, mut quoted: Vec<u8>) -> Vec<u8> {
         // The receiver reads a header there.
-        error.header.resize(error.header.len().max(HEADER_BYTES), 0);
-        let flags = if is_acknowledgement { NLM_F_CAPPED } else { 0 };
+        quoted.resize(quoted.len().max(HEADER_BYTES), 0);
+        let mut error = ErrorMessage::default();
+        error.code = code;
+        error.header = quoted;
         self.emit(flags, NetlinkPayload::<GenlMessage<IpvsBody>>::Error(error))
     }
 
@@ -167,8 +191,10 @@ impl<'a> Message<'a> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+
     use super::*;
-    use crate::ipvs::attribute::Attribute;
+    use crate::ipvs::attribute::Attributes;
     use crate::ipvs::command::Command;
 
     fn datagram(lengths: &[(u32, usize)]) -> Vec<u8> {
@@ -235,9 +261,20 @@ mod tests {
             header: NetlinkHeader::default(),
             bytes: &[5; 20],
         };
-        let error = asked.answer(Err(Errno::EXIST)).remove(0);
+        let error = asked.answer(Err(&Errno::EXIST.into())).remove(0);
         assert_eq!(error[16..20], (-17_i32).to_ne_bytes());
         assert_eq!(error.len(), 16 + 4 + 20);
+        let why = Refusal::not_yet("persistence");
+        let lies = asked.answer(Err(&why)).remove(0);
+        assert_eq!(lies.len(), 16 + 4 + 20, "no reason where it is not found");
+        asked.header.length = 20;
+        let refusal = asked.answer(Err(&why)).remove(0);
+        assert_eq!(refusal[16..20], (-95_i32).to_ne_bytes());
+        let reason = Attributes::parse(&refusal[40..], 1).unwrap();
+        assert_eq!(
+            reason.text(EXTENDED_TEXT, 100),
+            Ok(Some("persistence: not supported yet"))
+        );
         assert!(asked.answer(Ok(&Reply::Done)).is_empty());
         asked.header.flags = NLM_F_ACK;
         let acknowledgement = asked.answer(Ok(&Reply::Done)).remove(0);

@@ -1,6 +1,6 @@
 //! Why a request is not done: the kernel's error number, and what the log says of it.
 //!
-//! A tool gets the number only, so the words go to polluxd's log, where whoever looks for the reason finds it.
+//! Most tools look at the number only, so the words go to polluxd's log, too, where whoever looks for the reason finds it.
 
 use std::fmt;
 

@@ -276,7 +276,12 @@ fn what_pollux_has_not_is_refused_and_the_log_says_what() {
         let logged = machine.log().len();
         let (code, text) = tool(&machine, &format!("ipvsadm {line}"));
         assert_eq!(code, 255, "{line}: {text}");
-        assert!(!text.is_empty(), "{line}");
+        let (first, rest) = text.split_once('\n').unwrap();
+        assert!(
+            first.starts_with("pollux: ") && first.contains(reason),
+            "{line}: {text}"
+        );
+        assert!(!rest.is_empty(), "{line}: {text}");
         let log = machine.log().split_off(logged);
         assert!(log.contains(reason), "{line}: {log}");
     }
@@ -308,11 +313,10 @@ fn without_polluxd_or_the_tool_it_is_said_what_to_start() {
     let (code, text) = tool(&machine, "ipvsadm -A -t 198.51.100.1:80");
     assert_eq!(code, 2, "{text}");
     assert!(text.contains("Resource temporarily unavailable"), "{text}");
-    assert!(
-        machine.log().contains("the data plane is not running"),
-        "{}",
-        machine.log()
-    );
+    assert!(text.contains("pollux: the data plane"), "{text}");
+    machine.until("the log says so", |machine| {
+        machine.log().contains("the data plane is not running")
+    });
 }
 
 #[test]

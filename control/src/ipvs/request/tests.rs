@@ -8,6 +8,7 @@ use super::*;
 use crate::ipvs::attribute::Attribute;
 use crate::ipvs::family;
 use crate::ipvs::message::Messages;
+use crate::ipvs::refusal::Refusal;
 
 /// A message as libnl makes it.
 fn message(kind: u16, flags: u16, command: u8, attributes: &[Attribute]) -> Vec<u8> {
@@ -257,7 +258,7 @@ fn swallow(bytes: &[u8]) {
             },
         };
         total += 1;
-        let answers = message.answer(Err(errno));
+        let answers = message.answer(Err(&Refusal::because(errno, "a reason")));
         assert_eq!(answers.len(), 1);
         let answer = Messages::new(&answers[0]).next().unwrap().unwrap();
         assert_eq!(answer.header.message_type, 2, "an error");
