@@ -246,6 +246,16 @@ impl SchedulerFlags {
         self.given().any(|(_, known, _)| known == number)
     }
 
+    /// The flags with these numbers, by the names this scheduler has for them.
+    #[must_use]
+    pub fn of_numbers(numbers: impl IntoIterator<Item = u8>, scheduler: SchedulerName) -> Self {
+        let mut flags = Self::default();
+        for number in numbers {
+            flags.give(|(_, known, of)| *known == number && of.is_none());
+        }
+        flags.named_for(scheduler)
+    }
+
     /// The percentage of `mh-bounded`.
     pub fn bound_percent(self) -> Option<u16> {
         self.bound_percent

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use pollux_api::identity::Endpoint;
 use pollux_api::statistics::ServiceStatistics;
-use pollux_api::{Protocol, ServiceId, VirtualService};
+use pollux_api::{Protocol, SchedulerFlags, SchedulerName, ServiceId, VirtualService};
 use rustix::io::Errno;
 
 use super::address;
@@ -37,8 +37,8 @@ pub const FLAG_PERSISTENT: u32 = 0x01;
 pub const FLAG_HASHED: u32 = 0x02;
 /// A connection lives for one packet.
 pub const FLAG_ONE_PACKET: u32 = 0x04;
-/// The three flags that mean something to the scheduler alone.
-pub const FLAGS_SCHEDULER: u32 = 0x38;
+/// The three flags that mean something to the scheduler alone, with their numbers.
+pub const FLAGS_SCHEDULER: [(u32, u8); 3] = [(0x08, 1), (0x10, 2), (0x20, 3)];
 
 const TCP: u16 = 6;
 const UDP: u16 = 17;
@@ -160,7 +160,7 @@ impl ServiceSettings {
     /// `ENOENT` for a scheduler or persistence engine that there is none of, `EINVAL` for an IPv6 prefix length that is
     /// none; then what Pollux does not have.
     pub fn of(&self, key: &ServiceKey) -> Result<VirtualService, Refusal> {
-        let scheduler = self
+        let scheduler: SchedulerName = self
             .scheduler
             .parse()
             .map_err(|error| Refusal::because(Errno::NOENT, format!("{error}")))?;
@@ -184,12 +184,14 @@ impl ServiceSettings {
         if flags & FLAG_ONE_PACKET != 0 {
             return Err(Refusal::not_yet("one-packet scheduling"));
         }
-        if flags & FLAGS_SCHEDULER != 0 {
-            return Err(Refusal::not_yet("flags of schedulers"));
-        }
+        let numbers = FLAGS_SCHEDULER
+            .into_iter()
+            .filter(|(flag, _)| flags & flag != 0);
+        let numbers = numbers.map(|(_, number)| number);
         Ok(VirtualService {
             id: key.id()?,
             scheduler,
+            scheduler_flags: SchedulerFlags::of_numbers(numbers, scheduler),
         })
     }
 }
@@ -224,7 +226,11 @@ pub fn netmask(service: &VirtualService) -> u32 {
 pub fn write(kind: u16, service: &ServiceStatistics, statistics: &Statistics) -> Attribute {
     let service = &service.service;
     let endpoint = service.id.endpoint;
-    let mut flags = FLAG_HASHED.to_ne_bytes().to_vec();
+    let given = FLAGS_SCHEDULER
+        .into_iter()
+        .filter(|(_, number)| service.scheduler_flags.has_number(*number));
+    let flags = given.fold(FLAG_HASHED, |flags, (flag, _)| flags | flag);
+    let mut flags = flags.to_ne_bytes().to_vec();
     flags.extend(u32::MAX.to_ne_bytes());
     Attribute::nested(
         kind,
@@ -245,10 +251,8 @@ pub fn write(kind: u16, service: &ServiceStatistics, statistics: &Statistics) ->
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_core::Emitable as _;
-    use pollux_api::SchedulerName;
-
     use super::*;
+    use netlink_packet_core::Emitable as _;
 
     fn key() -> ServiceKey {
         ServiceKey::Address {
@@ -289,9 +293,31 @@ mod tests {
     }
 
     #[test]
+    fn flags_come_back_by_the_schedulers_names() {
+        let told = ServiceSettings {
+            scheduler: "mh".to_owned(),
+            flags: FLAG_HASHED | 0x08 | 0x20,
+            ..settings()
+        };
+        let service = told.of(&key()).unwrap();
+        assert_eq!(service.scheduler_flags.to_string(), "mh-fallback,flag-3");
+        let listed = ServiceStatistics {
+            service,
+            totals: Default::default(),
+            destinations: Vec::new(),
+        };
+        let level = [write(1, &listed, &Statistics::default())];
+        let mut bytes = vec![0; level.as_slice().buffer_len()];
+        level.as_slice().emit(&mut bytes);
+        let read = Attributes::parse(&bytes, 1).unwrap();
+        let read = read.nested(1, ATTRIBUTE_MAX).unwrap().unwrap();
+        assert_eq!(ServiceSettings::read(&read), Ok(told));
+    }
+
+    #[test]
     fn what_is_not_there_yet_is_refused_and_said() {
         type Spoil = fn(&mut ServiceSettings);
-        let cases: [(Spoil, Errno, &str); 7] = [
+        let cases: [(Spoil, Errno, &str); 5] = [
             (
                 |s| s.scheduler = "nosuch".to_owned(),
                 Errno::NOENT,
@@ -317,8 +343,6 @@ mod tests {
                 Errno::OPNOTSUPP,
                 "one-packet",
             ),
-            (|s| s.flags |= 0x08, Errno::OPNOTSUPP, "flags"),
-            (|s| s.flags |= 0x20, Errno::OPNOTSUPP, "flags"),
         ];
         for (spoil, errno, reason) in cases {
             let mut spoilt = settings();

@@ -52,6 +52,7 @@ impl DataplaneControl for Fake {
         let service = VirtualService {
             id,
             scheduler: Default::default(),
+            scheduler_flags: Default::default(),
         };
         Ok((id == only_service()).then(|| ServiceStatistics {
             service,
