@@ -7,12 +7,14 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZero;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::thread;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 /// One cache line of eight atomic words.
 #[repr(C, align(64))]
@@ -140,7 +142,7 @@ impl Memory {
 
     /// The first `lines` lines of a file on tmpfs or hugetlbfs, shared with whoever maps it next. The file must be at
     /// least that long and must not be cut shorter while mapped (it lies in the daemon's locked state directory). All of
-    /// it is there from the start, so that nobody waits for a page later.
+    /// its pages are mapped at once, so that no packet waits for one.
     ///
     /// # Errors
     /// The system's.
@@ -153,12 +155,14 @@ impl Memory {
                 ptr::null_mut(),
                 bytes,
                 protection,
-                MapFlags::SHARED | MapFlags::POPULATE,
+                MapFlags::SHARED,
                 file,
                 0,
             )
         }?;
-        Self::from_base(base, lines, bytes)
+        let memory = Self::from_base(base, lines, bytes)?;
+        memory.mapping.populate();
+        Ok(memory)
     }
 
     fn from_base(base: *mut core::ffi::c_void, lines: usize, bytes: usize) -> io::Result<Self> {
@@ -188,6 +192,34 @@ impl Memory {
         // lie within the mapping, which is readable and writable for as long as `mapping` lives; any content is a valid
         // Line; nobody makes a `&mut` to it.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.lines) }
+    }
+}
+
+/// Memory that a thread is worth starting for.
+const POPULATE_BYTES: usize = 64 << 20;
+
+impl Mapping {
+    /// Maps all pages, on all CPUs this process may use. Where the kernel cannot (before 5.14), they come as they are used.
+    fn populate(&self) {
+        let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+        let parts = self.bytes.div_ceil(POPULATE_BYTES).clamp(1, cpus);
+        let each = self.bytes.div_ceil(parts).next_multiple_of(2 << 20);
+        thread::scope(|scope| {
+            for start in (each..self.bytes).step_by(each) {
+                // Without a thread, as without the kernel's help.
+                let _ = thread::Builder::new()
+                    .spawn_scoped(scope, move || self.populate_part(start, each));
+            }
+            self.populate_part(0, each);
+        });
+    }
+
+    fn populate_part(&self, start: usize, bytes: usize) {
+        let bytes = bytes.min(self.bytes.saturating_sub(start));
+        let base = self.base.as_ptr().cast::<u8>().wrapping_add(start);
+        // SAFETY: `base..base + bytes` lies in the mapping, which `self` keeps; its content stays what it is.
+        // A failure leaves pages unmapped, which is how they were.
+        let _ = unsafe { madvise(base.cast(), bytes, Advice::LinuxPopulateWrite) };
     }
 }
 
