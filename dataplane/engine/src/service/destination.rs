@@ -61,15 +61,16 @@ impl ConnectionCounts {
 /// own; traffic per worker.
 #[derive(Debug)]
 pub struct DestinationShared {
-    /// `overloaded << 63 | active << 32 | inactive`: one word, so that all change together and every reader sees a
-    /// state that was.
+    /// `active << 32 | inactive << 1 | overloaded`: one word, so that all change together and every reader sees a state
+    /// that was. A connection may end on another worker before the one that made it has counted it, so the counts may
+    /// pass through less than nothing; the flag is where no borrow reaches it.
     counts: CachePadded<AtomicU64>,
     traffic: Arc<[CachePadded<TrafficCounters>]>,
 }
 
-const OVERLOADED: u64 = 1 << 63;
+const OVERLOADED: u64 = 1;
+const INACTIVE: u64 = 1 << 1;
 const ACTIVE: u64 = 1 << 32;
-const INACTIVE: u64 = 1;
 
 fn unit(state: State) -> u64 {
     if state.is_active() { ACTIVE } else { INACTIVE }
@@ -78,8 +79,8 @@ fn unit(state: State) -> u64 {
 #[allow(clippy::cast_possible_truncation)] // the low half is meant
 fn unpack(word: u64) -> ConnectionCounts {
     ConnectionCounts {
-        active: ((word & !OVERLOADED) >> 32) as u32,
-        inactive: word as u32,
+        active: (word >> 32) as u32,
+        inactive: word as u32 >> 1,
     }
 }
 
@@ -376,6 +377,21 @@ mod tests {
                 inactive: 2
             }
         );
+    }
+
+    #[test]
+    fn counts_may_pass_through_less_than_nothing() {
+        for (upper, lower) in [(0, 0), (2, 1)] {
+            let found = destination(upper, lower);
+            // Ended, and judged, before it was counted.
+            found.moved(State::Established, State::Close);
+            found.judge_overload();
+            found.unbind(State::Close);
+            found.judge_overload();
+            found.bind(State::Established);
+            assert_eq!(found.shared.counts(), ConnectionCounts::default());
+            assert!(found.is_usable());
+        }
     }
 
     #[test]
