@@ -231,9 +231,10 @@ impl Worker {
         meta: &Meta,
         connection: &Connection<'_>,
     ) -> Result<Verdict, Fate> {
-        let moved = self.advance(context, meta, connection, Direction::Outbound);
+        // A worker that has not taken the snapshot yet in which the destination is new: a step that it cannot count there
+        // is not taken. The next packet takes it.
         if let Some(destination) = context.snapshot.destination(connection.destination()) {
-            if let Some(moved) = moved {
+            if let Some(moved) = self.advance(context, meta, connection, Direction::Outbound) {
                 destination.moved(moved.before, moved.after);
             }
             self.count_outbound(destination, meta);
