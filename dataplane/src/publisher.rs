@@ -249,7 +249,7 @@ impl Publisher {
         let configuration: Configuration = running.state.configuration.clone();
         for (number, service) in unused {
             running.totals.retire(service, number, &snapshot);
-            running.totals.forget_destination(number);
+            running.totals.forget_destination(number, &snapshot);
             running.state.numbering.release(number, &configuration);
         }
         if let Err(error) = self.state_directory.store(&running.state) {
@@ -317,6 +317,12 @@ impl Running {
                 self.totals.retire(service, number, snapshot);
             }
         }
+    }
+
+    /// Every destination that has a number, removed ones too.
+    pub fn numbers(&self) -> impl Iterator<Item = DestinationNumber> {
+        let all = self.state.numbering.destinations();
+        all.map(|(number, ..)| number)
     }
 
     /// Every destination that has a number with this service, removed ones too.

@@ -52,6 +52,10 @@ impl DataplaneControl for Publisher {
             let numbers: Vec<_> = running.numbers_of(id).collect();
             running.totals.zero(id, numbers.into_iter(), &snapshot);
         }
+        if service.is_none() {
+            let numbers: Vec<_> = running.numbers().collect();
+            running.totals.zero_director(numbers.into_iter(), &snapshot);
+        }
         Ok(running.state.generation)
     }
 
@@ -80,6 +84,7 @@ impl DataplaneControl for Publisher {
     }
 
     async fn director(&self) -> Result<DirectorStatus, Failure> {
+        let running = self.running().await;
         let snapshot = self.shared.publication.current();
         let timeout_s = |state| snapshot.timeouts().of(state) / TICKS_PER_SECOND;
         Ok(DirectorStatus {
@@ -89,6 +94,7 @@ impl DataplaneControl for Publisher {
                 tcp_fin_s: timeout_s(State::FinWait),
                 udp_s: timeout_s(State::Udp),
             },
+            totals: running.totals.director(running.numbers(), &snapshot),
         })
     }
 

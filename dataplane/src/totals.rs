@@ -20,6 +20,10 @@ pub struct Totals {
     destination_start: BTreeMap<DestinationNumber, Amounts>,
     /// What destinations that are gone had counted since the service's totals began; negative amounts wrap.
     service_rest: BTreeMap<ServiceId, Amounts>,
+    /// What destinations whose numbers are free again had counted.
+    forgotten: Amounts,
+    /// What everything stood at when the director's totals began.
+    director_start: Amounts,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -123,8 +127,37 @@ impl Totals {
             .insert(number, Amounts::counted(number, snapshot));
     }
 
+    /// The director's totals; `destinations` are all that have a number.
+    pub fn director(
+        &self,
+        destinations: impl Iterator<Item = DestinationNumber>,
+        snapshot: &Snapshot,
+    ) -> TrafficTotals {
+        (self.ever(destinations, snapshot) - self.director_start).0
+    }
+
+    /// The director's totals begin now.
+    pub fn zero_director(
+        &mut self,
+        destinations: impl Iterator<Item = DestinationNumber>,
+        snapshot: &Snapshot,
+    ) {
+        self.director_start = self.ever(destinations, snapshot);
+    }
+
+    fn ever(
+        &self,
+        destinations: impl Iterator<Item = DestinationNumber>,
+        snapshot: &Snapshot,
+    ) -> Amounts {
+        destinations.fold(self.forgotten, |sum, number| {
+            sum + Amounts::counted(number, snapshot)
+        })
+    }
+
     /// A number is free: its next owner's counters start at 0.
-    pub fn forget_destination(&mut self, number: DestinationNumber) {
+    pub fn forget_destination(&mut self, number: DestinationNumber, snapshot: &Snapshot) {
+        self.forgotten = self.forgotten + Amounts::counted(number, snapshot);
         self.destination_start.remove(&number);
     }
 

@@ -25,7 +25,12 @@ const WAITING: &[(&str, &[usize], &str)] = &[
     ("cli/lists", &[16, 18], "firewall marks"),
     ("cli/lists", &[24], "SCTP"),
     ("cli/lists", &[27], "persistence engine sip"),
-    ("cli/lists", &[67, 68], "totals of the director"),
+    (
+        "cli/lists",
+        &[67],
+        "all that is refused above: the director's totals include it",
+    ),
+    ("cli/lists", &[68], "counters by core"),
     ("cli/lists", &[69], "FTP"),
     ("cli/lists", &[70], "the settings of net.ipv4.vs"),
     ("cli/lists", &[73, 74, 75, 76], "other timeouts"),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::configuration::{Configuration, Transaction};
 use crate::identity::{ForwardingMethod, Protocol, ServiceId};
-use crate::statistics::{DropReport, ServiceStatistics};
+use crate::statistics::{DropReport, ServiceStatistics, TrafficTotals};
 
 /// A request to the data plane.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,6 +77,8 @@ pub struct DirectorStatus {
     pub connections_max: u32,
     /// How long connections live without traffic.
     pub timeouts: Timeouts,
+    /// Traffic of all services, past ones included, since start or since all counters were set to zero.
+    pub totals: TrafficTotals,
 }
 
 /// The timeouts that `ipvsadm --set` names, in seconds.

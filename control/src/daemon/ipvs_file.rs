@@ -15,8 +15,9 @@ use tokio_seqpacket::ancillary::AncillaryMessageWriter;
 
 use super::dataplane_client::unexpected;
 use super::limits::PAGE_CONNECTIONS_MAX;
-use super::{Daemon, off_loop};
-use crate::ipvs::{connection_file, service_file};
+use super::{Daemon, lock, off_loop};
+use crate::ipvs::statistics::Statistics;
+use crate::ipvs::{connection_file, director_file, service_file};
 
 /// A file that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub enum ProcFile {
     Services,
     /// The connection table.
     Connections,
+    /// Counters and rates of all services together.
+    Director,
 }
 
 /// Why a file ends before its end.
@@ -47,6 +50,7 @@ impl ProcFile {
         match path.replacen("/proc/self/net/", "/proc/net/", 1).as_str() {
             service_file::PATH => Ok(Self::Services),
             connection_file::PATH => Ok(Self::Connections),
+            director_file::PATH => Ok(Self::Director),
             _ => Err(Errno::NOENT),
         }
     }
@@ -83,6 +87,12 @@ impl ProcFile {
                 pipe.write_all(text.as_bytes()).await?;
             }
             Self::Connections => write_connections(daemon, pipe).await?,
+            Self::Director => {
+                let totals = daemon.director().await?.totals;
+                let rates = lock(&daemon.rates).director();
+                let text = director_file::text(&Statistics { totals, rates });
+                pipe.write_all(text.as_bytes()).await?;
+            }
         }
         Ok(())
     }

@@ -183,9 +183,14 @@ async fn keep_sampling(daemon: &Daemon) {
         let Ok(services) = daemon.services().await else {
             continue;
         };
+        let Ok(director) = daemon.director().await else {
+            continue;
+        };
         let passed = last.map_or(tick, |last| now - last);
         let missed_too = (passed.as_secs_f64() / tick.as_secs_f64()).round();
-        lock(&daemon.rates).sample(&services, missed_too as u32);
+        let mut rates = lock(&daemon.rates);
+        rates.sample(&services, missed_too as u32);
+        rates.sample_director(director.totals, missed_too as u32);
         last = Some(now);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use pollux_api::statistics::{RateReport, ServiceStatistics, TrafficTotals};
+use pollux_api::statistics::{RateReport, Rates, ServiceStatistics, TrafficTotals};
 use pollux_api::{DestinationId, ServiceId};
 
 use super::estimator::Estimator;
@@ -12,6 +12,8 @@ use super::estimator::Estimator;
 pub struct RateTable {
     /// False until the first sample: what runs by then has been counting since before.
     started: bool,
+    /// Of all services together; none until its first sample.
+    director: Option<Estimator>,
     services: HashMap<ServiceId, ServiceRates>,
 }
 
@@ -53,8 +55,24 @@ impl RateTable {
         estimator
     }
 
+    /// Takes the counters of the director as a whole in, `ticks` ticks after the last time.
+    pub fn sample_director(&mut self, totals: TrafficTotals, ticks: u32) {
+        match &mut self.director {
+            Some(estimator) => estimator.sample(totals, ticks),
+            first => *first = Some(Estimator::starting_at(totals)),
+        }
+    }
+
+    /// The rates of the director as a whole.
+    pub fn director(&self) -> Rates {
+        self.director.map(|own| own.rates()).unwrap_or_default()
+    }
+
     /// The counters of one service or of all were set to zero.
     pub fn zero(&mut self, service: Option<ServiceId>) {
+        if service.is_none() {
+            self.director = Some(Estimator::default());
+        }
         for (id, rates) in &mut self.services {
             if service.is_none_or(|wanted| wanted == *id) {
                 rates.own = Estimator::default();
@@ -144,6 +162,22 @@ mod tests {
         assert_eq!(connection_rates(&table, &[service(80, 1_000_000)]), [0]);
         table.sample(&[service(80, 1_000_200)], 1);
         assert_eq!(connection_rates(&table, &[service(80, 0)]), [25]);
+    }
+
+    #[test]
+    fn the_director_has_rates_of_its_own() {
+        let totals = |connections| TrafficTotals {
+            connections,
+            ..TrafficTotals::default()
+        };
+        let mut table = RateTable::default();
+        assert_eq!(table.director(), Rates::default());
+        table.sample_director(totals(1_000_000), 1);
+        assert_eq!(table.director().connections, 0);
+        table.sample_director(totals(1_000_200), 1);
+        assert_eq!(table.director().connections, 25);
+        table.zero(None);
+        assert_eq!(table.director(), Rates::default());
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod attribute;
 pub mod command;
 pub mod connection_file;
 pub mod destination;
+pub mod director_file;
 pub mod family;
 pub mod message;
 pub mod refusal;

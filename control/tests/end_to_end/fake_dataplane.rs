@@ -144,12 +144,25 @@ impl State {
                     tcp_fin_s: 120,
                     udp_s: 300,
                 },
+                totals: self.director_totals(),
             }),
             Query::Connections(query) => Report::Connections(self.page(query)),
             Query::Ports => Report::Ports(vec![port()]),
             Query::Workers => Report::Workers(vec![self.worker(0), self.worker(1)]),
             Query::Drops => Report::Drops(vec![self.drops()]),
         })
+    }
+
+    fn director_totals(&self) -> TrafficTotals {
+        let mut sum = TrafficTotals::default();
+        for totals in self.totals.values() {
+            sum.connections += totals.connections;
+            sum.inbound_packets += totals.inbound_packets;
+            sum.outbound_packets += totals.outbound_packets;
+            sum.inbound_bytes += totals.inbound_bytes;
+            sum.outbound_bytes += totals.outbound_bytes;
+        }
+        sum
     }
 
     fn transact(&mut self, transaction: &Transaction) -> Result<Report, Failure> {

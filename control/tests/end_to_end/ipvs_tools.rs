@@ -218,6 +218,19 @@ TCP  [2001:0db8:0000:0000:0000:0000:0000:0001]:0050 wlc
         tool(&machine, "cat /proc/net/ip_vs"),
         (0, services.to_owned())
     );
+    let totals = TrafficTotals {
+        connections: 9,
+        inbound_packets: 14,
+        outbound_packets: 5,
+        inbound_bytes: 558,
+        outbound_bytes: 200,
+    };
+    let id = "TCP 198.51.100.1:80".to_owned();
+    machine.state.lock().unwrap().totals.insert(id, totals);
+    let (code, text) = tool(&machine, "cat /proc/net/ip_vs_stats");
+    assert_eq!(code, 0, "{text}");
+    let counted = "       9        E        5              22E               C8";
+    assert_eq!(text.lines().nth(2), Some(counted), "{text}");
     let (code, text) = tool(&machine, "cat /proc/net/ip_vs_nosuch");
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("No such file or directory"), "{text}");

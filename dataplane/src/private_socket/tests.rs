@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pollux_api::dataplane::Timeouts;
+use pollux_api::statistics::TrafficTotals;
 use pollux_api::{Protocol, VirtualService};
 use tokio::sync::Notify;
 
@@ -14,6 +15,13 @@ const DIRECTOR: DirectorStatus = DirectorStatus {
         tcp_s: 900,
         tcp_fin_s: 120,
         udp_s: 300,
+    },
+    totals: TrafficTotals {
+        connections: 1,
+        inbound_packets: 2,
+        outbound_packets: 3,
+        inbound_bytes: 4,
+        outbound_bytes: 5,
     },
 };
 

@@ -131,6 +131,12 @@ impl Dataplane {
                 tcp_fin_s: seconds(State::FinWait),
                 udp_s: seconds(State::Udp),
             },
+            totals: self
+                .services(None)
+                .iter()
+                .fold(TrafficTotals::default(), |before, service| {
+                    sum(before, service.totals)
+                }),
         }
     }
 

@@ -53,6 +53,16 @@ fn lines_with(text: &str, word: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
+/// The first number of `/proc/net/ip_vs_stats`.
+fn connections_of_all() -> u64 {
+    let text = tool("cat /proc/net/ip_vs_stats");
+    let counted = text
+        .lines()
+        .nth(2)
+        .and_then(|line| line.split_whitespace().next());
+    u64::from_str_radix(counted.unwrap_or_default(), 16).unwrap_or_else(|_| panic!("{text}"))
+}
+
 #[test]
 fn ipvsadm_restores_rules_and_lists_what_runs() {
     let lab = Lab::start();
@@ -81,6 +91,8 @@ fn ipvsadm_restores_rules_and_lists_what_runs() {
     let service = lines_with(&stats, "198.51.100.1:80").remove(0);
     assert_eq!(service[2], "60");
 
+    assert_eq!(connections_of_all(), 61);
+
     let rates_seen = eventually(Duration::from_secs(10), || {
         lab.curl_many(VIP4, 20);
         let rates = tool("ipvsadm -Ln --rate");
@@ -107,8 +119,11 @@ fn ipvsadm_restores_rules_and_lists_what_runs() {
         lines_with(&stats, "198.51.100.1:53").remove(0)[2..],
         ["0"; 5]
     );
+    assert_eq!(connections_of_all(), 0);
+    lab.curl_many(VIP4, 5);
     tool("ipvsadm -C");
     assert!(lab.services().is_empty());
+    assert_eq!(connections_of_all(), 5, "of services that are gone, too");
     assert!(!lab.curl_succeeds(VIP4));
 }
 
