@@ -19,8 +19,7 @@ use pollux_tests::lab::{eventually, program};
 
 /// Steps that differ, and the feature that they wait for.
 const WAITING: &[(&str, &[usize], &str)] = &[
-    ("cli/lists", &[8, 22, 26], "persistence"),
-    ("cli/lists", &[10], "scheduler sh"),
+    ("cli/lists", &[8, 10, 22, 26], "persistence"),
     ("cli/lists", &[14], "one-packet scheduling"),
     ("cli/lists", &[16, 18], "firewall marks"),
     ("cli/lists", &[24], "SCTP"),

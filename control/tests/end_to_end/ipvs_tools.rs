@@ -98,6 +98,9 @@ fn each_command_does_what_it_says() {
         "ipvsadm -A -u 198.51.100.1:53",
         "ipvsadm -D -u 198.51.100.1:53",
         "ipvsadm --set 0 120 0",
+        "ipvsadm -A -t 198.51.100.1:81 -s sh -b sh-port,sh-fallback",
+        "ipvsadm -A -t 198.51.100.1:82 -s mh -b mh-fallback",
+        "ipvsadm -E -t 198.51.100.1:82 -s mh -b mh-port",
     ] {
         silent(&machine, line);
     }
@@ -107,6 +110,8 @@ Prot LocalAddress:Port Scheduler Flags
   -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
 TCP  198.51.100.1:80 wlc
   -> 203.0.113.12:80              Masq    7      7          1234      
+TCP  198.51.100.1:81 sh (sh-fallback,sh-port)
+TCP  198.51.100.1:82 mh (mh-port)
 ";
     assert_eq!(tool(&machine, "ipvsadm -Ln"), (0, listed.to_owned()));
     assert_eq!(

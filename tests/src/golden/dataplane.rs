@@ -276,8 +276,14 @@ fn named(service: ServiceId) -> String {
 }
 
 fn with_settings(verb: &str, service: &VirtualService) -> String {
+    let flags = service.scheduler_flags.names().join(",");
+    let flags = if flags.is_empty() {
+        flags
+    } else {
+        format!(" -b {flags}")
+    };
     format!(
-        "ipvsadm {verb} {} -s {}",
+        "ipvsadm {verb} {} -s {}{flags}",
         named(service.id),
         service.scheduler
     )
