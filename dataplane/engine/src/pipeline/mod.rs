@@ -1,4 +1,4 @@
-//! The stages of a packet's way, in order: `parse` (most packets are `plain`), `lookup`, then `hit` for plain packets of
+//! The stages of a packet's way, in order: `parse` (most packets are `plain`), `lookup`, `plan` for new connections, then `hit` for plain packets of
 //! known connections and `decide` for all others (with `schedule` for new flows, `icmp_related` for errors about known
 //! ones, and `refuse` for what goes no further), `deliver`.
 
@@ -11,6 +11,7 @@ mod lookup;
 mod meta;
 mod parse;
 mod plain;
+mod plan;
 mod refuse;
 mod schedule;
 mod sweep_pace;

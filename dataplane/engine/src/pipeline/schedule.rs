@@ -38,8 +38,7 @@ impl Worker {
         context: &Context<'c>,
         meta: &Meta,
     ) -> Result<Scheduled<'c>, Fate> {
-        // Linux schedules any TCP segment that has SYN set, and no other.
-        let opens = !meta.key.is_tcp() || meta.tcp_flags & flag::SYN != 0;
+        let opens = opens(meta);
         let was_full = context.table.was_full(context.now);
         if !opens && !was_full {
             return Ok(Scheduled::NotOurs);
@@ -62,15 +61,20 @@ impl Worker {
         if !self.shard.has_room(context.table, meta.key.family) {
             return full(context, candidates, meta);
         }
-        let arrival = Arrival {
-            key: &meta.key,
-            hash: meta.hash,
-            now: context.now,
+        let chosen = match self.take_plan(context, meta) {
+            Some(chosen) => chosen,
+            None => {
+                let arrival = Arrival {
+                    key: &meta.key,
+                    hash: meta.hash,
+                    now: context.now,
+                };
+                service
+                    .scheduler
+                    .pick(candidates, &arrival)
+                    .ok_or(Fate::NoDestination)?
+            }
         };
-        let chosen = service
-            .scheduler
-            .pick(candidates, &arrival)
-            .ok_or(Fate::NoDestination)?;
         match self.open(context, meta, service, chosen) {
             Err(Fate::TableFull) => full(context, candidates, meta),
             other => other.map(Scheduled::Connection),
@@ -123,6 +127,12 @@ impl Worker {
     }
 }
 
+/// Whether a packet may open a connection: Linux schedules any TCP segment that has SYN set, and no other.
+#[inline]
+pub(super) fn opens(meta: &Meta) -> bool {
+    !meta.key.is_tcp() || meta.tcp_flags & flag::SYN != 0
+}
+
 /// A new flow finds the table full.
 #[cold]
 fn full<'c>(
@@ -147,7 +157,7 @@ fn new_connection(meta: &Meta, service: &VirtualService, chosen: &Destination) -
     };
     NewConnection {
         inbound: meta.key,
-        outbound: outbound_key(&meta.key, chosen),
+        outbound: answers_key(&meta.key, chosen),
         destination: spec.number,
         service: service.number,
         method: spec.method,
@@ -156,7 +166,7 @@ fn new_connection(meta: &Meta, service: &VirtualService, chosen: &Destination) -
 }
 
 /// Destination to client, as answers under NAT come; none when the destination is of the other family.
-fn outbound_key(inbound: &FlowKey, chosen: &Destination) -> Option<FlowKey> {
+pub(super) fn answers_key(inbound: &FlowKey, chosen: &Destination) -> Option<FlowKey> {
     let mut key = inbound.reversed();
     match (chosen.spec.address, key.family) {
         (std::net::IpAddr::V4(address), Family::V4) => {

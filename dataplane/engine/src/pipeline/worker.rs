@@ -7,6 +7,7 @@ use arrayvec::ArrayVec;
 
 use super::icmp_error::ErrorBudget;
 use super::meta::Meta;
+use super::plan::Plans;
 use super::sweep_pace::SweepPace;
 use super::{lookup, parse};
 use crate::clock::Tick;
@@ -84,6 +85,8 @@ pub struct Worker {
     sweep_pace: SweepPace,
     /// Of the current burst.
     pub(super) neighbours: Neighbours,
+    /// Of the current burst.
+    pub(super) plans: Plans,
 }
 
 impl Worker {
@@ -98,6 +101,7 @@ impl Worker {
             metas: Box::new([Meta::EMPTY; BURST]),
             sweep_pace: SweepPace::default(),
             neighbours: Neighbours::new(),
+            plans: Plans::default(),
         }
     }
 
@@ -153,8 +157,14 @@ impl Worker {
                 lookup::start(context.table, meta);
             }
         }
+        let mut unknown = 0_u32;
         for meta in metas.iter_mut().take(frames.len()) {
             lookup::narrow(context.table, meta);
+            unknown += u32::from(meta.candidate.is_none());
+        }
+        self.plans.clear();
+        if unknown > 1 {
+            self.plan(context, metas.get(..frames.len()).unwrap_or_default());
         }
         // Without any service IPVS is off, as in Linux: even known connections are the kernel's.
         let serving = !context.snapshot.services().is_empty();

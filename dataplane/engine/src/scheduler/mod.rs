@@ -88,6 +88,29 @@ pub enum SchedulerKind {
     PowerOfTwoChoices,
 }
 
+impl SchedulerKind {
+    /// Whether a new connection, by being there, may change who gets the next one.
+    pub fn looks_at_load(self) -> bool {
+        match self {
+            Self::RoundRobin
+            | Self::WeightedRoundRobin
+            | Self::SourceHashing(_)
+            | Self::DestinationHashing => false,
+            Self::MaglevHashing(flags) => flags.bounded.is_some(),
+            Self::LeastConnection
+            | Self::WeightedLeastConnection
+            | Self::ShortestExpectedDelay
+            | Self::NeverQueue
+            | Self::WeightedFailover
+            | Self::WeightedOverflow
+            | Self::LocalityBased
+            | Self::LocalityBasedReplicated
+            | Self::TwoRandomChoices
+            | Self::PowerOfTwoChoices => true,
+        }
+    }
+}
+
 /// Flags of `sh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct HashFlags {

@@ -167,6 +167,7 @@ mod tests {
             number,
             destinations: Box::new([number]),
             scheduler: Arc::new(scheduler),
+            chooses_ahead: true,
         };
         lookup.insert(&spec, service);
     }
