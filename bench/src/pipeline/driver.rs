@@ -42,7 +42,9 @@ pub enum DriverError {
         checked: u64,
     },
     /// The scheduler did not go round.
-    #[error("flow {flow} did not get the server whose turn it was")]
+    #[error(
+        "flow {flow} did not get the server whose turn it was: measure answers with a scheduler that goes round, as rr"
+    )]
     NotInTurn {
         /// Its number.
         flow: u64,
