@@ -408,7 +408,7 @@ fn keepalived_puts_servers_in_and_takes_them_out() {
         format!(
             "real_server 127.0.0.1 {port} {{
                 weight 3
-                TCP_CHECK {{ connect_timeout 1 retry 0 delay_before_retry 1 }}
+                TCP_CHECK {{ connect_timeout 3 retry 0 delay_before_retry 1 }}
             }}"
         )
     };

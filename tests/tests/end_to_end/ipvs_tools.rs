@@ -140,7 +140,7 @@ virtual_server 198.51.100.1 80 {
         inhibit_on_failure
         HTTP_GET {
             url { path / status_code 200 }
-            connect_timeout 1
+            connect_timeout 3
             retry 0
             delay_before_retry 1
         }
@@ -149,14 +149,14 @@ virtual_server 198.51.100.1 80 {
         weight 1
         HTTP_GET {
             url { path / status_code 200 }
-            connect_timeout 1
+            connect_timeout 3
             retry 0
             delay_before_retry 1
         }
     }
     real_server 203.0.113.13 8080 {
         weight 1
-        TCP_CHECK { connect_timeout 1 retry 0 delay_before_retry 1 }
+        TCP_CHECK { connect_timeout 3 retry 0 delay_before_retry 1 }
     }
 }
 ";

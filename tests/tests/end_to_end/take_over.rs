@@ -20,7 +20,7 @@ fn configuration(state: &str, priority: u32) -> String {
         format!(
             "real_server 203.0.113.1{number} 80 {{
                 weight 1
-                TCP_CHECK {{ connect_timeout 1 retry 0 delay_before_retry 1 }}
+                TCP_CHECK {{ connect_timeout 3 retry 0 delay_before_retry 1 }}
             }}"
         )
     };
@@ -39,6 +39,7 @@ fn configuration(state: &str, priority: u32) -> String {
         }}
         virtual_server {VIP4} 80 {{
             delay_loop 1
+            delay_loop 2
             lvs_sched rr
             lvs_method NAT
             protocol TCP
@@ -57,6 +58,14 @@ fn services(director: &str) -> Vec<ServiceStatistics> {
         .output()
         .expect("pollux starts");
     serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+/// Whether the service is there with all its servers.
+fn is_complete(director: &str) -> bool {
+    let services = services(director);
+    services
+        .first()
+        .is_some_and(|service| service.destinations.len() == 3)
 }
 
 fn is_in_charge(director: &str) -> bool {
@@ -106,12 +115,6 @@ fn the_backup_takes_over_and_gives_back() {
     let first = Keepalived::start("director", &configuration("MASTER", 100));
     let second = Keepalived::start("backup", &configuration("BACKUP", 50));
     let ready = eventually(Duration::from_secs(30), || {
-        let is_complete = |director| {
-            let services = services(director);
-            services
-                .first()
-                .is_some_and(|service| service.destinations.len() == 3)
-        };
         is_in_charge("director") && is_complete("director") && is_complete("backup")
     });
     let logs = || format!("{}\n--- backup\n{}", first.log(), second.log());
@@ -119,7 +122,12 @@ fn the_backup_takes_over_and_gives_back() {
     assert!(!is_in_charge("backup"), "{}", logs());
     let reached = eventually(PATIENCE, || lab.curl_succeeds(VIP4));
     assert!(reached, "{}", logs());
-    assert_eq!(lab.curl_many(VIP4, 30).len(), 3, "all three serve");
+    assert_eq!(
+        lab.curl_many(VIP4, 30).len(),
+        3,
+        "all three serve\n{}",
+        logs()
+    );
     assert_eq!(served_by("backup"), 0);
 
     // The first one is gone, as when its power is.
@@ -128,16 +136,29 @@ fn the_backup_takes_over_and_gives_back() {
     println!("taken over after {} ms", lost.as_millis());
     assert!(lost < VRRP_PROMISE + PATIENCE, "{lost:?}\n{}", logs());
     assert!(is_in_charge("backup"), "{}", logs());
-    assert_eq!(lab.curl_many(VIP4, 30).len(), 3, "all three serve");
+    assert_eq!(
+        lab.curl_many(VIP4, 30).len(),
+        3,
+        "all three serve\n{}",
+        logs()
+    );
     assert!(served_by("backup") >= 30);
 
     // It is back, and has the higher priority.
     wires("up");
     let back = eventually(Duration::from_secs(15), || !is_in_charge("backup"));
     assert!(back, "{}", logs());
+    // While it was cut off it found no server alive; now it does again.
+    let complete = eventually(Duration::from_secs(15), || is_complete("director"));
+    assert!(complete, "{}", logs());
     let lost = outage(&lab);
     println!("given back after {} ms", lost.as_millis());
     let before = served_by("director");
-    assert_eq!(lab.curl_many(VIP4, 30).len(), 3, "all three serve");
+    assert_eq!(
+        lab.curl_many(VIP4, 30).len(),
+        3,
+        "all three serve\n{}",
+        logs()
+    );
     assert!(served_by("director") >= before + 30, "{}", logs());
 }
