@@ -344,11 +344,18 @@ fn a_restarted_polluxd_is_found_again() {
     assert!(!machine.path("ipvs.sock").exists());
     machine.start_polluxd();
     // A shell that is there before and after; polluxd is away while the tool starts.
-    let script = "sleep 1; ipvsadm -A -t 198.51.100.1:80 -s rr";
+    let (ready, go) = (machine.path("ready"), machine.path("go"));
+    let script = format!(
+        "touch {}; until [ -e {} ]; do sleep 0.05; done; ipvsadm -A -t 198.51.100.1:80 -s rr",
+        ready.display(),
+        go.display()
+    );
     let mut shell = machine.pollux_command("ipvs --");
-    let shell = shell.args(["sh", "-c", script]).spawn().unwrap();
+    let shell = shell.args(["sh", "-c", &script]).spawn().unwrap();
+    machine.until("the shell runs", |_| ready.exists());
     machine.signal_polluxd("KILL");
-    std::thread::sleep(Duration::from_millis(1500));
+    machine.write("go", "");
+    std::thread::sleep(Duration::from_millis(500));
     machine.start_polluxd();
     assert!(shell.wait_with_output().unwrap().status.success());
     let services = machine.json("show configuration");
