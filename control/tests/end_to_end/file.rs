@@ -132,5 +132,10 @@ fn save_does_not_touch_a_file_it_cannot_keep() {
     );
     assert_eq!(fs::read_to_string(&path).unwrap(), "[dataplane\n");
     machine.stop_dataplane();
+    // What is asked while the connection breaks is told of that.
+    machine.until("polluxd sees the data plane gone", |machine| {
+        let error = machine.pollux("show ports").error;
+        error.contains("the data plane is not running")
+    });
     machine.refused("save", 1, "the data plane is not running");
 }

@@ -16,7 +16,7 @@ fn mistakes_on_the_command_line() {
     let cases = [
         (
             "service add -t 198.51.100.1:81 -s wrong",
-            "unknown scheduler \"wrong\": known are rr, wrr, wlc",
+            "unknown scheduler \"wrong\": known are rr, wrr, lc, wlc,",
         ),
         (
             "service add -t 198.51.100.300:80",
