@@ -1,12 +1,13 @@
 //! Workers on several threads race for the same few flows in a small table: insert, look up, advance, end, sweep, reuse.
 //!
 //! What is checked at every step: the entry of a flow is whole, stays as it is while the worker holds it, and while it is
-//! live it is the only one. At the end nothing is lost.
+//! live it is the only one. At the end nothing is lost, and what the workers were told of insertions, steps and ends adds
+//! up to the states of the entries that are left.
 
 // Helpers of tests are tests, too.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -74,6 +75,28 @@ struct Racer<'t> {
     timeouts: Timeouts,
     inserted: u64,
     ended: u64,
+    tally: Tally,
+}
+
+/// Connections of a server in a state: those that came to it less those that left it. Of one worker perhaps negative.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally(BTreeMap<(u32, u8), i64>);
+
+impl Tally {
+    fn add(&mut self, server: u32, state: State, difference: i64) {
+        let count = self.0.entry((server, state as u8)).or_default();
+        *count += difference;
+        if *count == 0 {
+            self.0.remove(&(server, state as u8));
+        }
+    }
+
+    fn join(mut self, other: &Self) -> Self {
+        for ((server, state), difference) in &other.0 {
+            self.add(*server, State::from_number(*state), *difference);
+        }
+        self
+    }
 }
 
 impl Racer<'_> {
@@ -84,7 +107,7 @@ impl Racer<'_> {
     fn step(&mut self) {
         let flow = random(&mut self.seed) % FLOWS;
         let key = inbound(flow);
-        match random(&mut self.seed) % 8 {
+        match random(&mut self.seed) % 9 {
             0..=3 => self.insert(flow),
             4 | 5 => {
                 if let Some(hit) = self.table.find(&key, self.now()) {
@@ -104,28 +127,49 @@ impl Racer<'_> {
                     } else {
                         Direction::Inbound
                     };
-                    hit.connection
-                        .advance(self.now(), &self.timeouts, side, |_, _| state);
-                    assert_eq!(check_whole(&hit), server, "changed in our hands");
+                    self.advance(&hit, server, side, state);
                 }
             }
             6 => {
+                // A packet of a server that the flow may have been meant for, or is about to be.
+                let server = random(&mut self.seed) % SERVERS;
+                if let Some(hit) = self.table.find(&outbound(flow, server), self.now()) {
+                    assert_eq!(check_whole(&hit), server);
+                    self.advance(&hit, server, Direction::Outbound, State::Close);
+                }
+            }
+            7 => {
                 if let Some(hit) = self.table.find(&key, self.now()) {
                     let server = check_whole(&hit);
                     let ended = self.shard.end(self.table, hit.number, |_| true);
                     self.ended += u64::from(ended.is_some());
                     if let Some(ended) = ended {
                         assert_eq!(ended.destination, server);
+                        self.tally.add(server, ended.state, -1);
                     }
                 }
             }
             _ => {
                 let now = self.now();
-                let ended = &mut self.ended;
+                let (count, tally) = (&mut self.ended, &mut self.tally);
                 self.shard
-                    .sweep(self.table, now, SweepBudget::looks(64), |_| *ended += 1);
+                    .sweep(self.table, now, SweepBudget::looks(64), |ended| {
+                        *count += 1;
+                        tally.add(ended.destination, ended.state, -1);
+                    });
             }
         }
+    }
+
+    fn advance(&mut self, hit: &Hit<'_>, server: u32, side: Direction, state: State) {
+        let moved = hit
+            .connection
+            .advance(self.now(), &self.timeouts, side, |_, _| state);
+        if let Some(moved) = moved {
+            self.tally.add(server, moved.before, -1);
+            self.tally.add(server, moved.after, 1);
+        }
+        assert_eq!(check_whole(hit), server, "changed in our hands");
     }
 
     fn insert(&mut self, flow: u32) {
@@ -142,6 +186,7 @@ impl Racer<'_> {
         let hit = match self.shard.insert(self.table, &new, now, &self.timeouts) {
             Ok(hit) => {
                 self.inserted += 1;
+                self.tally.add(server, new.state, 1);
                 assert_eq!(check_whole(&hit), server);
                 hit
             }
@@ -196,6 +241,7 @@ fn racing_workers_agree() {
             timeouts,
             inserted: 0,
             ended: 0,
+            tally: Tally::default(),
         };
         table.quiescence().online(worker);
         let mut loops = 0_u64;
@@ -253,6 +299,15 @@ fn racing_workers_agree() {
         .map(|number| table.connection(*number).unwrap().service())
         .collect();
     assert_eq!(flows.len(), used.len(), "one entry a flow");
+    let mut left = Tally::default();
+    for number in &used {
+        let entry = table.connection(*number).unwrap();
+        left.add(entry.destination(), entry.life().state(), 1);
+    }
+    let told = racers
+        .iter()
+        .fold(Tally::default(), |sum, racer| sum.join(&racer.tally));
+    assert_eq!(told, left, "(server, state): connections");
 
     // Everything goes, and every entry is free again, for IPv4 in one worker's hands or another's.
     let late = Tick(clock.load(Ordering::Relaxed)).after(seconds(1000));

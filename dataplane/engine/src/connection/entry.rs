@@ -77,7 +77,7 @@ pub struct NewConnection {
 const REFRESH_TICKS: u32 = TICKS_PER_SECOND / 2;
 
 const STATE_SHIFT: u32 = 32;
-/// Being inserted: found and used, but not to be removed yet.
+/// Being inserted: found, and packets pass, but not to be stepped or removed yet. Another entry of the flow may still win.
 const RESERVED: u64 = 1 << 40;
 /// Inserted under all its keys.
 const LIVE: u64 = 1 << 41;
@@ -137,8 +137,8 @@ impl Life {
         }
     }
 
-    /// What a packet makes of it. Itself, when it is in nobody's use any more, or when only the end would be put off by
-    /// less than is worth a write.
+    /// What a packet makes of it. Itself, when only the end would be put off by less than is worth a write, and unless it
+    /// is live: one in nobody's use stays so, and one being inserted may be given up, which would take back no step.
     #[inline(always)]
     fn stepped(
         self,
@@ -156,7 +156,7 @@ impl Life {
         let after = step(before, side);
         let expires = now.after(timeouts.of(after) + REFRESH_TICKS);
         let fresh = self.expires().until(expires).unsigned_abs() < REFRESH_TICKS;
-        if (after == before && flags == self.0 && fresh) || !self.is_used() {
+        if (after == before && flags == self.0 && fresh) || !self.is_live() {
             self
         } else {
             Self::new(after, expires, flags & FLAGS)

@@ -351,3 +351,46 @@ fn push(table: &ConnectionTable, lists: &mut [FreeList; 2], number: u32) {
         list.push(table, number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Direction, FlowKey, ForwardingMethod, TableSize};
+    use super::*;
+    use crate::clock::seconds;
+    use crate::memory::Memory;
+
+    /// A flow's first packets are on two workers, which choose different servers; a packet that fits the loser's entry
+    /// comes before the loser is told. Nobody would take back a step of an entry that is given up.
+    #[test]
+    fn a_packet_steps_no_entry_that_is_being_inserted() {
+        let size = TableSize::for_connections(TableSize::CONNECTIONS_MIN);
+        let memory = Memory::anonymous(size.lines(), false).unwrap();
+        let table = ConnectionTable::create(memory, size, 1, [1, 2, 3, 4, 5, 6]).unwrap();
+        let mut shard = Shard::new(&table, 0, 1, |_| {});
+        let (now, timeouts) = (Tick(0), Timeouts::default());
+        let answers = FlowKey::v4(6, 3, 1, 8080 << 16 | 4000);
+        let new = NewConnection {
+            inbound: FlowKey::v4(6, 1, 2, 4000 << 16 | 80),
+            outbound: Some(answers),
+            destination: 0,
+            service: 0,
+            method: ForwardingMethod::Masquerade,
+            state: State::SynRecv,
+        };
+        let reset = || {
+            let hit = table.find(&answers, now).unwrap();
+            hit.connection
+                .advance(now, &timeouts, Direction::Outbound, |_, _| State::Close)
+        };
+        assert!(shard.has_room(&table, Family::V4));
+        let number = shard.allocate(&table, Family::V4).unwrap();
+        let entry = table.connection(number).unwrap();
+        assert!(entry.write(&new, now.after(seconds(60))));
+        table.link(number, &new, table.hashes_of_new(&new)).unwrap();
+        let written = entry.life();
+        assert_eq!((reset(), entry.life()), (None, written));
+        entry.set_live();
+        let moved = reset().unwrap();
+        assert_eq!((moved.before, moved.after), (State::SynRecv, State::Close));
+    }
+}
