@@ -23,7 +23,12 @@ use pollux_tests::golden::topology::{Topology, port};
 use pollux_tests::golden::trace::Wire;
 
 const WORKERS: usize = 3;
+/// So long at least, and until so much was done that it shows something, however slow the machine is.
 const RUN: Duration = Duration::from_millis(2500);
+const CREATED_MIN: u64 = 500;
+const FORWARDED_MIN: u64 = 5000;
+/// But no more changes than this, of a millisecond or more each: then nothing gets through at all.
+const GENERATIONS_MAX: u64 = 60_000;
 
 const FIRST: [&str; 12] = [
     "ipvsadm -A -t 192.0.2.100:80 -s rr",
@@ -153,6 +158,19 @@ impl Lab {
     }
 }
 
+/// Connections created and packets forwarded by all workers.
+fn done(counters: &[Arc<WorkerCounters>]) -> (u64, u64) {
+    let created = counters.iter().map(|own| own.connections_created.get());
+    let forwarded = counters
+        .iter()
+        .map(|own| own.port(0).unwrap().fate(Fate::Forwarded));
+    (created.sum(), forwarded.sum())
+}
+
+fn is_enough((created, forwarded): (u64, u64)) -> bool {
+    created > CREATED_MIN && forwarded > FORWARDED_MIN
+}
+
 #[test]
 fn nothing_is_lost_or_counted_twice() {
     let mut administrator = Administrator::default();
@@ -190,8 +208,8 @@ fn nothing_is_lost_or_counted_twice() {
             .collect();
         let mut seeded = Seeded(99);
         let started = Instant::now();
-        for generation in 2.. {
-            if started.elapsed() > RUN {
+        for generation in 2..GENERATIONS_MAX {
+            if started.elapsed() > RUN && is_enough(done(&counters)) {
                 break;
             }
             apply(&mut administrator, LATER[seeded.below(LATER.len())]);
@@ -216,16 +234,9 @@ fn nothing_is_lost_or_counted_twice() {
             );
         }
     }
-    let created: u64 = counters
-        .iter()
-        .map(|counters| counters.connections_created.get())
-        .sum();
-    let forwarded: u64 = counters
-        .iter()
-        .map(|counters| counters.port(0).unwrap().fate(Fate::Forwarded))
-        .sum();
+    let (created, forwarded) = done(&counters);
     assert!(
-        created > 500 && forwarded > 5000,
+        is_enough((created, forwarded)),
         "{created} created, {forwarded} forwarded"
     );
     lab.check_counts();
