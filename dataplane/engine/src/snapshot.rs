@@ -222,14 +222,14 @@ fn compile_service(
             Arc::new(Scheduler::new(spec.scheduler, family, candidates, previous))
         }
     };
-    let no_thresholds = spec
+    let has_thresholds = spec
         .destinations
         .iter()
-        .all(|found| found.upper_threshold == 0);
+        .any(|found| found.upper_threshold != 0);
     VirtualService {
         number: spec.number,
         destinations: list,
-        chooses_ahead: no_thresholds && !scheduler.kind().looks_at_load(),
+        binds_ahead: has_thresholds || scheduler.kind().looks_at_load(),
         scheduler,
     }
 }

@@ -2,47 +2,59 @@
 //! answers' keys are asked for together. A bucket that is asked for when its connection is opened comes from memory
 //! while the worker waits: that was half of what a new connection cost.
 //!
-//! Every choice is the one that would have been made in turn. So only schedulers that look at nothing which a connection
-//! changes are asked ahead ([`VirtualService::chooses_ahead`]), in the order of the frames, and not past a frame of which
-//! only the decision can say whether it opens a connection.
+//! Every choice is the one that would have been made in turn: in the order of the frames, and not past a frame of which
+//! only the decision can say whether it opens a connection. Where a connection, by being there, may change who gets the
+//! next one ([`VirtualService::binds_ahead`]), a planned one counts for its server at once; then nothing is planned past
+//! a frame that may change a count either. A plan that comes to nothing is taken back.
 
 use arrayvec::ArrayVec;
 
 use super::Worker;
 use super::meta::{Kind, Meta};
-use super::schedule::{answers_key, opens};
+use super::schedule::{answers_key, first_state, opens};
 use super::worker::{BURST, Context};
-use crate::connection::ForwardingMethod;
+use crate::connection::{ForwardingMethod, State};
 use crate::scheduler::Arrival;
 use crate::service::{Destination, VirtualService};
+use crate::wire::tcp::flag;
 
-/// Servers chosen for flows that have no connection yet, in the order of the burst's frames.
+/// The server of a flow that has no connection yet.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    /// The flow's hash.
+    flow: u64,
+    /// Number of the destination.
+    destination: u32,
+    /// In which state the connection counts for it already.
+    bound: Option<State>,
+    taken: bool,
+}
+
+/// Plans of a burst, in the order of its frames.
 #[derive(Debug, Default)]
 pub(super) struct Plans {
-    /// Hash of the flow, number of the destination.
-    chosen: ArrayVec<(u64, u32), BURST>,
+    plans: ArrayVec<Plan, BURST>,
     /// Those before this one were taken or passed over.
     next: usize,
 }
 
 impl Plans {
-    /// Forgets all.
     #[inline]
-    pub fn clear(&mut self) {
-        self.chosen.clear();
-        self.next = 0;
+    pub fn is_empty(&self) -> bool {
+        self.plans.is_empty()
     }
 
     fn contains(&self, flow: u64) -> bool {
-        self.chosen.iter().any(|(hash, _)| *hash == flow)
+        self.plans.iter().any(|plan| plan.flow == flow)
     }
 
-    fn take(&mut self, flow: u64) -> Option<u32> {
-        let rest = self.chosen.get(self.next..)?;
-        let place = rest.iter().position(|(hash, _)| *hash == flow)?;
-        let (_, destination) = rest.get(place)?;
+    fn take(&mut self, flow: u64) -> Option<Plan> {
+        let rest = self.plans.get_mut(self.next..)?;
+        let place = rest.iter().position(|plan| plan.flow == flow)?;
         self.next += place + 1;
-        Some(*destination)
+        let plan = rest.get_mut(place)?;
+        plan.taken = true;
+        Some(*plan)
     }
 }
 
@@ -54,8 +66,10 @@ impl Worker {
             // A flow that gets no entry is not to take another one's turn.
             return;
         }
+        let mut counts_may_change = false;
         for meta in metas {
             if meta.kind != Kind::Flow || !opens(meta) {
+                counts_may_change |= may_change_a_count(meta);
                 continue;
             }
             if meta.candidate.is_some() {
@@ -67,7 +81,8 @@ impl Worker {
             let Some(service) = context.snapshot.services().find(&meta.key) else {
                 continue;
             };
-            if !service.chooses_ahead || !self.plan_one(context, meta, service) {
+            if (service.binds_ahead && counts_may_change) || !self.plan_one(context, meta, service)
+            {
                 return;
             }
         }
@@ -88,18 +103,47 @@ impl Worker {
         {
             context.table.prefetch(context.table.hash(&key));
         }
+        let bound = service.binds_ahead.then(|| first_state(meta, chosen));
+        if let Some(state) = bound {
+            chosen.bind(state);
+        }
         // One for each frame at most: there is room.
-        let plan = (meta.hash, chosen.spec.number);
-        self.plans.chosen.try_push(plan).is_ok()
+        let _ = self.plans.plans.try_push(Plan {
+            flow: meta.hash,
+            destination: chosen.spec.number,
+            bound,
+            taken: false,
+        });
+        true
     }
 
-    /// The server that was chosen for this flow; it is chosen once.
+    /// The server that was chosen for this flow, and the state in which the connection counts for it already.
     pub(super) fn take_plan<'c>(
         &mut self,
         context: &Context<'c>,
         meta: &Meta,
-    ) -> Option<&'c Destination> {
-        let number = self.plans.take(meta.hash)?;
-        context.snapshot.destination(number)
+    ) -> Option<(&'c Destination, Option<State>)> {
+        let plan = self.plans.take(meta.hash)?;
+        Some((context.snapshot.destination(plan.destination)?, plan.bound))
     }
+
+    /// Takes back what was planned and not done.
+    #[inline(never)]
+    pub(super) fn end_plans(&mut self, context: &Context<'_>) {
+        for plan in self.plans.plans.drain(..).filter(|plan| !plan.taken) {
+            if let Some(state) = plan.bound
+                && let Some(destination) = context.snapshot.destination(plan.destination)
+            {
+                destination.unbind(state);
+            }
+        }
+        self.plans.next = 0;
+    }
+}
+
+/// Whether a packet that opens nothing may make an active connection inactive, or the other way round: a segment with no
+/// more than an acknowledgement does not.
+fn may_change_a_count(meta: &Meta) -> bool {
+    let flags = meta.tcp_flags & (flag::SYN | flag::FIN | flag::RST | flag::ACK);
+    meta.kind == Kind::Flow && flags != flag::ACK
 }

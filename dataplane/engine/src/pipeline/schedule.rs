@@ -61,34 +61,40 @@ impl Worker {
         if !self.shard.has_room(context.table, meta.key.family) {
             return full(context, candidates, meta);
         }
-        let chosen = match self.take_plan(context, meta) {
-            Some(chosen) => chosen,
+        let (chosen, bound) = match self.take_plan(context, meta) {
+            Some(planned) => planned,
             None => {
                 let arrival = Arrival {
                     key: &meta.key,
                     hash: meta.hash,
                     now: context.now,
                 };
-                service
-                    .scheduler
-                    .pick(candidates, &arrival)
-                    .ok_or(Fate::NoDestination)?
+                let chosen = service.scheduler.pick(candidates, &arrival);
+                (chosen.ok_or(Fate::NoDestination)?, None)
             }
         };
-        match self.open(context, meta, service, chosen) {
+        let opened = self.open(context, meta, service, chosen);
+        match (&opened, bound) {
+            (Ok((_, true)), None) => chosen.bind(first_state(meta, chosen)),
+            (Ok((_, true)), Some(_)) | (_, None) => {}
+            // Another worker was faster, or there is no room: it counts for nothing.
+            (_, Some(state)) => chosen.unbind(state),
+        }
+        match opened {
             Err(Fate::TableFull) => full(context, candidates, meta),
-            other => other.map(Scheduled::Connection),
+            other => other.map(|(hit, _)| Scheduled::Connection(hit)),
         }
     }
 
-    /// Inserts a connection to the chosen destination, unless another worker has just inserted one of the same flow.
+    /// Inserts a connection to the chosen destination, unless another worker has just inserted one of the same flow; and
+    /// whether it did, so that the caller has it counted for the destination.
     fn open<'c>(
         &mut self,
         context: &Context<'c>,
         meta: &Meta,
         service: &VirtualService,
         chosen: &Destination,
-    ) -> Result<Hit<'c>, Fate> {
+    ) -> Result<(Hit<'c>, bool), Fate> {
         let new = new_connection(meta, service, chosen);
         for _ in 0..ATTEMPTS {
             let timeouts = context.snapshot.timeouts();
@@ -97,15 +103,14 @@ impl Worker {
                 .insert(context.table, &new, context.now, timeouts)
             {
                 Ok(hit) => {
-                    chosen.bind(new.state);
                     self.counters.connections_created.add(1);
                     if let Some(traffic) = chosen.traffic(self.number) {
                         traffic.connections.add(1);
                     }
-                    return Ok(hit);
+                    return Ok((hit, true));
                 }
                 Err(InsertError::Exists(hit)) if hit.connection.life().is_alive(context.now) => {
-                    return Ok(hit);
+                    return Ok((hit, false));
                 }
                 Err(InsertError::Exists(hit)) => self.clear_away(context, hit.number, false),
                 Err(InsertError::ReplyKeyTaken(hit)) => self.clear_away(context, hit.number, true),
@@ -149,19 +154,24 @@ fn full<'c>(
         .ok_or(Fate::TableFull)
 }
 
-fn new_connection(meta: &Meta, service: &VirtualService, chosen: &Destination) -> NewConnection {
-    let spec = &chosen.spec;
-    let side = match spec.method {
+/// The state that a new connection begins in.
+pub(super) fn first_state(meta: &Meta, chosen: &Destination) -> State {
+    let side = match chosen.spec.method {
         ForwardingMethod::Masquerade => tcp_state::Side::Input,
         ForwardingMethod::Tunnel | ForwardingMethod::DirectRoute => tcp_state::Side::InputOnly,
     };
+    next_state(State::None, side, meta)
+}
+
+fn new_connection(meta: &Meta, service: &VirtualService, chosen: &Destination) -> NewConnection {
+    let spec = &chosen.spec;
     NewConnection {
         inbound: meta.key,
         outbound: answers_key(&meta.key, chosen),
         destination: spec.number,
         service: service.number,
         method: spec.method,
-        state: next_state(State::None, side, meta),
+        state: first_state(meta, chosen),
     }
 }
 

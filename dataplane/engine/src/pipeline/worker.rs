@@ -162,7 +162,6 @@ impl Worker {
             lookup::narrow(context.table, meta);
             unknown += u32::from(meta.candidate.is_none());
         }
-        self.plans.clear();
         if unknown > 1 {
             self.plan(context, metas.get(..frames.len()).unwrap_or_default());
         }
@@ -177,6 +176,9 @@ impl Worker {
             let verdict = hit.unwrap_or_else(|| self.decide(context, ingress, frame, meta));
             // As many verdicts as frames, at most BURST: there is room.
             let _ = verdicts.try_push(verdict);
+        }
+        if !self.plans.is_empty() {
+            self.end_plans(context);
         }
         self.metas = metas;
     }

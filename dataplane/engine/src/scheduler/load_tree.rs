@@ -7,9 +7,9 @@
 //! at that moment, so it is right once they pause; between two changes of one line an upper word may for a moment name
 //! what was the least just before, as a scan over moving counters would.
 //!
-//! Adding a connection to one of several equally loaded destinations changes the least of no line: a change by a new
-//! connection is carried up only as far as it changes something. One by a connection's end goes all the way, so what two
-//! workers that overtook each other left behind does not stay.
+//! Adding a connection to one of several equally loaded destinations changes the least of no line: a change is carried up
+//! only as far as it changes something. Now and then one goes all the way, so what two workers that overtook each other
+//! left behind does not stay.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -22,6 +22,8 @@ use crate::service::{ConnectionCounts, Destination};
 const ARITY: usize = 8;
 /// The load of a destination that takes no new connections.
 const UNUSABLE: u64 = u64::MAX;
+/// One of so many changes of a destination goes all the way.
+const THOROUGH_EVERY: u64 = 16;
 /// A line whose least changed while it was carried up is carried up again, this often.
 const ATTEMPTS: usize = 3;
 
@@ -99,9 +101,42 @@ impl LoadTree {
         }
     }
 
-    /// The destination at this place of the list has other counts now.
+    /// The destination at this place of the list has other counts now. Every sixteenth time, by its counts, the change is
+    /// carried all the way.
     pub fn refresh(&self, place: usize, destination: &Destination) {
-        self.set(place, self.load(destination));
+        let load = self.load(destination);
+        if destination
+            .shared
+            .counts()
+            .total()
+            .is_multiple_of(THOROUGH_EVERY)
+        {
+            self.set(place, load);
+        } else if self.leaf(place).is_some_and(|leaf| load.0 < leaf) {
+            self.lower(place, load);
+        } else {
+            self.carry(place, load);
+        }
+    }
+
+    fn leaf(&self, place: usize) -> Option<u64> {
+        let line = self.levels.first()?.get(place / ARITY)?;
+        line.0.get(place % ARITY).map(|word| word.load(Acquire))
+    }
+
+    /// Carries a load that has become less up as far as it is the least: nothing else has to be looked at.
+    fn lower(&self, place: usize, load: Load) {
+        let mut at = place;
+        for level in &self.levels {
+            let word = level
+                .get(at / ARITY)
+                .and_then(|line| line.0.get(at % ARITY));
+            match word {
+                Some(word) if load.0 < word.load(Acquire) => word.store(load.0, Release),
+                _ => return,
+            }
+            at /= ARITY;
+        }
     }
 
     fn load(&self, destination: &Destination) -> Load {
@@ -133,10 +168,11 @@ impl LoadTree {
 
     /// The destination at this place of the list has one more connection.
     pub fn raise(&self, place: usize, destination: &Destination) {
-        self.raise_to(place, self.load(destination));
+        self.carry(place, self.load(destination));
     }
 
-    fn raise_to(&self, place: usize, load: Load) {
+    /// Carries a load up as far as it changes something.
+    fn carry(&self, place: usize, load: Load) {
         let mut at = place;
         let mut value = load.0;
         for level in &self.levels {
@@ -229,8 +265,10 @@ mod tests {
             for (place, overhead, weight, raise) in changes {
                 let (place, load) = (place.index(size), Load::ratio(overhead, weight));
                 loads[place] = load;
-                if raise {
-                    tree.raise_to(place, load);
+                if raise && tree.leaf(place).is_some_and(|leaf| load.0 < leaf) {
+                    tree.lower(place, load);
+                } else if raise {
+                    tree.carry(place, load);
                 } else {
                     tree.set(place, load);
                 }

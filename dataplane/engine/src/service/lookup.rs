@@ -167,7 +167,7 @@ mod tests {
             number,
             destinations: Box::new([number]),
             scheduler: Arc::new(scheduler),
-            chooses_ahead: true,
+            binds_ahead: false,
         };
         lookup.insert(&spec, service);
     }

@@ -32,7 +32,7 @@ pub struct VirtualService {
     pub destinations: Box<[u32]>,
     /// The scheduler with its state; the same one in the next snapshot while nothing about the service changes.
     pub scheduler: Arc<Scheduler>,
-    /// Whether the scheduler may be asked for several new connections before the first of them is made: it looks at no
-    /// load, and no destination has a threshold.
-    pub chooses_ahead: bool,
+    /// Whether a new connection, by being there, may change who gets the next one: the scheduler looks at loads, or a
+    /// destination has a threshold.
+    pub binds_ahead: bool,
 }
