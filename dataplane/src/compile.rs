@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use pollux_api::{
     Configuration, Destination, ForwardingMethod, Protocol, SchedulerFlags, SchedulerName,
-    ServiceId,
+    ServiceId, Tunnel, TunnelChecksum, TunnelType,
 };
 use pollux_engine::SnapshotSpec;
 use pollux_engine::connection as engine;
@@ -85,7 +85,7 @@ fn destination(
         address: found.id.address(),
         port: found.id.port(),
         method: method(found.method),
-        encapsulation: Encapsulation::Ipip,
+        encapsulation: encapsulation(found.tunnel)?,
         weight: found.weight.get(),
         upper_threshold: found.upper_threshold,
         lower_threshold: found.lower_threshold,
@@ -131,6 +131,20 @@ fn method(method: ForwardingMethod) -> engine::ForwardingMethod {
         ForwardingMethod::Tunnel => engine::ForwardingMethod::Tunnel,
         ForwardingMethod::Direct => engine::ForwardingMethod::DirectRoute,
     }
+}
+
+/// None for a GUE tunnel without a port, which [`Configuration::apply`] lets nobody have.
+fn encapsulation(tunnel: Tunnel) -> Option<Encapsulation> {
+    // Linux sends a plain checksum for remcsum, too.
+    let checksum = tunnel.checksum != TunnelChecksum::Nocsum;
+    Some(match tunnel.tunnel_type {
+        TunnelType::Ipip => Encapsulation::Ipip,
+        TunnelType::Gre => Encapsulation::Gre { checksum },
+        TunnelType::Gue => Encapsulation::Gue {
+            port: tunnel.port?.get(),
+            checksum,
+        },
+    })
 }
 
 /// The kernel's routes and neighbours as workers use them.
@@ -243,5 +257,40 @@ fn next_hop(view: &KernelView, address: IpAddr) -> Option<NeighbourKey> {
             Some((first.egress, first.gateway.unwrap_or(address)))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tunnels_are_wrapped_as_configured() {
+        let tunnel = |text: &str| -> Tunnel { serde_json::from_str(text).unwrap() };
+        for (text, expected) in [
+            ("{}", Encapsulation::Ipip),
+            (r#"{"type":"gre"}"#, Encapsulation::Gre { checksum: false }),
+            (
+                r#"{"type":"gre","checksum":"csum"}"#,
+                Encapsulation::Gre { checksum: true },
+            ),
+            (
+                r#"{"type":"gue","port":5555}"#,
+                Encapsulation::Gue {
+                    port: 5555,
+                    checksum: false,
+                },
+            ),
+            (
+                r#"{"type":"gue","port":65535,"checksum":"remcsum"}"#,
+                Encapsulation::Gue {
+                    port: 65535,
+                    checksum: true,
+                },
+            ),
+        ] {
+            assert_eq!(encapsulation(tunnel(text)), Some(expected), "{text}");
+        }
+        assert_eq!(encapsulation(tunnel(r#"{"type":"gue"}"#)), None);
     }
 }

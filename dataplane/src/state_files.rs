@@ -296,6 +296,7 @@ mod tests {
                 id: id.parse().unwrap(),
                 method: ForwardingMethod::Nat,
                 weight: Weight::default(),
+                tunnel: Default::default(),
                 upper_threshold: 0,
                 lower_threshold: 0,
             },

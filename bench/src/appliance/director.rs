@@ -184,6 +184,7 @@ impl Director {
                     Method::Direct => pollux_api::ForwardingMethod::Direct,
                 },
                 weight: Weight::default(),
+                tunnel: Default::default(),
                 upper_threshold: 0,
                 lower_threshold: 0,
             };

@@ -10,6 +10,7 @@ use crate::identity::{DestinationId, ForwardingMethod, ServiceId, Weight};
 use crate::line::{Failure, FailureCode};
 use crate::patch::{DestinationPatch, ServicePatch};
 use crate::scheduler::{SchedulerFlags, SchedulerName};
+use crate::tunnel::{Tunnel, TunnelError};
 
 /// A virtual service without its destinations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +40,9 @@ pub struct Destination {
     /// How packets reach it.
     #[serde(default)]
     pub method: ForwardingMethod,
+    /// How they are wrapped, with [`ForwardingMethod::Tunnel`]; others have the default.
+    #[serde(default, skip_serializing_if = "Tunnel::is_default")]
+    pub tunnel: Tunnel,
     /// Its share of new connections; 0 drains it.
     #[serde(default)]
     pub weight: Weight,
@@ -168,6 +172,9 @@ pub enum ChangeError {
         port = .0.endpoint.port()
     )]
     PortDiffers(ServiceId, DestinationId, ForwardingMethod),
+    /// A tunnel that the server cannot have.
+    #[error("server {1} of service {0}: {2}")]
+    Tunnel(ServiceId, DestinationId, TunnelError),
     /// A flag of another scheduler.
     #[error(
         "service {0}: scheduler flag {1} is one of scheduler {2}, and this one is {3}: leave it out, or write -s {2}"
@@ -190,6 +197,7 @@ impl From<ChangeError> for Failure {
             ChangeError::WrongFamily(..)
             | ChangeError::ForeignFlag(..)
             | ChangeError::PortDiffers(..)
+            | ChangeError::Tunnel(..)
             | ChangeError::Thresholds(..) => FailureCode::Invalid,
         };
         Self::new(code, error)
@@ -323,6 +331,9 @@ impl Destination {
         if self.method != ForwardingMethod::Nat && self.id.port() != service.endpoint.port() {
             return Err(ChangeError::PortDiffers(service, self.id, self.method));
         }
+        self.tunnel
+            .check(self.method)
+            .map_err(|error| ChangeError::Tunnel(service, self.id, error))?;
         // Also with no upper threshold (0), as the kernel has it: a lower one alone would mean nothing.
         if self.lower_threshold > self.upper_threshold {
             return Err(ChangeError::Thresholds(
@@ -340,6 +351,7 @@ impl Destination {
 mod tests {
     use super::*;
     use crate::identity::Protocol;
+    use crate::tunnel::{TunnelPatch, TunnelType};
 
     fn id(text: &str) -> ServiceId {
         ServiceId {
@@ -362,6 +374,7 @@ mod tests {
         Destination {
             id: text.parse().unwrap(),
             method,
+            tunnel: Tunnel::default(),
             weight: Weight::default(),
             upper_threshold: 0,
             lower_threshold: 0,
@@ -542,6 +555,61 @@ mod tests {
     }
 
     #[test]
+    fn a_tunnel_is_the_methods() {
+        let mut gre = destination("203.0.113.11:80", ForwardingMethod::Tunnel);
+        gre.tunnel.tunnel_type = TunnelType::Gre;
+        let add = |destination| Change::AddDestination {
+            service: id(VIP),
+            destination,
+        };
+        let base = Configuration::default().apply(&[add_service(VIP)]).unwrap();
+        let added = base.apply(&[add(gre.clone())]).unwrap();
+        assert_eq!(added.services[0].destinations[0], gre);
+
+        let patch = |patch| {
+            let change = Change::PatchDestination {
+                service: id(VIP),
+                id: gre.id,
+                patch,
+            };
+            let changed = added.apply(&[change])?;
+            Ok(changed.services[0].destinations[0].tunnel.to_string())
+        };
+        let drain = DestinationPatch {
+            weight: Some(Weight::try_from(0).unwrap()),
+            ..DestinationPatch::default()
+        };
+        assert_eq!(patch(drain).unwrap(), "gre:-c", "what is not named stays");
+        let to_nat = DestinationPatch {
+            method: Some(ForwardingMethod::Nat),
+            ..DestinationPatch::default()
+        };
+        assert_eq!(
+            patch(to_nat).unwrap(),
+            "ipip",
+            "the tunnel goes with its method"
+        );
+        let both = DestinationPatch {
+            tunnel: TunnelPatch {
+                tunnel_type: Some(TunnelType::Gre),
+                ..TunnelPatch::default()
+            },
+            ..to_nat
+        };
+        let error: ChangeError = patch(both).unwrap_err();
+        let text = "server 203.0.113.11:80 of service TCP 198.51.100.1:80: tunnel options on a server of method nat";
+        assert!(error.to_string().starts_with(text), "{error}");
+        assert_eq!(Failure::from(error).code, FailureCode::Invalid);
+
+        gre.tunnel.tunnel_type = TunnelType::Gue;
+        let error = base.apply(&[add(gre)]).unwrap_err();
+        assert!(
+            matches!(error, ChangeError::Tunnel(.., TunnelError::PortMissing)),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn configuration_survives_json() {
         let changes = [
             add_service(VIP),
@@ -553,5 +621,7 @@ mod tests {
             serde_json::from_str::<Configuration>(&text).unwrap(),
             configuration
         );
+        // A file of a version that knew no tunnel types reads, and what needs none is written as then.
+        assert!(!text.contains("tunnel"), "{text}");
     }
 }

@@ -19,6 +19,7 @@ pub mod patch;
 pub mod scheduler;
 pub mod settings;
 pub mod statistics;
+pub mod tunnel;
 
 pub use configuration::{
     Change, ChangeError, Configuration, Destination, ServiceEntry, Transaction, VirtualService,
@@ -27,3 +28,4 @@ pub use identity::{DestinationId, ForwardingMethod, Protocol, ServiceId, Weight}
 pub use patch::{DestinationPatch, ServicePatch};
 pub use scheduler::{SchedulerFlags, SchedulerName};
 pub use settings::DataplaneSettings;
+pub use tunnel::{Tunnel, TunnelChecksum, TunnelError, TunnelPatch, TunnelType};

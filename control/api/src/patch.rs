@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::configuration::{Destination, VirtualService};
 use crate::identity::{ForwardingMethod, Weight};
 use crate::scheduler::{SchedulerFlags, SchedulerName};
+use crate::tunnel::{Tunnel, TunnelPatch};
 
 /// New settings of a service; none: unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -30,6 +31,9 @@ pub struct DestinationPatch {
     /// See [`Destination::method`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<ForwardingMethod>,
+    /// See [`Destination::tunnel`].
+    #[serde(skip_serializing_if = "TunnelPatch::is_empty")]
+    pub tunnel: TunnelPatch,
     /// See [`Destination::weight`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<Weight>,
@@ -69,11 +73,18 @@ impl DestinationPatch {
         *self == Self::default()
     }
 
-    /// The destination with the patch applied; not checked yet.
+    /// The destination with the patch applied; not checked yet. A tunnel is the method's: another one starts without.
     pub fn applied_to(&self, destination: &Destination) -> Destination {
+        let method = self.method.unwrap_or(destination.method);
+        let kept = if method == destination.method {
+            destination.tunnel
+        } else {
+            Tunnel::default()
+        };
         Destination {
             id: destination.id,
-            method: self.method.unwrap_or(destination.method),
+            method,
+            tunnel: self.tunnel.applied_to(kept),
             weight: self.weight.unwrap_or(destination.weight),
             upper_threshold: self.upper_threshold.unwrap_or(destination.upper_threshold),
             lower_threshold: self.lower_threshold.unwrap_or(destination.lower_threshold),

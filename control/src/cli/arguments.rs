@@ -10,6 +10,7 @@ use pollux_api::{
 };
 
 use super::CliError;
+use super::tunnel_options::TunnelOptions;
 use crate::server_address::ServerAddress;
 use crate::{config, run_directory};
 
@@ -173,9 +174,10 @@ pub enum ServerVerb {
     /// Change settings of a server; what is not given stays, its connections too
     ///
     /// Not as `ipvsadm -e`, which sets everything that is not given to its default: here `-w 0` drains a NAT server and it
-    /// is still a NAT server.
+    /// is still a NAT server. Another tunnel type starts without port and checksum, another method without a tunnel.
     #[command(group = ArgGroup::new("change")
         .args(["nat", "tunnel", "direct", "weight", "upper_threshold", "lower_threshold"])
+        .args(["tunnel_type", "tunnel_port", "nocsum", "csum", "remcsum"])
         .required(true)
         .multiple(true))]
     Edit {
@@ -302,7 +304,7 @@ pub struct ServerSettings {
     /// Method nat: both directions pass the director
     #[arg(short = 'm', long = "masquerading", group = "method")]
     nat: bool,
-    /// Method tunnel: IP in IP, the server answers the client itself
+    /// Method tunnel: IP in IP unless --tun-type says else, the server answers the client itself
     #[arg(short = 'i', long = "ipip", group = "method")]
     tunnel: bool,
     /// Method direct: same link, the server answers the client itself (the default)
@@ -317,6 +319,9 @@ pub struct ServerSettings {
     /// New connections again below this many; 0: three quarters of the upper one
     #[arg(short = 'y', long = "l-threshold", value_name = "N")]
     lower_threshold: Option<u32>,
+    /// For method tunnel.
+    #[command(flatten)]
+    tunnel_options: TunnelOptions,
 }
 
 /// A configuration file.
@@ -374,6 +379,7 @@ impl ServerSettings {
             method: methods
                 .into_iter()
                 .find_map(|(given, method)| given.then_some(method)),
+            tunnel: self.tunnel_options.patch(),
             weight: self.weight,
             upper_threshold: self.upper_threshold,
             lower_threshold: self.lower_threshold,

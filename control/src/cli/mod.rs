@@ -8,6 +8,7 @@ mod output_json;
 mod output_table;
 mod show;
 mod table;
+mod tunnel_options;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -156,6 +157,7 @@ fn server_change(verb: ServerVerb) -> Result<Change, CliError> {
             let nothing_said = Destination {
                 id,
                 method: Default::default(),
+                tunnel: Default::default(),
                 weight: Default::default(),
                 upper_threshold: 0,
                 lower_threshold: 0,

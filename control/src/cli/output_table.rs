@@ -1,11 +1,11 @@
 //! The answers as tables for people, 80 columns wide where the addresses allow; services look as in `ipvsadm -L`.
 
-use pollux_api::SchedulerName;
 use pollux_api::dataplane::{ConnectionReport, PortStatus, WorkerStatus};
 use pollux_api::identity::Endpoint;
 use pollux_api::statistics::{
     DestinationStatistics, DropReport, RateReport, Rates, ServiceStatistics, TrafficTotals,
 };
+use pollux_api::{Destination, ForwardingMethod, SchedulerName};
 
 use super::numbers::{minutes, percent, short, shown, speed};
 use super::table::{Align, Table};
@@ -26,31 +26,51 @@ fn server(endpoint: Endpoint) -> String {
     format!("  -> {endpoint}")
 }
 
-/// `show services`: `ipvsadm -L`, with columns for the thresholds when any are set.
+/// The TunnelInfo column of `ipvsadm -L --tun-info`.
+fn tunnel_info(destination: &Destination) -> String {
+    match destination.method {
+        ForwardingMethod::Tunnel => destination.tunnel.to_string(),
+        ForwardingMethod::Nat | ForwardingMethod::Direct => "n/a".to_owned(),
+    }
+}
+
+/// `show services`: `ipvsadm -L`, with columns for the thresholds when any are set, and for the tunnels when any is not
+/// IP in IP.
 pub fn services(services: &[ServiceStatistics], sorted: bool) -> Table {
-    let has_thresholds = |known: &DestinationStatistics| known.destination.upper_threshold != 0;
-    let thresholds = services
+    let any = |is_it: fn(&Destination) -> bool| {
+        let mut known = services.iter().flat_map(|service| &service.destinations);
+        known.any(|known: &DestinationStatistics| is_it(&known.destination))
+    };
+    let thresholds = any(|destination| destination.upper_threshold != 0);
+    let tunnels = any(|destination| !destination.tunnel.is_default());
+    // As wide as in ipvsadm; with more columns, as wide as a screen allows.
+    let address_width = if thresholds || tunnels { 31 } else { 33 };
+    let columns = [
+        (address_width, true),
+        (7, true),
+        (12, tunnels),
+        (6, true),
+        (10, true),
+        (9, true),
+        (5, thresholds),
+        (5, thresholds),
+    ];
+    let widths: Vec<(Align, usize)> = columns
         .iter()
-        .any(|service| service.destinations.iter().any(has_thresholds));
-    // As wide as in ipvsadm; with two more columns, as wide as a screen allows.
-    let address_width = if thresholds { 31 } else { 33 };
-    let mut table = Table::new(&[
-        (Align::Left, address_width),
-        (Align::Left, 7),
-        (Align::Left, 6),
-        (Align::Left, 10),
-        (Align::Left, 9),
-        (Align::Left, 5),
-        (Align::Left, 5),
-    ]);
-    let row = |cells: [String; 7]| {
-        let columns = if thresholds { 7 } else { 5 };
-        cells.into_iter().take(columns).collect::<Vec<_>>()
+        .filter_map(|(width, shown)| shown.then_some((Align::Left, *width)))
+        .collect();
+    let mut table = Table::new(&widths);
+    let row = |cells: [String; 8]| -> Vec<String> {
+        let cells = cells.into_iter().zip(columns);
+        cells
+            .filter_map(|(cell, (_, shown))| shown.then_some(cell))
+            .collect()
     };
     table.text("Prot LocalAddress:Port Scheduler Flags");
     table.row(row([
         "  -> RemoteAddress:Port",
         "Forward",
+        "TunnelInfo",
         "Weight",
         "ActiveConn",
         "InActConn",
@@ -76,6 +96,7 @@ pub fn services(services: &[ServiceStatistics], sorted: bool) -> Table {
             table.row(row([
                 server(destination.id),
                 destination.method.as_ipvsadm().to_owned(),
+                tunnel_info(destination),
                 destination.weight.to_string(),
                 known.active_connections.to_string(),
                 known.inactive_connections.to_string(),

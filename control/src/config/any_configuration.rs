@@ -1,10 +1,14 @@
 //! Any valid configuration, for property tests.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU16;
 
 use pollux_api::configuration::{Change, Configuration, Destination, VirtualService};
 use pollux_api::identity::Endpoint;
-use pollux_api::{ForwardingMethod, Protocol, SchedulerName, ServiceId, Weight};
+use pollux_api::{
+    ForwardingMethod, Protocol, SchedulerName, ServiceId, Tunnel, TunnelChecksum, TunnelType,
+    Weight,
+};
 use proptest::prelude::*;
 
 /// Addresses and ports from small sets, so that two configurations often have something in common.
@@ -42,24 +46,48 @@ fn service() -> impl Strategy<Value = VirtualService> {
     )
 }
 
+/// Tunnels for servers of that method.
+fn tunnel(method: ForwardingMethod) -> BoxedStrategy<Tunnel> {
+    let gre = proptest::sample::select(&[TunnelChecksum::Nocsum, TunnelChecksum::Csum]);
+    let gre = gre.prop_map(|checksum| Tunnel {
+        tunnel_type: TunnelType::Gre,
+        port: None,
+        checksum,
+    });
+    let gue = (1..=u16::MAX, proptest::sample::select(&TunnelChecksum::ALL));
+    let gue = gue.prop_map(|(port, checksum)| Tunnel {
+        tunnel_type: TunnelType::Gue,
+        port: NonZeroU16::new(port),
+        checksum,
+    });
+    match method {
+        ForwardingMethod::Tunnel => prop_oneof![Just(Tunnel::default()), gre, gue].boxed(),
+        _ => Just(Tunnel::default()).boxed(),
+    }
+}
+
 fn destination() -> impl Strategy<Value = Destination> {
     let method = prop_oneof![
         Just(ForwardingMethod::Nat),
         Just(ForwardingMethod::Tunnel),
         Just(ForwardingMethod::Direct),
-    ];
+    ]
+    .prop_flat_map(|method| (Just(method), tunnel(method)));
     let thresholds = prop_oneof![
         Just((0, 0)),
         (1..=u32::MAX).prop_flat_map(|upper| (Just(upper), 0..=upper)),
     ];
     let weight = prop_oneof![0..4_u32, Just(Weight::MAX)];
     (address(), 80..83_u16, method, weight, thresholds).prop_map(
-        |(address, port, method, weight, (upper_threshold, lower_threshold))| Destination {
-            id: Endpoint::new(address, port).unwrap(),
-            method,
-            weight: u64::from(weight).try_into().unwrap(),
-            upper_threshold,
-            lower_threshold,
+        |(address, port, (method, tunnel), weight, (upper_threshold, lower_threshold))| {
+            Destination {
+                id: Endpoint::new(address, port).unwrap(),
+                method,
+                tunnel,
+                weight: u64::from(weight).try_into().unwrap(),
+                upper_threshold,
+                lower_threshold,
+            }
         },
     )
 }

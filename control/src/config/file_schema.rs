@@ -26,7 +26,10 @@
 //!
 //! [[service.server]]
 //! address = "203.0.113.11:80"      # port optional: the service's
-//! method = "nat"                   # nat, tunnel or direct; default: direct
+//! method = "tunnel"                # nat, tunnel or direct; default: direct
+//! tunnel_type = "gue"              # ipip, gre or gue, with method tunnel; default: ipip
+//! tunnel_port = 5555               # the server's UDP port for gue
+//! tunnel_checksum = "csum"         # nocsum, csum, for gue also remcsum; default: nocsum
 //! weight = 3                       # default: 1; 0 drains
 //! upper_threshold = 0              # no new connections at this many; 0: no limit
 //! lower_threshold = 0              # new ones again below this many; 0: three quarters
@@ -36,7 +39,9 @@
 
 use pollux_api::identity::Endpoint;
 use pollux_api::settings::{CONNECTIONS, HugePages, MEMORY_MIB, MTU, PollMode};
-use pollux_api::{ForwardingMethod, Protocol, SchedulerFlags, SchedulerName, Weight};
+use pollux_api::{
+    ForwardingMethod, Protocol, SchedulerFlags, SchedulerName, TunnelChecksum, TunnelType, Weight,
+};
 use toml::de::DeTable;
 
 use super::problem::{Located, Place, ProblemList};
@@ -119,6 +124,14 @@ pub struct ServerTable {
     pub address: Option<Located<ServerAddress>>,
     /// How packets reach it.
     pub method: Option<Located<ForwardingMethod>>,
+    /// What wraps the packets of a tunnel.
+    pub tunnel_type: Option<Located<TunnelType>>,
+    /// Where a GUE tunnel goes.
+    pub tunnel_port: Option<Located<u16>>,
+    /// The checksum of a tunnel.
+    pub tunnel_checksum: Option<Located<TunnelChecksum>>,
+    /// Whether a value that is there could be read, of all that a tunnel depends on.
+    pub tunnel_is_read: bool,
     /// Its share.
     pub weight: Option<Located<u32>>,
     /// Upper connection threshold.
@@ -236,10 +249,28 @@ fn read_server(table: TableReader<'_>) -> ServerTable {
     let methods = methods
         .each_ref()
         .map(|(word, method)| (word.as_str(), *method));
+    let types = TunnelType::ALL.map(|known| (known.as_str(), known));
+    let checksums = TunnelChecksum::ALL.map(|known| (known.as_str(), known));
+    let method = table.word("method", &methods);
+    let tunnel_type = table.word("tunnel_type", &types);
+    let tunnel_port = table.number("tunnel_port", 1..=u16::MAX);
+    let tunnel_checksum = table.word("tunnel_checksum", &checksums);
+    let tunnel_is_read = [
+        ("method", method.is_some()),
+        ("tunnel_type", tunnel_type.is_some()),
+        ("tunnel_port", tunnel_port.is_some()),
+        ("tunnel_checksum", tunnel_checksum.is_some()),
+    ]
+    .into_iter()
+    .all(|(key, is_read)| is_read || !table.has(key));
     let read = ServerTable {
         place: table.place(),
         address: table.require(table.parsed("address", address), "address", address),
-        method: table.word("method", &methods),
+        method,
+        tunnel_type,
+        tunnel_port,
+        tunnel_checksum,
+        tunnel_is_read,
         weight: table.number("weight", 0..=Weight::MAX),
         upper_threshold: table.number("upper_threshold", 0..=u32::MAX),
         lower_threshold: table.number("lower_threshold", 0..=u32::MAX),

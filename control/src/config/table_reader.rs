@@ -47,6 +47,11 @@ impl<'a> TableReader<'a> {
         self.place.clone()
     }
 
+    /// Whether the key is there, with whatever value.
+    pub fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     fn path(&self, key: &str) -> String {
         if self.place.key.is_empty() {
             key.to_owned()
@@ -272,7 +277,7 @@ impl<'a> TableReader<'a> {
         key: &'static str,
         example: &str,
     ) -> Option<Located<T>> {
-        if !self.table.contains_key(key) {
+        if !self.has(key) {
             let message = format!("{key} is missing: write {key} = \"{example}\"");
             self.problems.add(&self.place, message);
         }

@@ -3,10 +3,11 @@
 //! What makes services valid is not said here but in [`Configuration::apply`], which the daemons use too.
 
 use std::collections::HashMap;
+use std::num::NonZeroU16;
 
 use pollux_api::configuration::{Change, ChangeError, Configuration, Destination, VirtualService};
 use pollux_api::settings::PortSettings;
-use pollux_api::{DataplaneSettings, ServiceId, Weight};
+use pollux_api::{DataplaneSettings, ServiceId, Tunnel, TunnelError, Weight};
 use toml::Spanned;
 use toml::de::DeTable;
 
@@ -130,11 +131,11 @@ impl Builder<'_> {
         }
     }
 
-    fn add_server(&mut self, service: ServiceId, table: ServerTable) {
+    fn add_server(&mut self, service: ServiceId, mut table: ServerTable) {
         let Some(Located {
             value: address,
             place,
-        }) = table.address
+        }) = table.address.take()
         else {
             return;
         };
@@ -142,13 +143,26 @@ impl Builder<'_> {
             Ok(id) => id,
             Err(error) => return self.problems.add(&place, error),
         };
+        let method = table.method.as_ref().map(|method| method.value);
+        let method = method.unwrap_or_default();
+        let tunnel = tunnel(&table);
+        if let (true, Err(error)) = (table.tunnel_is_read, tunnel.check(method)) {
+            let place = tunnel_place(&table, error).unwrap_or(&place);
+            return self.problems.add(place, error);
+        }
         let value = |located: Option<Located<u32>>| located.map(|located| located.value);
         // The reader has checked the range; a weight that was not read has its own entry in the list.
         let weight =
             value(table.weight).and_then(|weight| Weight::try_from(u64::from(weight)).ok());
         let destination = Destination {
             id,
-            method: table.method.map(|method| method.value).unwrap_or_default(),
+            method,
+            // One that was not read whole has its own entries in the list.
+            tunnel: if table.tunnel_is_read {
+                tunnel
+            } else {
+                Tunnel::default()
+            },
             weight: weight.unwrap_or_default(),
             upper_threshold: value(table.upper_threshold).unwrap_or_default(),
             lower_threshold: value(table.lower_threshold).unwrap_or_default(),
@@ -179,6 +193,33 @@ impl Builder<'_> {
             }
             Err(error) => self.problems.add(place, error),
         }
+    }
+}
+
+fn tunnel(table: &ServerTable) -> Tunnel {
+    let port = table.tunnel_port.as_ref();
+    Tunnel {
+        tunnel_type: table
+            .tunnel_type
+            .as_ref()
+            .map_or_else(Default::default, |located| located.value),
+        port: port.and_then(|located| NonZeroU16::new(located.value)),
+        checksum: table
+            .tunnel_checksum
+            .as_ref()
+            .map_or_else(Default::default, |located| located.value),
+    }
+}
+
+/// Where what is wrong with a tunnel is written.
+fn tunnel_place(table: &ServerTable, error: TunnelError) -> Option<&Place> {
+    let tunnel_type = table.tunnel_type.as_ref().map(|located| &located.place);
+    let port = table.tunnel_port.as_ref().map(|located| &located.place);
+    let checksum = table.tunnel_checksum.as_ref().map(|located| &located.place);
+    match error {
+        TunnelError::NoTunnel(_) | TunnelError::PortMissing => tunnel_type.or(port).or(checksum),
+        TunnelError::NeedlessPort(_) => port,
+        TunnelError::Checksum(..) => checksum,
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use pollux_api::{
     Configuration, Destination, ForwardingMethod, Protocol, SchedulerFlags, ServiceEntry,
-    ServiceId, VirtualService, Weight,
+    ServiceId, Tunnel, VirtualService, Weight,
 };
 use thiserror::Error;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value, value};
@@ -176,6 +176,7 @@ fn server_table(mut table: Table, destination: &Destination) -> Table {
         method.as_str(),
         Some(default_method.as_str()),
     );
+    set_tunnel(&mut table, destination.tunnel);
     set(
         &mut table,
         "weight",
@@ -189,6 +190,35 @@ fn server_table(mut table: Table, destination: &Destination) -> Table {
         set(&mut table, key, number(threshold), Some(0));
     }
     table
+}
+
+/// Only what is not the default is written; of one that is there already, what is true stays and the rest goes.
+fn set_tunnel(table: &mut Table, tunnel: Tunnel) {
+    let default = Tunnel::default();
+    for (key, word, default) in [
+        (
+            "tunnel_type",
+            tunnel.tunnel_type.as_str(),
+            default.tunnel_type.as_str(),
+        ),
+        (
+            "tunnel_checksum",
+            tunnel.checksum.as_str(),
+            default.checksum.as_str(),
+        ),
+    ] {
+        if word == default && text(table, key) != Some(default) {
+            table.remove(key);
+        } else {
+            set(table, key, word, None);
+        }
+    }
+    match tunnel.port {
+        Some(port) => set(table, "tunnel_port", i64::from(port.get()), None),
+        None => {
+            table.remove("tunnel_port");
+        }
+    }
 }
 
 /// Sets a key to a value. A default is only written over another value, and the comment behind it stays.

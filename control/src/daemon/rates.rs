@@ -124,6 +124,7 @@ mod tests {
             id: "203.0.113.11:80".parse().unwrap(),
             method: Default::default(),
             weight: Default::default(),
+            tunnel: Default::default(),
             upper_threshold: 0,
             lower_threshold: 0,
         };

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 
 use pollux_api::identity::Endpoint;
 use pollux_api::statistics::DestinationStatistics;
-use pollux_api::{Destination, DestinationId, ForwardingMethod, ServiceId, Weight};
+use pollux_api::{Destination, DestinationId, ForwardingMethod, ServiceId, Tunnel, Weight};
 use rustix::io::Errno;
 
 use super::address;
 use super::attribute::{Attribute, Attributes};
 use super::refusal::Refusal;
 use super::statistics::Statistics;
+use super::tunnel::{self, TunnelSettings};
 
 const ADDRESS: u16 = 1;
 const PORT: u16 = 2;
@@ -24,22 +25,15 @@ const PERSISTENT_CONNECTIONS: u16 = 9;
 const STATISTICS: u16 = 10;
 const FAMILY: u16 = 11;
 const STATISTICS_64: u16 = 12;
-const TUNNEL_TYPE: u16 = 13;
-const TUNNEL_PORT: u16 = 14;
-const TUNNEL_FLAGS: u16 = 15;
 
 /// The highest attribute of a destination.
-pub const ATTRIBUTE_MAX: u16 = TUNNEL_FLAGS;
+pub const ATTRIBUTE_MAX: u16 = tunnel::FLAGS;
 
 /// `IP_VS_CONN_F_FWD_MASK`: the bits of a connection's flags that tell the forwarding method.
 const METHOD_MASK: u32 = 0x07;
 const METHOD_MASQUERADE: u32 = 0;
 const METHOD_TUNNEL: u32 = 2;
 const METHOD_DIRECT: u32 = 3;
-
-const TUNNEL_IPIP: u8 = 0;
-const TUNNEL_GUE: u8 = 1;
-const TUNNEL_GRE: u8 = 2;
 
 /// How a tool names a destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,12 +55,8 @@ pub struct DestinationSettings {
     pub upper_threshold: u32,
     /// New ones again below.
     pub lower_threshold: u32,
-    /// IPIP, GUE or GRE.
-    pub tunnel_type: u8,
-    /// UDP port of GUE.
-    pub tunnel_port: u16,
-    /// Checksums of GUE and GRE.
-    pub tunnel_flags: u16,
+    /// How its packets are wrapped.
+    pub tunnel: TunnelSettings,
 }
 
 impl DestinationKey {
@@ -111,9 +101,7 @@ impl DestinationSettings {
             weight: attributes.u32(WEIGHT)?.ok_or(Errno::INVAL)?.cast_signed(),
             upper_threshold: attributes.u32(UPPER_THRESHOLD)?.ok_or(Errno::INVAL)?,
             lower_threshold: attributes.u32(LOWER_THRESHOLD)?.ok_or(Errno::INVAL)?,
-            tunnel_type: attributes.u8(TUNNEL_TYPE)?.unwrap_or(TUNNEL_IPIP),
-            tunnel_port: attributes.port(TUNNEL_PORT)?.unwrap_or(0),
-            tunnel_flags: attributes.u16(TUNNEL_FLAGS)?.unwrap_or(0),
+            tunnel: TunnelSettings::read(attributes)?,
         })
     }
 
@@ -137,8 +125,10 @@ impl DestinationSettings {
         if self.lower_threshold > self.upper_threshold {
             return Err(Errno::RANGE.into());
         }
+        let (method, tunnel) = self.method_and_tunnel(method)?;
         Ok(Destination {
-            method: self.method(method)?,
+            method,
+            tunnel,
             id: key.id(service)?,
             weight,
             upper_threshold: self.upper_threshold,
@@ -146,23 +136,13 @@ impl DestinationSettings {
         })
     }
 
-    fn method(&self, method: u32) -> Result<ForwardingMethod, Refusal> {
-        if self.tunnel_type == TUNNEL_GUE && self.tunnel_port == 0 {
-            return Err(Refusal::because(Errno::INVAL, "a GUE tunnel needs a port"));
-        }
+    fn method_and_tunnel(&self, method: u32) -> Result<(ForwardingMethod, Tunnel), Refusal> {
+        // Whatever the method is, as in the kernel.
+        self.tunnel.check()?;
         match method {
-            METHOD_MASQUERADE => Ok(ForwardingMethod::Nat),
-            METHOD_DIRECT => Ok(ForwardingMethod::Direct),
-            METHOD_TUNNEL => match self.tunnel_type {
-                // Flags and port mean nothing to IPIP, in the kernel too.
-                TUNNEL_IPIP => Ok(ForwardingMethod::Tunnel),
-                TUNNEL_GUE => Err(Refusal::not_yet("GUE tunnels")),
-                TUNNEL_GRE => Err(Refusal::not_yet("GRE tunnels")),
-                other => {
-                    let reason = format!("tunnel type {other}");
-                    Err(Refusal::because(Errno::INVAL, reason))
-                }
-            },
+            METHOD_MASQUERADE => Ok((ForwardingMethod::Nat, Tunnel::default())),
+            METHOD_DIRECT => Ok((ForwardingMethod::Direct, Tunnel::default())),
+            METHOD_TUNNEL => Ok((ForwardingMethod::Tunnel, self.tunnel.tunnel()?)),
             other => {
                 let reason = format!("forwarding method {other}: not supported");
                 Err(Refusal::because(Errno::OPNOTSUPP, reason))
@@ -186,6 +166,8 @@ pub fn write(kind: u16, destination: &DestinationStatistics, statistics: &Statis
         ForwardingMethod::Direct => METHOD_DIRECT,
     };
     let ip = destination.id.address();
+    let [tunnel_type, tunnel_port, tunnel_flags] =
+        TunnelSettings::of(destination.tunnel).attributes();
     Attribute::nested(
         kind,
         vec![
@@ -193,9 +175,9 @@ pub fn write(kind: u16, destination: &DestinationStatistics, statistics: &Statis
             Attribute::port(PORT, destination.id.port()),
             Attribute::u32(METHOD, method),
             Attribute::u32(WEIGHT, destination.weight.get()),
-            Attribute::u8(TUNNEL_TYPE, TUNNEL_IPIP),
-            Attribute::port(TUNNEL_PORT, 0),
-            Attribute::u16(TUNNEL_FLAGS, 0),
+            tunnel_type,
+            tunnel_port,
+            tunnel_flags,
             Attribute::u32(UPPER_THRESHOLD, destination.upper_threshold),
             Attribute::u32(LOWER_THRESHOLD, destination.lower_threshold),
             Attribute::u32(ACTIVE_CONNECTIONS, *active_connections),
@@ -235,17 +217,15 @@ mod tests {
         weight: 3,
         upper_threshold: 100,
         lower_threshold: 50,
-        tunnel_type: TUNNEL_IPIP,
-        tunnel_port: 0,
-        tunnel_flags: 0,
+        tunnel: TunnelSettings {
+            kind: tunnel::IPIP,
+            port: 0,
+            flags: 0,
+        },
     };
 
-    #[test]
-    fn a_destination_comes_back_as_it_was_told() {
-        let named = key(Some(address::INET), "10.1.0.11", 8080);
-        let destination = SETTINGS.of(&named, service()).unwrap();
-        assert_eq!(destination.id.to_string(), "10.1.0.11:8080");
-        assert_eq!(destination.method, ForwardingMethod::Nat);
+    /// The attributes of a destination as a tool gets them.
+    fn listed(destination: Destination) -> Vec<u8> {
         let listed = DestinationStatistics {
             destination,
             active_connections: 1,
@@ -256,6 +236,16 @@ mod tests {
         let level = [write(2, &listed, &Statistics::default())];
         let mut bytes = vec![0; level.as_slice().buffer_len()];
         level.as_slice().emit(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn a_destination_comes_back_as_it_was_told() {
+        let named = key(Some(address::INET), "10.1.0.11", 8080);
+        let destination = SETTINGS.of(&named, service()).unwrap();
+        assert_eq!(destination.id.to_string(), "10.1.0.11:8080");
+        assert_eq!(destination.method, ForwardingMethod::Nat);
+        let bytes = listed(destination);
         let read = Attributes::parse(&bytes, 2).unwrap();
         let read = read.nested(2, ATTRIBUTE_MAX).unwrap().unwrap();
         assert_eq!(DestinationKey::read(&read), Ok(named));
@@ -265,29 +255,50 @@ mod tests {
     }
 
     #[test]
+    fn a_tunnel_comes_back_as_it_was_told() {
+        let named = key(Some(address::INET), "10.1.0.11", 80);
+        let told = DestinationSettings {
+            flags: METHOD_TUNNEL,
+            tunnel: TunnelSettings {
+                kind: tunnel::GUE,
+                port: 5555,
+                flags: 1,
+            },
+            ..SETTINGS
+        };
+        let destination = told.of(&named, service()).unwrap();
+        assert_eq!(destination.tunnel.to_string(), "gue:5555:+c");
+        let bytes = listed(destination);
+        let read = Attributes::parse(&bytes, 2).unwrap();
+        let read = read.nested(2, ATTRIBUTE_MAX).unwrap().unwrap();
+        assert_eq!(DestinationSettings::read(&read), Ok(told));
+        let nat = DestinationSettings {
+            flags: METHOD_MASQUERADE,
+            ..told
+        };
+        let destination = nat.of(&named, service()).unwrap();
+        assert!(destination.tunnel.is_default(), "only a tunnel is wrapped");
+    }
+
+    #[test]
     fn each_refusal_has_the_kernels_number() {
         let own = key(None, "10.1.0.11", 80);
         let other_family = key(Some(address::INET6), "2001:db8:1::14", 80);
         type Spoil = fn(&mut DestinationSettings);
-        let cases: [(&DestinationKey, Spoil, Errno); 10] = [
+        let cases: [(&DestinationKey, Spoil, Errno); 9] = [
             (&own, |s| s.weight = -1, Errno::RANGE),
             (&own, |s| s.lower_threshold = 101, Errno::RANGE),
             (&other_family, |_| {}, Errno::INVAL),
             (&other_family, |s| s.flags = METHOD_DIRECT, Errno::INVAL),
-            (&own, |s| s.tunnel_type = TUNNEL_GUE, Errno::INVAL),
+            (&own, |s| s.tunnel.kind = tunnel::GUE, Errno::INVAL),
             (
                 &own,
-                |s| (s.flags, s.tunnel_type, s.tunnel_port) = (METHOD_TUNNEL, TUNNEL_GUE, 5555),
-                Errno::OPNOTSUPP,
+                |s| (s.flags, s.tunnel.kind) = (METHOD_TUNNEL, tunnel::GUE),
+                Errno::INVAL,
             ),
             (
                 &own,
-                |s| (s.flags, s.tunnel_type) = (METHOD_TUNNEL, TUNNEL_GRE),
-                Errno::OPNOTSUPP,
-            ),
-            (
-                &own,
-                |s| (s.flags, s.tunnel_type) = (METHOD_TUNNEL, 9),
+                |s| (s.flags, s.tunnel.kind) = (METHOD_TUNNEL, 9),
                 Errno::INVAL,
             ),
             (&own, |s| s.flags = 1, Errno::OPNOTSUPP),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! datagram ──► message ──► attribute ──► request ──► (daemon) ──► reply ──► datagrams
-//!                            service, destination, sync_daemon, timeouts: what tools say, and what Pollux has of it
+//!                            service, destination, tunnel, sync_daemon, timeouts: what tools say, what Pollux has
 //! ```
 //!
 //! Everything here is bytes in, values out, and back; sockets and tasks are in `daemon`. Formats and numbers are those of
@@ -27,6 +27,7 @@ pub mod service_file;
 pub mod statistics;
 pub mod sync_daemon;
 pub mod timeouts;
+pub mod tunnel;
 
 /// The version of the interface that Linux 6.1 tells, 1.2.1, as `IP_VS_VERSION_CODE` has it.
 pub const VERSION: u32 = 0x0001_0201;

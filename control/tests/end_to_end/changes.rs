@@ -117,6 +117,46 @@ fn an_edit_changes_what_is_given_and_nothing_else() {
 }
 
 #[test]
+fn tunnel_options_are_ipvsadms() {
+    let machine = Machine::up();
+    machine.done(&format!("service add {SERVICE}"));
+    machine.done(&format!(
+        "server add {SERVER} -i --tun-type gue --tun-port 5555 --tun-remcsum"
+    ));
+    let gue = |port, checksum| json!({"type": "gue", "port": port, "checksum": checksum});
+    assert_eq!(server(&machine)["tunnel"], gue(5555, "remcsum"));
+
+    // What is saved is what runs.
+    machine.done("save");
+    let saved = std::fs::read_to_string(machine.path("pollux.toml")).unwrap();
+    for line in [
+        "tunnel_type = \"gue\"\n",
+        "tunnel_port = 5555\n",
+        "tunnel_checksum = \"remcsum\"\n",
+    ] {
+        assert!(saved.contains(line), "{saved}");
+    }
+    machine.shown("check");
+
+    for (options, expected) in [
+        ("-w 0", gue(5555, "remcsum")),
+        ("--tun-port 6080", gue(6080, "remcsum")),
+        ("--tun-nocsum", gue(6080, "nocsum")),
+        (
+            "--tun-type gre",
+            json!({"type": "gre", "checksum": "nocsum"}),
+        ),
+        ("--tun-csum", json!({"type": "gre", "checksum": "csum"})),
+        ("--tun-type ipip", json!(null)),
+        ("--tun-type gue --tun-port 1 --tun-csum", gue(1, "csum")),
+        ("-m", json!(null)),
+    ] {
+        machine.done(&format!("server edit {SERVER} {options}"));
+        assert_eq!(server(&machine)["tunnel"], expected, "{options}");
+    }
+}
+
+#[test]
 fn a_change_answers_programs_with_its_generation() {
     let machine = Machine::up();
     let first = machine.json(&format!("service add {SERVICE}"));

@@ -158,6 +158,14 @@ fn what_makes_no_valid_configuration_is_refused() {
             "method direct leaves packets as they are, so the server's port must be the service's, 80; only nat (-m)",
         ),
         (
+            "server add -t 198.51.100.1:80 -r 203.0.113.12 -m --tun-type gre",
+            "server 203.0.113.12:80 of service TCP 198.51.100.1:80: tunnel options on a server of method nat: make its",
+        ),
+        (
+            "server add -t 198.51.100.1:80 -r 203.0.113.12 -i --tun-type gue",
+            "a gue tunnel goes to a UDP port of the server: name it with --tun-port",
+        ),
+        (
             "server edit -t 198.51.100.1:80 -r 203.0.113.11 -x 4 -y 5",
             "lower threshold 5 is above upper threshold 4",
         ),

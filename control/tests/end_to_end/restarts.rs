@@ -133,7 +133,7 @@ fn a_broken_file_keeps_polluxd_from_starting() {
             "polluxd: the configuration file is not valid; to mend:\n\
              {path}:8: service[0].server[0].weight: weight 5000000000 out of range: write a number from 0 to 2147483647\n\
              {path}:9: service[0].server[0].wieght: unknown key: known here are address, lower_threshold, method, \
-             upper_threshold, weight\n"
+             tunnel_checksum, tunnel_port, tunnel_type, upper_threshold, weight\n"
         )
     );
     assert!(!machine.path("control.sock").exists());

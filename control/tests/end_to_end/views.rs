@@ -71,6 +71,31 @@ TCP  198.51.100.1:80 wrr
 }
 
 #[test]
+fn tunnels_have_a_column_when_one_is_not_ip_in_ip() {
+    let machine = machine();
+    machine.done("service remove -u [2001:db8:100::1]:53");
+    machine.done("server add -t 198.51.100.1:80 -r 203.0.113.13 -i");
+    machine.done(
+        "server add -t 198.51.100.1:80 -r 203.0.113.14 -i --tun-type gue --tun-port 65535 --tun-csum",
+    );
+    machine.done("server add -t 198.51.100.1:80 -r 203.0.113.15 -i --tun-type gre");
+    assert_shown(
+        &machine,
+        "show services",
+        "\
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port         Forward TunnelInfo   Weight ActiveConn InActConn
+TCP  198.51.100.1:80 wrr
+  -> 203.0.113.11:80            Masq    n/a          3      7          1234
+  -> 203.0.113.12:8080          Masq    n/a          2      7          1234
+  -> 203.0.113.13:80            Tunnel  ipip         1      7          1234
+  -> 203.0.113.14:80            Tunnel  gue:65535:+c 1      7          1234
+  -> 203.0.113.15:80            Tunnel  gre:-c       1      7          1234
+",
+    );
+}
+
+#[test]
 fn totals_and_rates_look_as_in_ipvsadm() {
     let machine = machine();
     assert_shown(

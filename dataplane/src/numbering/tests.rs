@@ -31,6 +31,7 @@ fn configuration(services: &[(u8, Vec<u8>)]) -> Configuration {
                 id: destination(*number),
                 method: ForwardingMethod::Nat,
                 weight: Weight::default(),
+                tunnel: Default::default(),
                 upper_threshold: 0,
                 lower_threshold: 0,
             })

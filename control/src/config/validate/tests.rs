@@ -128,7 +128,8 @@ fn the_example_of_the_schema_is_valid_and_means_what_it_says() {
         entry.service.scheduler_flags.to_string(),
         "mh-fallback,mh-port"
     );
-    assert_eq!(entry.destinations[0].method, ForwardingMethod::Nat);
+    assert_eq!(entry.destinations[0].method, ForwardingMethod::Tunnel);
+    assert_eq!(entry.destinations[0].tunnel.to_string(), "gue:5555:+c");
     assert_eq!(entry.destinations[0].weight.get(), 3);
 }
 
@@ -181,7 +182,7 @@ fn every_problem_is_reported_at_once() {
             "9: service[0].server[0].weight: weight -1 out of range: write a number from 0 to 2147483647",
             "10: service[0].server[0].method: an integer stands here: write a string as in method = \"nat\"",
             "11: service[0].server[0].colour: unknown key: known here are address, lower_threshold, method, \
-             upper_threshold, weight",
+             tunnel_checksum, tunnel_port, tunnel_type, upper_threshold, weight",
         ]
     );
 }
@@ -251,6 +252,48 @@ fn servers_are_checked() {
         &format!("{SERVICE}[service.server]\naddress = \"203.0.113.11\"\n"),
         "4: service[0].server: a table stands here: write [[service.server]] with two brackets on each side",
     );
+}
+
+#[test]
+fn tunnels_are_read_and_checked() {
+    let tunnel = |text: &str| server(&format!("address = \"203.0.113.11\"\n{text}"));
+    let gue = "method = \"tunnel\"\ntunnel_type = \"gue\"\ntunnel_port = 5555\ntunnel_checksum = \"csum\"";
+    let config = parse("pollux.toml", &tunnel(gue)).unwrap();
+    let read = config.configuration().services[0].destinations[0].tunnel;
+    assert_eq!(read.to_string(), "gue:5555:+c");
+
+    for (text, expected) in [
+        (
+            "tunnel_type = \"gre\"",
+            "6: service[0].server[0].tunnel_type: tunnel options on a server of method direct: make its method tunnel \
+             (-i), or leave --tun-... (tunnel_...) out",
+        ),
+        (
+            "method = \"tunnel\"\ntunnel_type = \"gue\"",
+            "7: service[0].server[0].tunnel_type: a gue tunnel goes to a UDP port of the server: name it with \
+             --tun-port (tunnel_port), as in 5555",
+        ),
+        (
+            "method = \"tunnel\"\ntunnel_port = 5555",
+            "7: service[0].server[0].tunnel_port: a tunnel of type ipip has no port: leave --tun-port (tunnel_port) \
+             out, or make the type gue",
+        ),
+        (
+            "method = \"tunnel\"\ntunnel_type = \"gre\"\ntunnel_checksum = \"remcsum\"",
+            "8: service[0].server[0].tunnel_checksum: a tunnel of type gre cannot have checksum remcsum: write nocsum \
+             or csum; remcsum is for gue",
+        ),
+        (
+            "method = \"tunnel\"\ntunnel_type = \"vxlan\"\ntunnel_port = 5555",
+            "7: service[0].server[0].tunnel_type: unknown tunnel_type \"vxlan\": known are \"ipip\", \"gre\", \"gue\"",
+        ),
+        (
+            "method = \"tunnel\"\ntunnel_type = \"gue\"\ntunnel_port = 0",
+            "8: service[0].server[0].tunnel_port: tunnel_port 0 out of range: write a number from 1 to 65535",
+        ),
+    ] {
+        assert_problem(&tunnel(text), expected);
+    }
 }
 
 #[test]

@@ -105,6 +105,40 @@ fn flags_that_are_there_stay_as_they_are_written() {
 }
 
 #[test]
+fn a_tunnel_goes_with_its_method_and_comments_stay() {
+    let by_hand = BY_HAND.replacen(
+        "method = \"nat\"\nweight = 1 ",
+        "method = \"tunnel\"\ntunnel_type = \"gue\" # the kernel's fou\ntunnel_port = 5555\ntunnel_checksum = \"csum\"\nweight = 1 ",
+        1,
+    );
+    let mut configuration = read(&by_hand);
+    let destination = &mut configuration.services[0].destinations[1];
+    assert_eq!(destination.tunnel.to_string(), "gue:5555:+c");
+    destination.tunnel.port = std::num::NonZeroU16::new(6080);
+    let text = merge(&by_hand, &configuration).unwrap();
+    let kept = "tunnel_type = \"gue\" # the kernel's fou\ntunnel_port = 6080\ntunnel_checksum = \"csum\"\n";
+    assert!(text.contains(kept), "{text}");
+
+    let destination = &mut configuration.services[0].destinations[1];
+    (destination.method, destination.tunnel) = (ForwardingMethod::Nat, Tunnel::default());
+    let text = merge(&text, &configuration).unwrap();
+    assert!(!text.contains("tunnel_"), "{text}");
+    assert_eq!(read(&text), configuration);
+
+    let explicit = by_hand.replace(
+        "tunnel_type = \"gue\" # the kernel's fou\ntunnel_port = 5555\ntunnel_checksum = \"csum\"\n",
+        "tunnel_type = \"ipip\" # the kernel's tunl0\n",
+    );
+    assert_eq!(
+        merge(&explicit, &read(&explicit))
+            .unwrap()
+            .matches("ipip")
+            .count(),
+        1
+    );
+}
+
+#[test]
 fn tables_in_one_line_are_understood_too() {
     let text = r#"service = [{ protocol = "tcp", address = "198.51.100.1:80", server = [{ address = "203.0.113.11" }] }]"#;
     let configuration = read(text);
