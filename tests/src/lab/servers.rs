@@ -19,6 +19,14 @@ pub const SERVERS6: [&str; 3] = ["2001:db8:2::11", "2001:db8:2::12", "2001:db8:2
 pub const NAT: &str = "-m";
 /// IP in IP.
 pub const TUNNEL: &str = "-i";
+/// GRE.
+pub const GRE: &str = "-i --tun-type gre";
+/// GRE with a checksum.
+pub const GRE_CHECKSUM: &str = "-i --tun-type gre --tun-csum";
+/// GUE, to the port where `pollux-lab-decap` takes it.
+pub const GUE: &str = "-i --tun-type gue --tun-port 5555";
+/// GUE with a checksum.
+pub const GUE_CHECKSUM: &str = "-i --tun-type gue --tun-port 5555 --tun-csum";
 /// Same link.
 pub const DIRECT: &str = "-g";
 

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use pollux_tests::lab::Lab;
 use pollux_tests::lab::servers::{
-    DIRECT, NAMES, NAT, SERVERS4, SERVERS6, TUNNEL, VIP4, VIP6, tcp, udp,
+    DIRECT, GRE, GRE_CHECKSUM, GUE, GUE_CHECKSUM, NAMES, NAT, SERVERS4, SERVERS6, TUNNEL, VIP4,
+    VIP6, tcp, udp,
 };
 
 #[test]
@@ -46,6 +47,26 @@ fn tunnel_of_ipv4_in_ipv6() {
 #[test]
 fn tunnel_of_ipv6_in_ipv4() {
     every_server_answers(VIP6, TUNNEL, SERVERS4);
+}
+
+#[test]
+fn gre_of_ipv4_in_ipv4() {
+    every_server_answers(VIP4, GRE, SERVERS4);
+}
+
+#[test]
+fn gre_with_a_checksum_of_ipv4_in_ipv6() {
+    every_server_answers(VIP4, GRE_CHECKSUM, SERVERS6);
+}
+
+#[test]
+fn gue_of_ipv4_in_ipv4() {
+    every_server_answers(VIP4, GUE, SERVERS4);
+}
+
+#[test]
+fn gue_with_a_checksum_of_ipv6_in_ipv6() {
+    every_server_answers(VIP6, GUE_CHECKSUM, SERVERS6);
 }
 
 #[test]
