@@ -7,25 +7,37 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::table::CHUNK;
+use crate::memory::Line;
+
+const _: () = assert!(CHUNK / WORD <= 8);
+
 /// Entries of a word.
 pub(super) const WORD: u32 = u64::BITS;
 
-/// The bits, by entry number.
+/// The bits, by entry number: those of a chunk on half a line of their own, as chunks next to each other often belong to
+/// different workers.
 #[derive(Debug)]
-pub(super) struct Expendables(Box<[AtomicU64]>);
+pub(super) struct Expendables(Box<[Line]>);
 
 impl Expendables {
     /// Of a table of so many entries, none of them expendable.
     pub fn new(entries: u32) -> Self {
-        let words = (0..entries.div_ceil(WORD)).map(|_| AtomicU64::new(0));
-        Self(words.collect())
+        let lines = (0..entries.div_ceil(CHUNK)).map(|_| Line(std::array::from_fn(|_| 0.into())));
+        Self(lines.collect())
+    }
+
+    #[inline]
+    fn word(&self, number: u32) -> Option<&AtomicU64> {
+        let line = self.0.get((number / CHUNK) as usize)?;
+        line.0.get((number % CHUNK / WORD) as usize)
     }
 
     /// An entry in use is, or is not, expendable. Only for entries in this worker's hands: another worker does not take
     /// it into use meanwhile. Writes only when that is new.
     #[inline]
     pub fn note(&self, number: u32, expendable: bool) {
-        let Some(word) = self.0.get((number / WORD) as usize) else {
+        let Some(word) = self.word(number) else {
             return;
         };
         let bit = 1 << (number % WORD);
@@ -43,7 +55,7 @@ impl Expendables {
     /// The first expendable entry from this one on, in the word of its bit.
     #[inline]
     pub fn next_in_word(&self, number: u32) -> Option<u32> {
-        let word = self.0.get((number / WORD) as usize)?.load(Relaxed);
+        let word = self.word(number)?.load(Relaxed);
         let rest = word & u64::MAX << (number % WORD);
         (rest != 0).then(|| number / WORD * WORD + rest.trailing_zeros())
     }

@@ -5,12 +5,14 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crossbeam::utils::CachePadded;
+
 /// SplitMix64's step: 2^64 divided by the golden ratio.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// How many draws there were, in steps.
 #[derive(Debug, Default)]
-pub(super) struct Lottery(AtomicU64);
+pub(super) struct Lottery(CachePadded<AtomicU64>);
 
 /// The numbers of one draw.
 #[derive(Debug)]

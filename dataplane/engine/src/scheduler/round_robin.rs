@@ -4,6 +4,8 @@
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crossbeam::utils::CachePadded;
+
 use super::Candidates;
 use crate::service::Destination;
 
@@ -11,7 +13,7 @@ use crate::service::Destination;
 #[derive(Debug, Default)]
 pub struct RoundRobin {
     /// 1 + the place of the last choice in the list; 0 before the first.
-    next: AtomicUsize,
+    next: CachePadded<AtomicUsize>,
 }
 
 impl RoundRobin {
@@ -23,7 +25,7 @@ impl RoundRobin {
             .rev()
             .find_map(|number| new.iter().position(|other| other == number));
         Self {
-            next: AtomicUsize::new(kept.map_or(0, |place| place + 1)),
+            next: CachePadded::new(AtomicUsize::new(kept.map_or(0, |place| place + 1))),
         }
     }
 

@@ -8,6 +8,8 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crossbeam::utils::CachePadded;
+
 use super::Candidates;
 use crate::service::Destination;
 
@@ -15,7 +17,7 @@ use crate::service::Destination;
 #[derive(Debug)]
 pub struct WeightedRoundRobin {
     /// `level << 32 | place`, the place being 1 + that of the last choice in the list, 0 before the first.
-    position: AtomicU64,
+    position: CachePadded<AtomicU64>,
     /// Greatest common divisor of the weights.
     step: u32,
     /// The level a round starts at: above every weight but one step.
@@ -41,7 +43,7 @@ impl WeightedRoundRobin {
         let step = weights().fold(0, greatest_common_divisor).max(1);
         let top = weights().max().map_or(0, |heaviest| heaviest - (step - 1));
         Self {
-            position: AtomicU64::new(u64::from(top) << 32),
+            position: CachePadded::new(AtomicU64::new(u64::from(top) << 32)),
             step,
             top,
         }
