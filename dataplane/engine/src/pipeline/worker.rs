@@ -72,8 +72,14 @@ pub struct Context<'c> {
     pub now: Tick,
 }
 
-/// One worker's engine.
+/// A burst's notes, on cache lines of their own: what lies beside them may be another worker's.
 #[derive(Debug)]
+#[repr(align(128))]
+struct Metas([Meta; BURST]);
+
+/// One worker's engine, on cache lines of its own too.
+#[derive(Debug)]
+#[repr(align(128))]
 pub struct Worker {
     pub(super) number: usize,
     pub(super) shard: Shard,
@@ -81,7 +87,8 @@ pub struct Worker {
     pub(super) error_budget: ErrorBudget,
     /// IPv4 identification of packets the director makes itself.
     pub(super) identification: u16,
-    metas: Box<[Meta]>,
+    /// There between any two bursts.
+    metas: Option<Box<Metas>>,
     sweep_pace: SweepPace,
     /// Of the current burst.
     pub(super) neighbours: Neighbours,
@@ -98,7 +105,7 @@ impl Worker {
             counters,
             error_budget: ErrorBudget::new(),
             identification: 1,
-            metas: Box::new([Meta::EMPTY; BURST]),
+            metas: Some(Box::new(Metas([Meta::EMPTY; BURST]))),
             sweep_pace: SweepPace::default(),
             neighbours: Neighbours::new(),
             plans: Plans::default(),
@@ -141,8 +148,11 @@ impl Worker {
             port.received.add(frames.len() as u64);
         }
         self.neighbours.clear();
-        // Taken out while the stages run over them; the place left behind is empty, not allocated.
-        let mut metas = std::mem::take(&mut self.metas);
+        // Taken out while the stages run over them.
+        let Some(mut taken) = self.metas.take() else {
+            return;
+        };
+        let Metas(metas) = &mut *taken;
         let tunnels = context.snapshot.has_tunnels();
         frames
             .iter()
@@ -167,7 +177,7 @@ impl Worker {
         }
         // Without any service IPVS is off, as in Linux: even known connections are the kernel's.
         let serving = !context.snapshot.services().is_empty();
-        for (frame, meta) in frames.iter_mut().zip(&*metas) {
+        for (frame, meta) in frames.iter_mut().zip(metas.iter()) {
             let hit = if serving {
                 self.hit(context, frame, meta)
             } else {
@@ -180,7 +190,7 @@ impl Worker {
         if !self.plans.is_empty() {
             self.end_plans(context);
         }
-        self.metas = metas;
+        self.metas = Some(taken);
     }
 
     /// Once a loop, which took so long and did (`busy`) or did not find packets: ends connections whose time has come,
