@@ -246,8 +246,8 @@ fn mapping_bytes(lines: usize, huge_pages: bool) -> io::Result<usize> {
 pub fn prefetch_to_write<T: ?Sized>(target: &T) {
     let address = ptr::from_ref(target).cast::<i8>();
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch is a hint: it reads and writes nothing and cannot fault, whatever the address; processors
-    // without PREFETCHW take it for a no-op, as every one that is made has one of the two.
+    // SAFETY: a prefetch is a hint: it reads and writes nothing and cannot fault, whatever the address. A 64-bit processor
+    // that has no PREFETCHW takes the instruction for a no-op.
     unsafe {
         core::arch::asm!("prefetchw [{}]", in(reg) address, options(readonly, nostack, preserves_flags));
     }
