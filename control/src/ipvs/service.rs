@@ -273,23 +273,29 @@ mod tests {
         }
     }
 
+    /// What a tool reads of a service that is listed to it.
+    fn listed(
+        service: VirtualService,
+    ) -> (Result<ServiceKey, Errno>, Result<ServiceSettings, Errno>) {
+        let found = ServiceStatistics {
+            service,
+            totals: Default::default(),
+            destinations: Vec::new(),
+        };
+        let level = [write(1, &found, &Statistics::default())];
+        let mut bytes = vec![0; level.as_slice().buffer_len()];
+        level.as_slice().emit(&mut bytes);
+        let read = Attributes::parse(&bytes, 1).unwrap();
+        let read = read.nested(1, ATTRIBUTE_MAX).unwrap().unwrap();
+        (ServiceKey::read(&read), ServiceSettings::read(&read))
+    }
+
     #[test]
     fn a_service_comes_back_as_it_was_told() {
         let service = settings().of(&key()).unwrap();
         assert_eq!(service.id.to_string(), "TCP 192.0.2.100:80");
         assert_eq!(service.scheduler, SchedulerName::WeightedRoundRobin);
-        let listed = ServiceStatistics {
-            service,
-            totals: Default::default(),
-            destinations: Vec::new(),
-        };
-        let level = [write(1, &listed, &Statistics::default())];
-        let mut bytes = vec![0; level.as_slice().buffer_len()];
-        level.as_slice().emit(&mut bytes);
-        let read = Attributes::parse(&bytes, 1).unwrap();
-        let read = read.nested(1, ATTRIBUTE_MAX).unwrap().unwrap();
-        assert_eq!(ServiceKey::read(&read), Ok(key()));
-        assert_eq!(ServiceSettings::read(&read), Ok(settings()));
+        assert_eq!(listed(service), (Ok(key()), Ok(settings())));
     }
 
     #[test]
@@ -301,17 +307,7 @@ mod tests {
         };
         let service = told.of(&key()).unwrap();
         assert_eq!(service.scheduler_flags.to_string(), "mh-fallback,flag-3");
-        let listed = ServiceStatistics {
-            service,
-            totals: Default::default(),
-            destinations: Vec::new(),
-        };
-        let level = [write(1, &listed, &Statistics::default())];
-        let mut bytes = vec![0; level.as_slice().buffer_len()];
-        level.as_slice().emit(&mut bytes);
-        let read = Attributes::parse(&bytes, 1).unwrap();
-        let read = read.nested(1, ATTRIBUTE_MAX).unwrap().unwrap();
-        assert_eq!(ServiceSettings::read(&read), Ok(told));
+        assert_eq!(listed(service), (Ok(key()), Ok(told)));
     }
 
     #[test]
