@@ -8,7 +8,6 @@ use super::refuse::{Refusal, Way};
 use super::schedule::Scheduled;
 use super::worker::{Context, unbind};
 use super::{Verdict, Worker, deliver, parse};
-use crate::connection::entry::Transition;
 use crate::connection::{Connection, Direction, Family, ForwardingMethod, Hit, State, tcp_state};
 use crate::fate::Fate;
 use crate::forward::direct_route;
@@ -129,10 +128,7 @@ impl Worker {
         let destination = found
             .filter(|destination| destination.available)
             .ok_or(Fate::DestinationRemoved)?;
-        if let Some(moved) = self.advance(context, meta, connection, Direction::Inbound) {
-            destination.moved(moved.before, moved.after);
-        }
-        self.count_inbound(destination, meta);
+        self.account(context, meta, connection, destination, Direction::Inbound);
         let way = Way {
             direction: Direction::Inbound,
             next_hop: destination.next_hop,
@@ -144,18 +140,27 @@ impl Worker {
         self.send_to_server(context, frame, meta, connection, destination)
     }
 
+    /// A packet of a connection passes: the connection's state takes its step, and the destination counts both.
     #[inline(always)]
-    pub(super) fn advance(
+    pub(super) fn account(
         &self,
         context: &Context<'_>,
         meta: &Meta,
         connection: &Connection<'_>,
+        destination: &Destination,
         direction: Direction,
-    ) -> Option<Transition> {
+    ) {
         let timeouts = context.snapshot.timeouts();
-        connection.advance(context.now, timeouts, direction, |state, side| {
+        let moved = connection.advance(context.now, timeouts, direction, |state, side| {
             next_state(state, side, meta)
-        })
+        });
+        if let Some(moved) = moved {
+            destination.moved(moved.before, moved.after);
+        }
+        match direction {
+            Direction::Inbound => self.count_inbound(destination, meta),
+            Direction::Outbound => self.count_outbound(destination, meta),
+        }
     }
 
     /// Rewrites or encapsulates a packet from the client and sends it off.
@@ -234,10 +239,7 @@ impl Worker {
         // A worker that has not taken the snapshot yet in which the destination is new: a step that it cannot count there
         // is not taken. The next packet takes it.
         if let Some(destination) = context.snapshot.destination(connection.destination()) {
-            if let Some(moved) = self.advance(context, meta, connection, Direction::Outbound) {
-                destination.moved(moved.before, moved.after);
-            }
-            self.count_outbound(destination, meta);
+            self.account(context, meta, connection, destination, Direction::Outbound);
         }
         let (next_hop, mtu) = way_back(context, connection);
         let way = Way {

@@ -78,11 +78,7 @@ impl Worker {
                 self.encapsulate(frame, meta, outer, way)?;
             }
         }
-        let moved = self.advance(context, meta, connection, Direction::Inbound);
-        if let Some(moved) = moved {
-            destination.moved(moved.before, moved.after);
-        }
-        self.count_inbound(destination, meta);
+        self.account(context, meta, connection, destination, Direction::Inbound);
         Some(Verdict::Forward {
             port: way.interface.port,
         })
@@ -104,11 +100,7 @@ impl Worker {
             return None;
         }
         translate(frame, meta, connection, Direction::Outbound, way)?;
-        let moved = self.advance(context, meta, connection, Direction::Outbound);
-        if let Some(moved) = moved {
-            destination.moved(moved.before, moved.after);
-        }
-        self.count_outbound(destination, meta);
+        self.account(context, meta, connection, destination, Direction::Outbound);
         Some(Verdict::Forward {
             port: way.interface.port,
         })

@@ -63,6 +63,12 @@ pub struct LoadTree {
     levels: Box<[Box<[Line]>]>,
 }
 
+/// A word of a level, by its place in it.
+#[inline(always)]
+fn word_at(level: &[Line], at: usize) -> Option<&AtomicU64> {
+    level.get(at / ARITY)?.0.get(at % ARITY)
+}
+
 fn least(line: &Line) -> u64 {
     first_least_of(line).1
 }
@@ -120,18 +126,14 @@ impl LoadTree {
     }
 
     fn leaf(&self, place: usize) -> Option<u64> {
-        let line = self.levels.first()?.get(place / ARITY)?;
-        line.0.get(place % ARITY).map(|word| word.load(Acquire))
+        word_at(self.levels.first()?, place).map(|word| word.load(Acquire))
     }
 
     /// Carries a load that has become less up as far as it is the least: nothing else has to be looked at.
     fn lower(&self, place: usize, load: Load) {
         let mut at = place;
         for level in &self.levels {
-            let word = level
-                .get(at / ARITY)
-                .and_then(|line| line.0.get(at % ARITY));
-            match word {
+            match word_at(level, at) {
                 Some(word) if load.0 < word.load(Acquire) => word.store(load.0, Release),
                 _ => return,
             }
@@ -147,42 +149,31 @@ impl LoadTree {
         }
     }
 
-    /// The destination at this place of the list has this load now.
-    fn set(&self, place: usize, load: Load) {
-        let mut at = place;
-        let mut value = load.0;
-        for level in &self.levels {
-            let Some(word) = level
-                .get(at / ARITY)
-                .and_then(|line| line.0.get(at % ARITY))
-            else {
-                return;
-            };
-            word.store(value, Release);
-            at /= ARITY;
-            let Some(line) = level.get(at) else { return };
-            value = least(line);
-        }
-        self.settle(place);
-    }
-
     /// The destination at this place of the list has one more connection.
     pub fn raise(&self, place: usize, destination: &Destination) {
         self.carry(place, self.load(destination));
     }
 
+    /// The destination at this place of the list has this load now; it is carried all the way.
+    fn set(&self, place: usize, load: Load) {
+        self.climb(place, load, |_| false);
+    }
+
     /// Carries a load up as far as it changes something.
     fn carry(&self, place: usize, load: Load) {
+        self.climb(place, load, |unchanged| unchanged);
+    }
+
+    /// Carries a load up until `is_enough` of whether a word was right already.
+    #[inline(always)]
+    fn climb(&self, place: usize, load: Load, is_enough: impl Fn(bool) -> bool) {
         let mut at = place;
         let mut value = load.0;
         for level in &self.levels {
-            let Some(word) = level
-                .get(at / ARITY)
-                .and_then(|line| line.0.get(at % ARITY))
-            else {
+            let Some(word) = word_at(level, at) else {
                 return;
             };
-            if word.load(Acquire) == value {
+            if is_enough(word.load(Acquire) == value) {
                 return;
             }
             word.store(value, Release);
@@ -198,10 +189,7 @@ impl LoadTree {
         let mut at = place / ARITY;
         for pair in self.levels.windows(2) {
             let [below, above] = pair else { return };
-            let word = above
-                .get(at / ARITY)
-                .and_then(|line| line.0.get(at % ARITY));
-            let Some((line, word)) = below.get(at).zip(word) else {
+            let Some((line, word)) = below.get(at).zip(word_at(above, at)) else {
                 return;
             };
             for _ in 0..ATTEMPTS {
