@@ -59,6 +59,9 @@ pub struct Arguments {
         default_value = "/var/lib/pollux"
     )]
     pub state_dir: PathBuf,
+    /// Print the manual page, which packages are made with, and do nothing else
+    #[arg(long, hide = true)]
+    pub manual_page: bool,
 }
 
 /// The words of `--poll`.

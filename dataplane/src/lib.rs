@@ -24,6 +24,7 @@ pub mod private_socket;
 pub mod publication;
 pub mod publisher;
 pub mod reports;
+pub mod service_manager;
 pub mod settings;
 pub mod start;
 pub mod state_files;

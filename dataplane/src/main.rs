@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use pollux_dataplane::arguments::Arguments;
 use pollux_dataplane::start;
 
@@ -10,7 +10,14 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
         .format_target(false)
         .init();
-    match start::run(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    let result = if arguments.manual_page {
+        let page = clap_mangen::Man::new(Arguments::command());
+        page.render(&mut std::io::stdout()).map_err(Into::into)
+    } else {
+        start::run(&arguments)
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pollux-dataplane: {}", in_one_line(&error));

@@ -90,6 +90,10 @@ impl Default for Limits {
     }
 }
 
+/// For the user and the group that the data plane runs as: the unit's group is polluxd's, which is not root. Whoever
+/// may connect may change what is forwarded where.
+const SOCKET_MODE: u32 = 0o660;
+
 /// Why the socket could not be opened.
 #[derive(Debug, Error)]
 pub enum SocketError {
@@ -166,8 +170,7 @@ impl PrivateSocket {
             _ => {}
         }
         let listener = UnixListener::bind(&path).map_err(failed("listen on", &path))?;
-        let private = fs::Permissions::from_mode(0o600);
-        let restricted = fs::set_permissions(&path, private);
+        let restricted = fs::set_permissions(&path, fs::Permissions::from_mode(SOCKET_MODE));
         restricted.map_err(failed("restrict", &path))?;
         Ok(Self {
             listener,

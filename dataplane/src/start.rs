@@ -24,6 +24,7 @@ use crate::port::{self, OpenPort};
 use crate::private_socket::{Limits, PrivateSocket};
 use crate::publication::Publication;
 use crate::publisher::{FirstSnapshot, Publisher, Workers};
+use crate::service_manager;
 use crate::settings::{Core, Device, UsableCores, ValidSettings};
 use crate::state_files::{State, StateDirectory};
 use crate::table_file::TableFile;
@@ -165,6 +166,7 @@ async fn serve(
     let threads = start_workers(settings, eal, &shared, queues, &counters, &handle)?;
     report(settings, &ports);
     let cores = settings.cores().iter().map(|core| core.get()).collect();
+    let alive = service_manager::keep_alive(counters.clone());
     let workers = Workers {
         shared: Arc::clone(&shared),
         ports,
@@ -180,12 +182,15 @@ async fn serve(
     ));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    service_manager::ready();
     tokio::select! {
+        () = alive => {}
         () = socket.serve(Arc::clone(&publisher)) => {}
         () = publisher.run() => log::error!("the kernel's tables are not followed any more"),
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    service_manager::stopping();
     log::info!("stopping; connections stay in {}", file.path().display());
     shared.stop.store(true, Ordering::Relaxed);
     for thread in threads {

@@ -102,6 +102,21 @@ pub enum Verb {
     /// JSON for `pollux-dataplane --settings`. Only the table `dataplane` is looked at, so that nothing wrong with a
     /// service keeps a data plane from starting. Needs no daemon.
     Settings(ConfigFile),
+    /// Print what makes a shell complete `pollux` commands
+    ///
+    /// For bash: pollux completion bash > /etc/bash_completion.d/pollux
+    Completion {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages of pollux and polluxd into a directory; packages are made with it
+    #[command(hide = true)]
+    ManualPages {
+        /// The directory, which must be there
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 /// What to do to a service.

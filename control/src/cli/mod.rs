@@ -3,6 +3,7 @@
 pub mod arguments;
 mod connection;
 mod ipvs;
+mod manual;
 mod numbers;
 mod output_json;
 mod output_table;
@@ -101,6 +102,8 @@ pub fn run(arguments: Arguments, out: &mut impl Write) -> Result<(), CliError> {
         Verb::Server(verb) => session.change(server_change(verb)?),
         Verb::Flush => session.change(Change::Flush),
         Verb::Ipvs { command } => ipvs::run(&session.directory, &command),
+        Verb::Completion { shell } => manual::completion(shell, session.out),
+        Verb::ManualPages { directory } => manual::pages(&directory),
         Verb::Zero(service) => session.done(Command::Zero {
             service: service.id(),
         }),

@@ -9,6 +9,7 @@
 //! administrator's. One thread runs everything; whatever takes longer than some microseconds (large JSON) goes to
 //! another thread, so that no client waits for another's.
 
+pub mod arguments;
 mod clients;
 mod commands;
 pub mod control_socket;
@@ -20,7 +21,7 @@ mod ipvs_session;
 pub mod limits;
 mod line_reader;
 mod rates;
-mod readiness;
+mod service_manager;
 mod session;
 
 use std::io;
@@ -104,15 +105,16 @@ pub async fn run(options: Options) -> Result<(), StartError> {
         "ready: control socket {}",
         options.run_directory.control_socket().display()
     );
-    readiness::notify("READY=1");
+    service_manager::ready();
     tokio::select! {
         () = accept_control(&daemon, &listeners.control) => {}
         () = accept_ipvs(&daemon, &mut listeners.ipvs) => {}
         () = keep_connected(&daemon) => {}
         () = keep_sampling(&daemon) => {}
+        () = service_manager::keep_alive() => {}
         name = stop_signal(signals) => log::info!("stopping on {name}; the data plane goes on"),
     }
-    readiness::notify("STOPPING=1");
+    service_manager::stopping();
     Ok(())
 }
 

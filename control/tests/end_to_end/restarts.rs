@@ -194,12 +194,15 @@ fn systemd_is_told() {
     let mut polluxd = machine
         .polluxd_command()
         .env("NOTIFY_SOCKET", machine.path("notify"))
+        .env("WATCHDOG_USEC", "200000")
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
     let mut buffer = [0; 32];
-    let length = socket.recv(&mut buffer).unwrap();
-    assert_eq!(&buffer[..length], b"READY=1");
+    for state in ["READY=1\n", "WATCHDOG=1\n", "WATCHDOG=1\n"] {
+        let length = socket.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], state.as_bytes());
+    }
     polluxd.kill().unwrap();
     polluxd.wait().unwrap();
     let mut log = String::new();

@@ -358,7 +358,7 @@ async fn a_dead_ones_socket_is_replaced_and_a_living_ones_is_not() {
     assert!(path.exists());
     let socket = PrivateSocket::open(directory.path(), Limits::default()).unwrap();
     let mode = fs::metadata(&path).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(mode & 0o777, 0o660);
     let error = PrivateSocket::open(directory.path(), Limits::default()).unwrap_err();
     let expected = format!(
         "another data plane runs with this run dir (pid {}): stop it, or give this one a directory of its own instead \
