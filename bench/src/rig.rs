@@ -13,7 +13,7 @@ use pollux_engine::forwarding_table::{
     ForwardingTable, Interface, NeighbourSpec, PortSpec, RouteSpec, RouteTarget,
 };
 use pollux_engine::memory::Memory;
-use pollux_engine::service::{DestinationSpec, ServiceSpec};
+use pollux_engine::service::{DestinationSpec, ServiceIdentity, ServiceSpec};
 use pollux_engine::wire::ethernet::MacAddress;
 use pollux_engine::wire::protocol;
 use pollux_engine::{Snapshot, SnapshotSpec, Worker};
@@ -280,9 +280,13 @@ fn snapshot(spec: &RigSpec) -> Snapshot {
     });
     let service = ServiceSpec {
         number: 0,
-        protocol: protocol::TCP,
-        address: service_address(spec.family),
-        port: SERVICE_PORT,
+        identity: ServiceIdentity::Address {
+            protocol: protocol::TCP,
+            address: service_address(spec.family),
+            port: SERVICE_PORT,
+        },
+        persistence: None,
+        one_packet: false,
         scheduler: spec.scheduler.engine(),
         destinations: destinations.collect(),
     };

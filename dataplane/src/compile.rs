@@ -18,7 +18,7 @@ use pollux_engine::forwarding_table::{
     ForwardingTable, Interface, NeighbourSpec, PortSpec, RouteSpec, RouteTarget,
 };
 use pollux_engine::scheduler::{HashFlags, MaglevFlags, SchedulerKind};
-use pollux_engine::service::{DestinationSpec, ServiceSpec};
+use pollux_engine::service::{DestinationSpec, ServiceIdentity, ServiceSpec};
 use pollux_engine::wire::protocol;
 
 use crate::kernel::{self, Egress, KernelView, NeighbourKey};
@@ -48,9 +48,13 @@ pub fn services(
         let destinations = entry.destinations.iter();
         Some(ServiceSpec {
             number: numbering.service(id)?.get(),
-            protocol: protocol_number(id.protocol),
-            address: id.endpoint.address(),
-            port: id.endpoint.port(),
+            identity: ServiceIdentity::Address {
+                protocol: protocol_number(id.protocol),
+                address: id.endpoint.address(),
+                port: id.endpoint.port(),
+            },
+            persistence: None,
+            one_packet: false,
             scheduler: scheduler(entry.service.scheduler, entry.service.scheduler_flags),
             destinations: destinations
                 .filter_map(|found| destination(id, found, numbering))

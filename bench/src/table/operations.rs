@@ -261,6 +261,9 @@ impl<'t> ThreadBench<'t> {
             service: 0,
             method: ForwardingMethod::Masquerade,
             state: State::SynRecv,
+            destination_port: 0,
+            template: None,
+            control: None,
         }
     }
 
@@ -320,7 +323,7 @@ impl<'t> ThreadBench<'t> {
         let chunks = self.shard.entries().div_ceil(SWEEP_CHUNK) + 1;
         for _ in 0..chunks {
             self.shard
-                .sweep(self.table, now, budget, |_: Ended| ended += 1);
+                .sweep(self.table, now, budget, |_| false, |_: Ended| ended += 1);
             self.pass();
         }
         ended

@@ -103,6 +103,9 @@ fn fill(table: &ConnectionTable, shard: &mut Shard, family: Family, connections:
             service: 0,
             method: ForwardingMethod::Masquerade,
             state: State::Established,
+            destination_port: 0,
+            template: None,
+            control: None,
         };
         // What finds no room is left out, as in a data plane.
         let _ = shard.insert(table, &new, Tick(0), &timeouts);

@@ -81,6 +81,10 @@ fates! {
     HoldQueueFull = "hold_queue_full", true;
     /// No room in front of the frame for the tunnel's header.
     NoHeadroom = "no_headroom", true;
+    /// Dropped by `drop_packet`: one new connection in each `am_droprate`.
+    DropPacket = "drop_packet", true;
+    /// From a server behind NAT, and of no connection; answered with ICMP port unreachable (`nat_icmp_send`).
+    NoConnection = "no_connection", true;
     /// The connection table is full and the service's method needs an entry.
     TableFull = "table_full", true;
     /// The server already has a connection from this client address and port through another service.

@@ -9,13 +9,15 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::connection::{Family, ForwardingMethod, Timeouts};
+use crate::connection::{ForwardingMethod, Timeouts};
 use crate::forwarding_table::ForwardingTable;
 use crate::scheduler::{Candidates, Scheduler};
 use crate::service::Leaf;
 use crate::service::{
-    Destination, DestinationShared, DestinationSpec, ServiceLookup, ServiceSpec, VirtualService,
+    Classifier, Destination, DestinationShared, DestinationSpec, MarkRule, ServiceLookup,
+    ServiceSpec, VirtualService,
 };
+use crate::settings::IpvsSettings;
 
 /// What a snapshot is compiled from. Numbers are dense: they index a table.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +30,10 @@ pub struct SnapshotSpec {
     pub removed: Vec<DestinationSpec>,
     /// Lifetimes of idle connections.
     pub timeouts: Timeouts,
+    /// The settings of IPVS.
+    pub settings: IpvsSettings,
+    /// Which packets have which firewall mark; the first that matches decides.
+    pub marks: Vec<MarkRule>,
 }
 
 /// One generation.
@@ -38,6 +44,7 @@ pub struct Snapshot {
     destinations: Box<[Option<Destination>]>,
     forwarding: Arc<ForwardingTable>,
     timeouts: Timeouts,
+    settings: IpvsSettings,
     has_tunnels: bool,
 }
 
@@ -75,7 +82,7 @@ impl Snapshot {
             .flat_map(|snapshot| snapshot.services.iter())
             .map(|old| (old.number, old))
             .collect();
-        let mut services = ServiceLookup::default();
+        let mut services = ServiceLookup::new(Classifier::new(&spec.marks));
         for service in &spec.services {
             let before = old.get(&service.number).copied().zip(previous);
             let compiled = compile_service(service, &destinations, before);
@@ -93,6 +100,7 @@ impl Snapshot {
             destinations: destinations.into(),
             forwarding,
             timeouts: spec.timeouts,
+            settings: spec.settings,
         }
     }
 
@@ -133,6 +141,12 @@ impl Snapshot {
     #[inline]
     pub fn timeouts(&self) -> &Timeouts {
         &self.timeouts
+    }
+
+    /// The settings of IPVS.
+    #[inline]
+    pub fn settings(&self) -> &IpvsSettings {
+        &self.settings
     }
 
     /// Whether packets may get an outer header.
@@ -214,11 +228,7 @@ fn compile_service(
         Some((old, _)) => Arc::clone(&old.scheduler),
         None => {
             let previous = before.map(|(old, _)| (&*old.scheduler, &*old.destinations));
-            let family = if spec.address.is_ipv4() {
-                Family::V4
-            } else {
-                Family::V6
-            };
+            let family = spec.identity.family();
             Arc::new(Scheduler::new(spec.scheduler, family, candidates, previous))
         }
     };
@@ -228,6 +238,9 @@ fn compile_service(
         .any(|found| found.upper_threshold != 0);
     VirtualService {
         number: spec.number,
+        identity: spec.identity,
+        persistence: spec.persistence,
+        one_packet: spec.one_packet,
         destinations: list,
         binds_ahead: has_thresholds || scheduler.kind().looks_at_load(),
         scheduler,

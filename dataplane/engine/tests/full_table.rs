@@ -19,7 +19,7 @@ use pollux_engine::forwarding_table::{
 };
 use pollux_engine::memory::Memory;
 use pollux_engine::scheduler::SchedulerKind;
-use pollux_engine::service::{DestinationSpec, ServiceSpec};
+use pollux_engine::service::{DestinationSpec, ServiceIdentity, ServiceSpec};
 use pollux_engine::wire::checksum::Sum;
 use pollux_engine::wire::protocol::TCP;
 use pollux_engine::{
@@ -115,9 +115,13 @@ impl Director {
                 .zip(0..)
                 .map(|(address, number)| ServiceSpec {
                     number,
-                    protocol: TCP,
-                    address: (*address).into(),
-                    port: 80,
+                    identity: ServiceIdentity::Address {
+                        protocol: TCP,
+                        address: (*address).into(),
+                        port: 80,
+                    },
+                    persistence: None,
+                    one_packet: false,
                     scheduler: SchedulerKind::RoundRobin,
                     destinations: (1..=SERVERS)
                         .map(|server| destination(number, server))

@@ -60,6 +60,9 @@ fn connection(flow: u32) -> NewConnection {
             ForwardingMethod::Masquerade
         },
         state: State::Established,
+        destination_port: 0,
+        template: None,
+        control: None,
     }
 }
 

@@ -173,6 +173,9 @@ impl Driven {
                 ForwardingMethod::DirectRoute
             },
             state,
+            destination_port: 0,
+            template: None,
+            control: None,
         };
         let now = self.now();
         let answers_taken = if nat {
@@ -234,12 +237,12 @@ impl Driven {
         let timeout = self.model.timeouts.of(state);
         let entry = self.model.flows.get_mut(&flow).unwrap();
         let moved = transition.map(|moved| (moved.before, moved.after));
+        let first_answer = direction == Direction::Outbound && !entry.answered;
         assert_eq!(
             moved,
-            (entry.state != state).then_some((entry.state, state))
+            (entry.state != state || first_answer).then_some((entry.state, state))
         );
         let expires = now + u64::from(timeout + REFRESH_TICKS);
-        let first_answer = direction == Direction::Outbound && !entry.answered;
         entry.answered |= first_answer;
         if first_answer
             || state != entry.state
@@ -271,10 +274,13 @@ impl Driven {
     fn sweep(&mut self, budget: u32) {
         let mut ended = Vec::new();
         let now = self.now();
-        self.shard
-            .sweep(&self.table, now, SweepBudget::looks(budget), |end| {
-                ended.push(end)
-            });
+        self.shard.sweep(
+            &self.table,
+            now,
+            SweepBudget::looks(budget),
+            |_| false,
+            |end| ended.push(end),
+        );
         for end in ended {
             let flow = u8::try_from(end.destination).unwrap();
             let gone = self.model.flows.remove(&flow).unwrap();
@@ -379,6 +385,9 @@ fn fill(table: &ConnectionTable, shard: &mut Shard, is_v6: bool) -> (u32, u32) {
             service: 0,
             method: ForwardingMethod::Masquerade,
             state: State::Established,
+            destination_port: 0,
+            template: None,
+            control: None,
         };
         match shard.insert(table, &new, Tick(0), &Timeouts::default()) {
             Ok(_) => (taken, refused, in_a_row) = (taken + 1, refused + in_a_row, 0),
@@ -425,6 +434,7 @@ fn takes_as_many_connections_as_promised_and_no_more() {
                     &table,
                     Tick(seconds(1000)),
                     SweepBudget::looks(size.connections()),
+                    |_| false,
                     |_| {},
                 );
             }
@@ -450,6 +460,9 @@ fn shards_share_no_entry_even_when_one_is_made_late() {
             service: 0,
             method: ForwardingMethod::DirectRoute,
             state: State::Established,
+            destination_port: 0,
+            template: None,
+            control: None,
         };
         let hit = shard
             .insert(&table, &new, Tick(0), &Timeouts::default())
@@ -478,6 +491,7 @@ fn what_was_freed_waits_for_every_worker() {
             &table,
             Tick(seconds(1000)),
             SweepBudget::looks(size.connections()),
+            |_| false,
             |_| {},
         );
     }

@@ -152,11 +152,16 @@ impl Racer<'_> {
             _ => {
                 let now = self.now();
                 let (count, tally) = (&mut self.ended, &mut self.tally);
-                self.shard
-                    .sweep(self.table, now, SweepBudget::looks(64), |ended| {
+                self.shard.sweep(
+                    self.table,
+                    now,
+                    SweepBudget::looks(64),
+                    |_| false,
+                    |ended| {
                         *count += 1;
                         tally.add(ended.destination, ended.state, -1);
-                    });
+                    },
+                );
             }
         }
     }
@@ -181,6 +186,9 @@ impl Racer<'_> {
             service: flow,
             method: ForwardingMethod::Masquerade,
             state: State::SynRecv,
+            destination_port: 0,
+            template: None,
+            control: None,
         };
         let now = self.now();
         let hit = match self.shard.insert(self.table, &new, now, &self.timeouts) {
@@ -314,11 +322,13 @@ fn racing_workers_agree() {
     for racer in &mut racers {
         for _ in 0..2 {
             let ended = &mut racer.ended;
-            racer
-                .shard
-                .sweep(&table, late, SweepBudget::looks(size.connections()), |_| {
-                    *ended += 1
-                });
+            racer.shard.sweep(
+                &table,
+                late,
+                SweepBudget::looks(size.connections()),
+                |_| false,
+                |_| *ended += 1,
+            );
         }
         racer.turn();
         racer.turn();

@@ -3,12 +3,13 @@
 
 use std::net::SocketAddr;
 
+use pollux_engine::IpvsSettings;
 use pollux_engine::SnapshotSpec;
 use pollux_engine::clock::{Tick, seconds};
 use pollux_engine::connection::{State, Timeouts};
-use pollux_engine::service::{DestinationSpec, ServiceSpec};
+use pollux_engine::service::{DestinationSpec, MarkRule, ServiceIdentity, ServiceSpec};
 
-use super::command::{Change, ServerOptions, ServiceId};
+use super::command::{Change, ServerOptions};
 
 /// A removed server without connections is forgotten after this time, as in Linux.
 const TRASH_SECONDS: u32 = 120;
@@ -28,7 +29,7 @@ pub enum Refused {
 
 #[derive(Debug)]
 struct Removed {
-    service: ServiceId,
+    service: ServiceIdentity,
     destination: DestinationSpec,
     at: Tick,
 }
@@ -39,15 +40,10 @@ pub struct Administrator {
     services: Vec<ServiceSpec>,
     trash: Vec<Removed>,
     timeouts: Timeouts,
+    settings: IpvsSettings,
+    marks: Vec<MarkRule>,
     next_service: u32,
     next_destination: u32,
-}
-
-fn id(service: &ServiceSpec) -> ServiceId {
-    ServiceId {
-        protocol: service.protocol,
-        address: SocketAddr::new(service.address, service.port),
-    }
 }
 
 fn is_at(destination: &DestinationSpec, address: SocketAddr) -> bool {
@@ -76,6 +72,8 @@ impl Administrator {
                 .map(|removed| removed.destination.clone())
                 .collect(),
             timeouts: self.timeouts,
+            settings: self.settings,
+            marks: self.marks.clone(),
         }
     }
 
@@ -93,7 +91,7 @@ impl Administrator {
     /// [`Refused`]; nothing has changed.
     pub fn apply(&mut self, change: &Change, now: Tick) -> Result<(), Refused> {
         match *change {
-            Change::AddService(service, scheduler) => {
+            Change::AddService(service, options) => {
                 if self.service(service).is_ok() {
                     return Err(Refused::ServiceExists);
                 }
@@ -101,17 +99,25 @@ impl Administrator {
                 self.next_service += 1;
                 self.services.push(ServiceSpec {
                     number,
-                    protocol: service.protocol,
-                    address: service.address.ip(),
-                    port: service.address.port(),
-                    scheduler,
+                    identity: service,
+                    scheduler: options.scheduler,
+                    persistence: options.persistence,
+                    one_packet: options.one_packet,
                     destinations: Vec::new(),
                 });
             }
-            Change::EditService(service, scheduler) => self.service(service)?.scheduler = scheduler,
+            Change::EditService(service, options) => {
+                let known = self.service(service)?;
+                known.scheduler = options.scheduler;
+                known.persistence = options.persistence;
+                known.one_packet = options.one_packet;
+            }
+            // Of several rules of nftables that match, the last one's mark stays.
+            Change::Mark(ref rule) => self.marks.insert(0, rule.clone()),
+            Change::Setting(setting) => setting.apply(&mut self.settings),
             Change::RemoveService(service) => {
                 self.service(service)?;
-                self.remove_services(now, |spec| id(spec) == service);
+                self.remove_services(now, |spec| spec.identity == service);
             }
             Change::Clear => self.remove_services(now, |_| true),
             Change::AddServer(service, options) => self.add_server(service, options)?,
@@ -139,16 +145,16 @@ impl Administrator {
         Ok(())
     }
 
-    fn service(&mut self, wanted: ServiceId) -> Result<&mut ServiceSpec, Refused> {
+    fn service(&mut self, wanted: ServiceIdentity) -> Result<&mut ServiceSpec, Refused> {
         self.services
             .iter_mut()
-            .find(|spec| id(spec) == wanted)
+            .find(|spec| spec.identity == wanted)
             .ok_or(Refused::NoService)
     }
 
     fn destination(
         &mut self,
-        service: ServiceId,
+        service: ServiceIdentity,
         address: SocketAddr,
     ) -> Result<&mut DestinationSpec, Refused> {
         self.service(service)?
@@ -159,7 +165,11 @@ impl Administrator {
     }
 
     /// A server that lies in the trash comes back with its number, and so with its connections.
-    fn add_server(&mut self, service: ServiceId, options: ServerOptions) -> Result<(), Refused> {
+    fn add_server(
+        &mut self,
+        service: ServiceIdentity,
+        options: ServerOptions,
+    ) -> Result<(), Refused> {
         match self.destination(service, options.address) {
             Ok(_) => return Err(Refused::DestinationExists),
             Err(Refused::NoDestination) => {}
@@ -180,11 +190,11 @@ impl Administrator {
     fn remove_services(&mut self, now: Tick, is_it: impl Fn(&ServiceSpec) -> bool) {
         let gone: Vec<_> = self.services.extract_if(.., |spec| is_it(spec)).collect();
         for service in gone {
-            self.throw_away(id(&service), service.destinations, now);
+            self.throw_away(service.identity, service.destinations, now);
         }
     }
 
-    fn throw_away(&mut self, service: ServiceId, gone: Vec<DestinationSpec>, at: Tick) {
+    fn throw_away(&mut self, service: ServiceIdentity, gone: Vec<DestinationSpec>, at: Tick) {
         self.trash
             .extend(gone.into_iter().map(|destination| Removed {
                 service,

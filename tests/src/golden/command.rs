@@ -1,19 +1,29 @@
 //! The commands of a scenario: what `ipvsadm` and `ip` were told, or that Pollux has no such feature yet.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use pollux_engine::connection::ForwardingMethod;
+use pollux_engine::clock::seconds;
+use pollux_engine::connection::{Family, ForwardingMethod};
 use pollux_engine::forward::tunnel::Encapsulation;
 use pollux_engine::scheduler::{HashFlags, MaglevFlags, SchedulerKind};
+use pollux_engine::service::{MarkRule, Persistence, ServiceIdentity};
 use pollux_engine::wire::protocol;
 
-/// A virtual service by what packets carry.
+use super::nft;
+use super::setting::{self, Setting};
+
+/// What `ipvsadm -p` means without a number.
+const PERSISTENCE_SECONDS: u32 = 300;
+
+/// A service's settings as given to `ipvsadm -A` or `-E`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ServiceId {
-    /// IP protocol number.
-    pub protocol: u8,
-    /// Virtual address and port.
-    pub address: SocketAddr,
+pub struct ServiceOptions {
+    /// Who gets the next connection.
+    pub scheduler: SchedulerKind,
+    /// `-p` and `-M`.
+    pub persistence: Option<Persistence>,
+    /// `--ops`.
+    pub one_packet: bool,
 }
 
 /// A server as given to `ipvsadm -a` or `-e`.
@@ -34,24 +44,28 @@ pub struct ServerOptions {
 }
 
 /// A change of the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// `-A`.
-    AddService(ServiceId, SchedulerKind),
+    AddService(ServiceIdentity, ServiceOptions),
     /// `-E`.
-    EditService(ServiceId, SchedulerKind),
+    EditService(ServiceIdentity, ServiceOptions),
     /// `-D`.
-    RemoveService(ServiceId),
+    RemoveService(ServiceIdentity),
     /// `-C`.
     Clear,
     /// `-a`.
-    AddServer(ServiceId, ServerOptions),
+    AddServer(ServiceIdentity, ServerOptions),
     /// `-e`.
-    EditServer(ServiceId, ServerOptions),
+    EditServer(ServiceIdentity, ServerOptions),
     /// `-d`.
-    RemoveServer(ServiceId, SocketAddr),
+    RemoveServer(ServiceIdentity, SocketAddr),
     /// `--set tcp tcpfin udp`, seconds; 0 keeps.
     Timeouts([u32; 3]),
+    /// `nft`: a rule that gives marks.
+    Mark(MarkRule),
+    /// `sysctl -w`, or a setting of the scenario.
+    Setting(Setting),
 }
 
 /// A listing whose numbers are compared.
@@ -63,6 +77,8 @@ pub enum Listing {
     Thresholds,
     /// `-Ln --stats`: connections, packets, bytes.
     Statistics,
+    /// `-Ln --persistent-conn`: weights, templates, active and inactive connections.
+    Persistent,
     /// `-Lnc`: the connections.
     Connections,
 }
@@ -99,6 +115,7 @@ pub fn parse(line: &str) -> Result<Command, Unsupported> {
     match *words {
         ["ipvsadm", "-Ln"] => Ok(Command::List(Listing::Servers)),
         ["ipvsadm", "-Ln", "--thresholds"] => Ok(Command::List(Listing::Thresholds)),
+        ["ipvsadm", "-Ln", "--persistent-conn"] => Ok(Command::List(Listing::Persistent)),
         ["ipvsadm", "-Ln", "--stats"] => Ok(Command::List(Listing::Statistics)),
         ["ipvsadm", "-Lnc", ..] => Ok(Command::List(Listing::Connections)),
         ["ipvsadm", "-C"] => Ok(Command::Change(Change::Clear)),
@@ -129,7 +146,12 @@ pub fn parse(line: &str) -> Result<Command, Unsupported> {
             "via",
             _,
         ] => only_route(network),
-        ["nft", ..] if line.contains("mark set") => unsupported("fwmark"),
+        ["nft", ..] if line.contains("mark set") => {
+            nft::mark_rule(line).map(|rule| Command::Change(Change::Mark(rule)))
+        }
+        ["sysctl", "-w", setting] | ["sysctl", setting] if setting.contains('=') => {
+            setting::read(setting).map(|setting| Command::Change(Change::Setting(setting)))
+        }
         ["nft" | "cat" | "sysctl", ..] => Ok(Command::Aside),
         _ => unsupported(line),
     }
@@ -148,7 +170,12 @@ fn only_route(network: &str) -> Result<Command, Unsupported> {
 /// The options of one `ipvsadm` call.
 #[derive(Debug, Default)]
 struct Options<'l> {
-    service: Option<ServiceId>,
+    service: Option<ServiceIdentity>,
+    mark: Option<u32>,
+    is_v6: bool,
+    persistence: Option<u32>,
+    netmask: Option<&'l str>,
+    one_packet: bool,
     scheduler: Option<&'l str>,
     scheduler_flags: &'l str,
     server: Option<&'l str>,
@@ -164,8 +191,14 @@ struct Options<'l> {
 impl<'l> Options<'l> {
     fn read(words: &[&'l str]) -> Result<Self, Unsupported> {
         let mut options = Self::default();
-        let mut words = words.iter().copied();
+        let mut words = words.iter().copied().peekable();
         while let Some(word) = words.next() {
+            if word == "-p" {
+                // The timeout may be left out.
+                let seconds = words.next_if(|next| !next.starts_with('-'));
+                options.persistence = Some(seconds.map_or(Ok(PERSISTENCE_SECONDS), number)?);
+                continue;
+            }
             let mut value = || {
                 words
                     .next()
@@ -182,10 +215,11 @@ impl<'l> Options<'l> {
                 "-w" => options.weight = Some(number(value()?)?),
                 "-x" => options.upper_threshold = number(value()?)?,
                 "-y" => options.lower_threshold = number(value()?)?,
-                "-f" => return unsupported("fwmark"),
-                "-p" => return unsupported("persistence"),
+                "-f" => options.mark = Some(number(value()?)?),
+                "-6" => options.is_v6 = true,
+                "-M" => options.netmask = Some(value()?),
                 "-b" => options.scheduler_flags = value()?,
-                "--ops" => return unsupported("one-packet scheduling"),
+                "-o" | "--ops" => options.one_packet = true,
                 "--sctp-service" => return unsupported("SCTP"),
                 "--tun-type" => options.tunnel_type = Some(value()?),
                 "--tun-port" => options.tunnel_port = number(value()?)?,
@@ -195,6 +229,14 @@ impl<'l> Options<'l> {
                 _ => return unsupported(word),
             }
         }
+        if let Some(mark) = options.mark {
+            let family = if options.is_v6 {
+                Family::V6
+            } else {
+                Family::V4
+            };
+            options.service = Some(ServiceIdentity::Fwmark { mark, family });
+        }
         Ok(options)
     }
 
@@ -203,14 +245,33 @@ impl<'l> Options<'l> {
             return unsupported(verb);
         };
         match verb {
-            "-A" => Ok(Change::AddService(service, self.scheduler()?)),
-            "-E" => Ok(Change::EditService(service, self.scheduler()?)),
+            "-A" => Ok(Change::AddService(service, self.service_options(service)?)),
+            "-E" => Ok(Change::EditService(service, self.service_options(service)?)),
             "-D" => Ok(Change::RemoveService(service)),
             "-a" => Ok(Change::AddServer(service, self.server_options(service)?)),
             "-e" => Ok(Change::EditServer(service, self.server_options(service)?)),
             "-d" => Ok(Change::RemoveServer(service, self.server(service)?)),
             _ => unsupported(verb),
         }
+    }
+
+    fn service_options(&self, service: ServiceIdentity) -> Result<ServiceOptions, Unsupported> {
+        let mask = match (self.netmask, service.family()) {
+            (None, _) => u128::MAX,
+            (Some(mask), Family::V4) => mask
+                .parse::<Ipv4Addr>()
+                .map(|mask| mask.to_bits().into())
+                .map_err(|_| Unsupported(format!("-M {mask}")))?,
+            (Some(length), Family::V6) => u128::MAX.checked_shl(128 - number(length)?).unwrap_or(0),
+        };
+        Ok(ServiceOptions {
+            scheduler: self.scheduler()?,
+            persistence: self.persistence.map(|timeout| Persistence {
+                timeout: seconds(timeout),
+                mask,
+            }),
+            one_packet: self.one_packet,
+        })
     }
 
     fn scheduler(&self) -> Result<SchedulerKind, Unsupported> {
@@ -246,12 +307,12 @@ impl<'l> Options<'l> {
     }
 
     /// A server given without port has the service's.
-    fn server(&self, service: ServiceId) -> Result<SocketAddr, Unsupported> {
+    fn server(&self, service: ServiceIdentity) -> Result<SocketAddr, Unsupported> {
         let text = self.server.unwrap_or_default();
         let bare = text.trim_start_matches('[').trim_end_matches(']');
         let read = text.parse().ok().or_else(|| {
             let address: IpAddr = bare.parse().ok()?;
-            Some(SocketAddr::new(address, service.address.port()))
+            Some(SocketAddr::new(address, service.port()))
         });
         read.ok_or_else(|| Unsupported(format!("-r {text}")))
     }
@@ -270,12 +331,12 @@ impl<'l> Options<'l> {
         }
     }
 
-    fn server_options(&self, service: ServiceId) -> Result<ServerOptions, Unsupported> {
+    fn server_options(&self, service: ServiceIdentity) -> Result<ServerOptions, Unsupported> {
         let mut address = self.server(service)?;
         let method = self.method.unwrap_or(ForwardingMethod::DirectRoute);
         if method != ForwardingMethod::Masquerade {
             // Ports do not change on such a way, whatever is said.
-            address.set_port(service.address.port());
+            address.set_port(service.port());
         }
         Ok(ServerOptions {
             address,
@@ -288,35 +349,17 @@ impl<'l> Options<'l> {
     }
 }
 
-fn service(protocol: u8, text: &str) -> Result<ServiceId, Unsupported> {
+fn service(protocol: u8, text: &str) -> Result<ServiceIdentity, Unsupported> {
     match text.parse::<SocketAddr>() {
-        Ok(address) if address.port() == 0 => unsupported("services of all ports"),
-        Ok(address) => Ok(ServiceId { protocol, address }),
+        Ok(address) => Ok(ServiceIdentity::Address {
+            protocol,
+            address: address.ip(),
+            port: address.port(),
+        }),
         Err(_) => unsupported(text),
     }
 }
 
 fn number(text: &str) -> Result<u32, Unsupported> {
     text.parse().map_err(|_| Unsupported(text.to_owned()))
-}
-
-/// A setting `name=value` of a scenario: is it the one behaviour Pollux has?
-///
-/// # Errors
-/// [`Unsupported`] with the setting.
-pub fn check_setting(setting: &str) -> Result<(), Unsupported> {
-    // Names below net.ipv4.vs. and their defaults.
-    const AS_POLLUX_DOES: [&str; 5] = [
-        "conn_reuse_mode=1",
-        "conntrack=0",
-        "expire_nodest_conn=0",
-        "nat_icmp_send=0",
-        "sloppy_tcp=0",
-    ];
-    let name = setting.trim_start_matches("net.ipv4.vs.");
-    if AS_POLLUX_DOES.contains(&name) {
-        Ok(())
-    } else {
-        unsupported(name)
-    }
 }

@@ -22,6 +22,7 @@ use pollux_api::{
 use pollux_engine::clock::TICKS_PER_SECOND;
 use pollux_engine::connection::{Connection, Direction, State};
 use pollux_engine::service::Destination as Compiled;
+use pollux_engine::service::ServiceIdentity;
 use pollux_engine::wire::protocol;
 
 use super::command::{Command, parse};
@@ -181,9 +182,12 @@ impl Dataplane {
     fn compiled(&self, service: ServiceId, destination: &Destination) -> Option<&Compiled> {
         let specs = self.director.administrator.services();
         let spec = specs.iter().find(|spec| {
-            protocol_of(spec.protocol) == Some(service.protocol)
-                && (spec.address, spec.port)
-                    == (service.endpoint.address(), service.endpoint.port())
+            spec.identity
+                == ServiceIdentity::Address {
+                    protocol: protocol_number(service.protocol),
+                    address: service.endpoint.address(),
+                    port: service.endpoint.port(),
+                }
         })?;
         let server = spec.destinations.iter().find(|server| {
             (server.address, server.port) == (destination.id.address(), destination.id.port())
@@ -303,6 +307,13 @@ fn server_line(verb: &str, service: ServiceId, server: &Destination) -> String {
         server.upper_threshold,
         server.lower_threshold
     )
+}
+
+fn protocol_number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => protocol::TCP,
+        Protocol::Udp => protocol::UDP,
+    }
 }
 
 fn protocol_of(number: u8) -> Option<Protocol> {

@@ -113,6 +113,7 @@ impl Director {
     pub fn change(&mut self, change: &Change) -> Result<(), Refused> {
         self.administrator.apply(change, self.now)?;
         self.publish();
+        self.sweep();
         Ok(())
     }
 
@@ -205,9 +206,8 @@ impl Director {
         (&mut self.worker, context)
     }
 
-    /// Time passes; what has expired goes.
-    pub fn sleep(&mut self, passed: u32) {
-        self.now = self.now.after(seconds(passed));
+    /// What has expired goes, as after a second.
+    fn sweep(&mut self) {
         let context = Context {
             table: &self.table,
             snapshot: &self.snapshot,
@@ -219,6 +219,12 @@ impl Director {
                 .sweep(&context, self.table.size().connections() + 1);
         }
         self.worker.turn(&self.table);
+    }
+
+    /// Time passes; what has expired goes.
+    pub fn sleep(&mut self, passed: u32) {
+        self.now = self.now.after(seconds(passed));
+        self.sweep();
         let (table, now) = (&self.table, self.now);
         self.administrator.empty_trash(now, |number| {
             alive(table, now).any(|connection| connection.destination() == number)
@@ -246,7 +252,12 @@ impl Director {
 
     fn check_counts(&self) -> Result<(), String> {
         let mut recount = BTreeMap::<u32, ConnectionCounts>::new();
+        let mut templates = 0;
         for (_, entry) in self.entries() {
+            if entry.is_template() {
+                templates += 1;
+                continue;
+            }
             let counts = recount.entry(entry.destination()).or_default();
             if entry.life().state().is_active() {
                 counts.active += 1;
@@ -255,9 +266,9 @@ impl Director {
             }
         }
         let total: u64 = recount.values().map(|counts| counts.total()).sum();
-        if total != self.worker.shard().in_use() {
+        if total + templates != self.worker.shard().in_use() {
             return Err(format!(
-                "{total} entries, {} in use",
+                "{total} entries and {templates} templates, {} in use",
                 self.worker.shard().in_use()
             ));
         }

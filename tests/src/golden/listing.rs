@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use pollux_engine::clock::TICKS_PER_SECOND;
 use pollux_engine::connection::{Direction, ForwardingMethod};
 use pollux_engine::counters::Counter;
-use pollux_engine::service::{Destination, ServiceSpec};
+use pollux_engine::service::{Destination, ServiceIdentity, ServiceSpec};
 use pollux_engine::wire::protocol;
 
 use super::command::Listing;
@@ -76,11 +76,14 @@ fn connections(director: &Director) -> Lines {
         let destination = director.snapshot().destination(number);
         let destination = destination.map_or_else(
             || format!("destination {number}"),
-            |found| address(found).to_string(),
+            |found| {
+                let port = connection.destination_port();
+                SocketAddr::new(found.spec.address, port).to_string()
+            },
         );
         let about = format!(
             "{} {} {} {destination} {}",
-            protocol_name(key.protocol),
+            protocol_name(key.listed_protocol()),
             key.source(),
             key.destination(),
             connection.life().state().name()
@@ -115,10 +118,9 @@ fn printed_servers(text: &str, listing: Listing) -> Lines {
 fn servers(director: &Director, listing: Listing) -> Lines {
     let line = |service: &ServiceSpec, number: u32| {
         let destination = director.snapshot().destination(number).unwrap();
-        let virtual_address = SocketAddr::new(service.address, service.port);
         let about = format!(
-            "{} {virtual_address} -> {} {}",
-            protocol_name(service.protocol),
+            "{} -> {} {}",
+            service_name(&service.identity),
             address(destination),
             numbers(destination, listing)
         );
@@ -142,6 +144,12 @@ fn numbers(destination: &Destination, listing: Listing) -> String {
         Listing::Thresholds => vec![
             spec.upper_threshold.to_string(),
             spec.lower_threshold.to_string(),
+            counts.active.to_string(),
+            counts.inactive.to_string(),
+        ],
+        Listing::Persistent => vec![
+            spec.weight.to_string(),
+            destination.shared.persistent_connections().to_string(),
             counts.active.to_string(),
             counts.inactive.to_string(),
         ],
@@ -178,11 +186,27 @@ fn address(destination: &Destination) -> SocketAddr {
     SocketAddr::new(destination.spec.address, destination.spec.port)
 }
 
+fn service_name(identity: &ServiceIdentity) -> String {
+    match identity {
+        ServiceIdentity::Address {
+            protocol,
+            address,
+            port,
+        } => format!(
+            "{} {}",
+            protocol_name(*protocol),
+            SocketAddr::new(*address, *port)
+        ),
+        ServiceIdentity::Fwmark { mark, .. } => format!("FWM {mark}"),
+    }
+}
+
 fn protocol_name(number: u8) -> &'static str {
-    if number == protocol::TCP {
-        "TCP"
-    } else {
-        "UDP"
+    match number {
+        protocol::TCP => "TCP",
+        protocol::UDP => "UDP",
+        protocol::SCTP => "SCTP",
+        _ => "IP",
     }
 }
 

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 
 use pollux_engine::connection::Direction;
 
-use super::command::{self, Command, Unsupported};
+use super::command::{self, Change, Command, Unsupported};
 use super::compare;
 use super::director::{Director, Outcome};
 use super::kernel;
 use super::listing;
 use super::packet;
+use super::setting;
 use super::topology::{GATEWAY_MAC, mac, server_mac, server_v4};
 use super::trace::{Frame, Ordered, Scenario, Step, Wire};
 
@@ -49,7 +50,10 @@ pub fn replay(scenario: &Scenario) -> Replay {
             let about_states =
                 scenario.name.starts_with("states/") && setting.ends_with("conn_reuse_mode=0");
             if !about_states {
-                command::check_setting(setting)?;
+                let change = Change::Setting(setting::read(setting)?);
+                director
+                    .change(&change)
+                    .map_err(|refused| Unsupported(format!("{refused:?}")))?;
             }
         }
         for (number, step) in scenario.steps.iter().enumerate() {

@@ -6,8 +6,9 @@
 //!            2 server    destination | client address  (IPv4)        fixed
 //!            3 ports     client | virtual | destination | client     fixed
 //!            4 identity  destination number | protocol | family | method
-//!            5 service   service number                              fixed
+//!            5 service   controlling entry + 1 | service number      fixed; 0 without a controlling entry
 //!            6 route     forwarding table generation | adjacency     a cache: any worker may overwrite it
+//!                        of a template: its timeout in ticks
 //!            7 link      next entry of a free list                   only while free
 //! wide line  0..4 client and virtual address, 4..8 destination and client address (IPv6)
 //! ```
@@ -38,7 +39,7 @@ pub enum ForwardingMethod {
 
 impl ForwardingMethod {
     fn from_number(number: u64) -> Self {
-        match number & 0xff {
+        match number & 0x7f {
             0 => Self::Masquerade,
             1 => Self::Tunnel,
             _ => Self::DirectRoute,
@@ -55,6 +56,13 @@ pub enum Direction {
     Outbound,
 }
 
+/// What makes an entry a template: a client's tie to a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Template {
+    /// How long it lives after the last connection that came of it, in ticks.
+    pub timeout: u32,
+}
+
 /// What a new connection is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct NewConnection {
@@ -64,12 +72,18 @@ pub struct NewConnection {
     pub outbound: Option<FlowKey>,
     /// Number of the destination.
     pub destination: u32,
+    /// Port of the destination, host byte order; of a template, 0 when connections keep theirs.
+    pub destination_port: u16,
     /// Number of the service.
     pub service: u32,
     /// How packets reach it.
     pub method: ForwardingMethod,
     /// First state.
     pub state: State,
+    /// It is no connection, but what connections of a client are made after.
+    pub template: Option<Template>,
+    /// The entry that controls it, which has counted it ([`Connection::adopt`]).
+    pub control: Option<u32>,
 }
 
 /// How long an entry may stay unwritten while packets flow, in ticks: it lives up to that much longer than its timeout.
@@ -86,12 +100,58 @@ const NO_OUTPUT: u64 = 1 << 42;
 /// A packet of the server's has passed.
 const ANSWERED: u64 = 1 << 43;
 const FLAGS: u64 = RESERVED | LIVE | NO_OUTPUT | ANSWERED;
+/// Its time has come, but it has children: a round of the sweep ago, those whose time has come as well may not have been
+/// ended yet.
+const OVERDUE: u64 = 1 << 44;
+/// How many entries this one controls: it does not end before them.
+const CHILDREN_SHIFT: u32 = 45;
+const CHILD: u64 = 1 << CHILDREN_SHIFT;
+const CHILDREN: u64 = u64::MAX << CHILDREN_SHIFT;
+/// In the byte of the method: a template.
+const TEMPLATE: u64 = 0x80;
 
 /// The changing word of an entry, read once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life(u64);
 
 impl Life {
+    /// One child more or less, and, for a template, another end.
+    pub(super) fn with_child(self, expires: Tick) -> Option<Self> {
+        Some(Self(self.0.checked_add(CHILD)?).ending_at(expires))
+    }
+
+    pub(super) fn without_child(self) -> Option<Self> {
+        self.0.checked_sub(CHILD).map(Self)
+    }
+
+    pub(super) fn without_children(self) -> Self {
+        Self(self.0 & !CHILDREN)
+    }
+
+    pub(super) fn ending_at(self, expires: Tick) -> Self {
+        Self(self.0 & !(u64::from(u32::MAX) | OVERDUE) | u64::from(expires.0))
+    }
+
+    pub(super) fn is_overdue(self) -> bool {
+        self.0 & OVERDUE != 0
+    }
+
+    pub(super) fn overdue(self) -> Self {
+        Self(self.0 | OVERDUE)
+    }
+
+    pub(super) fn in_state(self, state: State) -> Self {
+        Self(self.0 & !(0xff << STATE_SHIFT) | (state as u64) << STATE_SHIFT)
+    }
+
+    pub(super) fn word(self) -> u64 {
+        self.0
+    }
+
+    pub(super) fn of_word(word: u64) -> Self {
+        Self(word)
+    }
+
     fn new(state: State, expires: Tick, flags: u64) -> Self {
         Self(u64::from(expires.0) | (state as u64) << STATE_SHIFT | flags)
     }
@@ -120,6 +180,18 @@ impl Life {
     #[allow(clippy::cast_possible_truncation)] // the low half is meant
     pub fn expires(self) -> Tick {
         Tick(self.0 as u32)
+    }
+
+    /// How many entries this one controls.
+    #[inline]
+    pub fn children(self) -> u64 {
+        self.0 >> CHILDREN_SHIFT
+    }
+
+    /// Whether its time has come and it controls no other entry.
+    #[inline]
+    pub fn is_over(self, now: Tick) -> bool {
+        self.expires().has_passed(now) && self.children() == 0
     }
 
     /// Whether no answer was seen yet.
@@ -159,7 +231,7 @@ impl Life {
         if (after == before && flags == self.0 && fresh) || !self.is_live() {
             self
         } else {
-            Self::new(after, expires, flags & FLAGS)
+            Self::new(after, expires, flags & (FLAGS | CHILDREN))
         }
     }
 
@@ -191,7 +263,7 @@ impl<'t> Connection<'t> {
         Self { hot, wide }
     }
 
-    fn life_word(&self) -> &AtomicU64 {
+    pub(super) fn life_word(&self) -> &AtomicU64 {
         &self.hot.0[0]
     }
 
@@ -221,17 +293,24 @@ impl<'t> Connection<'t> {
                     .for_each(|(to, from)| to.store(*from, Relaxed));
             }
         }
+        let answer_ports = match new.outbound {
+            Some(key) => key.ports,
+            None => u32::from(new.destination_port) << 16,
+        };
         self.hot.0[3].store(
-            u64::from(new.inbound.ports) << 32 | u64::from(outbound.ports),
+            u64::from(new.inbound.ports) << 32 | u64::from(answer_ports),
             Relaxed,
         );
         let identity = u64::from(new.destination)
             | u64::from(new.inbound.protocol) << 32
             | (new.inbound.family as u64) << 40
-            | (new.method as u64) << 48;
+            | (new.method as u64) << 48
+            | new.template.map_or(0, |_| TEMPLATE << 48);
         self.hot.0[4].store(identity, Relaxed);
-        self.hot.0[5].store(u64::from(new.service), Relaxed);
-        self.hot.0[6].store(0, Relaxed);
+        let control = new.control.map_or(0, |number| u64::from(number) + 1);
+        self.hot.0[5].store(control << 32 | u64::from(new.service), Relaxed);
+        let timeout = new.template.map_or(0, |template| template.timeout);
+        self.hot.0[6].store(timeout.into(), Relaxed);
         let no_output = if new.method == ForwardingMethod::Masquerade {
             0
         } else {
@@ -393,7 +472,8 @@ impl<'t> Connection<'t> {
     /// Whether answers are looked up by a key of their own.
     #[inline]
     pub fn has_outbound_key(&self) -> bool {
-        self.method() == ForwardingMethod::Masquerade
+        // A template's byte has another bit set.
+        (self.hot.0[4].load(Relaxed) >> 48) & 0xff == ForwardingMethod::Masquerade as u64
     }
 
     /// The adjacency of the way back to the client, if it was found under this generation of the forwarding table.
@@ -412,7 +492,7 @@ impl<'t> Connection<'t> {
 
     /// A packet has passed: steps the state and puts off the end. Writes only when something changed or half a second
     /// has gone by since the last write, so that packets of one connection on two cores do not fight over the line.
-    /// The transition is this caller's to account for; none when the state stayed.
+    /// The transition is this caller's to account for; none when the state stayed, but that the first answer came.
     #[inline(always)]
     pub fn advance(
         &self,
@@ -449,11 +529,33 @@ impl<'t> Connection<'t> {
             match written {
                 Ok(_) => {
                     let (before, after) = (life.state(), next.state());
-                    return (before != after).then_some(Transition { before, after });
+                    let answered = next.0 & !life.0 & ANSWERED != 0;
+                    return (before != after || answered).then_some(Transition { before, after });
                 }
                 Err(current) => life = Life(current),
             }
         }
+    }
+
+    /// The word of the route, which templates use otherwise.
+    pub(super) fn route_word(&self) -> &AtomicU64 {
+        &self.hot.0[6]
+    }
+
+    /// The word of the service and of the controlling entry.
+    pub(super) fn service_word(&self) -> &AtomicU64 {
+        &self.hot.0[5]
+    }
+
+    /// The word of the ports.
+    pub(super) fn ports_word(&self) -> &AtomicU64 {
+        &self.hot.0[3]
+    }
+
+    /// Whether it is a template.
+    #[inline]
+    pub fn is_template(&self) -> bool {
+        self.hot.0[4].load(Relaxed) >> 48 & TEMPLATE != 0
     }
 
     /// Next entry of a free list, as number + 1; 0 at its end.

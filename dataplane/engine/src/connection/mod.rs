@@ -18,8 +18,11 @@ mod sweep;
 pub mod table;
 mod take_up;
 pub mod tcp_state;
+pub mod template;
 
-pub use entry::{Connection, Direction, ForwardingMethod, NewConnection};
+pub use entry::{
+    Connection, Direction, ForwardingMethod, Life, NewConnection, Template, Transition,
+};
 pub use flow_key::{Family, FlowKey};
 pub use index::Candidate;
 pub use quiescence::Quiescence;

@@ -138,7 +138,11 @@ impl Shard {
             .allocate(table, new.inbound.family)
             .ok_or(InsertError::Full)?;
         let connection = table.connection(number).ok_or(InsertError::Full)?;
-        let written = connection.write(new, now.after(timeouts.of(new.state)));
+        let timeout = match new.template {
+            Some(template) => template.timeout,
+            None => timeouts.of(new.state),
+        };
+        let written = connection.write(new, now.after(timeout));
         let linked = if written {
             table.link(number, new, hashes)
         } else {
@@ -150,7 +154,9 @@ impl Shard {
             return Err(error);
         }
         connection.set_live();
-        table.expendables().note(number, true);
+        table
+            .expendables()
+            .note(number, !new.state.is_established());
         self.in_use = self.in_use.wrapping_add(1);
         self.created += 1;
         Ok(Hit {
@@ -201,6 +207,11 @@ impl Shard {
             destination: connection.destination(),
             state: last.state(),
         };
+        if let Some(control) = connection.control()
+            && let Some(control) = table.connection(control)
+        {
+            control.release_child();
+        }
         table.unlink(number, hashes);
         push(table, &mut self.freed, number);
         self.in_use = self.in_use.wrapping_sub(1);
@@ -376,6 +387,9 @@ mod tests {
             service: 0,
             method: ForwardingMethod::Masquerade,
             state: State::SynRecv,
+            destination_port: 0,
+            template: None,
+            control: None,
         };
         let reset = || {
             let hit = table.find(&answers, now).unwrap();

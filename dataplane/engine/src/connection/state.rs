@@ -32,11 +32,15 @@ pub enum State {
     SynAck,
     /// A UDP flow.
     Udp,
+    /// A template, no connection.
+    Template,
+    /// A template of which a connection has been seen to be real.
+    Assured,
 }
 
 impl State {
     /// Every state, by number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::None,
         Self::Established,
         Self::SynSent,
@@ -49,6 +53,8 @@ impl State {
         Self::Listen,
         Self::SynAck,
         Self::Udp,
+        Self::Template,
+        Self::Assured,
     ];
 
     /// The state of a number; an unknown one is [`State::None`].
@@ -60,7 +66,8 @@ impl State {
     /// The name `ipvsadm -Lc` prints.
     pub fn name(self) -> &'static str {
         match self {
-            Self::None => "NONE",
+            Self::None | Self::Template => "NONE",
+            Self::Assured => "ASSURED",
             Self::Established => "ESTABLISHED",
             Self::SynSent => "SYN_SENT",
             Self::SynRecv => "SYN_RECV",
@@ -84,10 +91,20 @@ impl State {
         )
     }
 
-    /// Whether traffic has shown the connection to be real: such entries are never evicted for new ones.
+    /// Whether traffic has shown the connection to be real: such entries are never evicted for new ones, and templates
+    /// neither.
     #[inline]
     pub fn is_established(self) -> bool {
-        matches!(self, Self::Established | Self::FinWait | Self::CloseWait)
+        matches!(
+            self,
+            Self::Established | Self::FinWait | Self::CloseWait | Self::Template | Self::Assured
+        )
+    }
+
+    /// Whether the entry is a template.
+    #[inline]
+    pub fn is_template(self) -> bool {
+        matches!(self, Self::Template | Self::Assured)
     }
 }
 
@@ -128,6 +145,9 @@ impl Default for Timeouts {
             (State::Listen, 120),
             (State::SynAck, 120),
             (State::Udp, 300),
+            // Templates have timeouts of their own.
+            (State::Template, 60),
+            (State::Assured, 60),
         ] {
             timeouts.set(state, seconds(value));
         }

@@ -12,7 +12,7 @@
 use arrayvec::ArrayVec;
 
 use super::Shard;
-use super::entry::Life;
+use super::entry::{Connection, Life};
 use super::expendable::WORD;
 use super::shard::Ended;
 use super::table::{CHUNK, ConnectionTable, KeyHashes};
@@ -169,32 +169,41 @@ struct EvictionBudget {
 type Numbers = ArrayVec<u32, BATCH>;
 
 impl Shard {
-    /// Looks at the next of this shard's entries, to the end of the round at most, and ends those whose time has come.
-    /// Says what it did.
+    /// Looks at the next of this shard's entries, to the end of the round at most, and ends those whose time has come, and
+    /// those without children that are doomed. Says what it did.
     pub fn sweep(
         &mut self,
         table: &ConnectionTable,
         now: Tick,
         budget: SweepBudget,
+        is_doomed: impl Fn(&Connection<'_>) -> bool,
         mut on_end: impl FnMut(Ended),
     ) -> SweepBudget {
-        let over = |life: Life| life.expires().has_passed(now);
+        let over = |life: Life| life.is_over(now);
+        let childless = |life: Life| life.children() == 0;
         let mut done = SweepBudget::default();
         let mut in_round = true;
         while in_round && done.looks < budget.looks && done.removals < budget.removals {
             let room = budget.removals - done.removals;
-            let mut batch = Numbers::new();
-            while done.looks < budget.looks && batch.len() < BATCH.min(room as usize) {
+            let (mut batch, mut doomed) = (Numbers::new(), Numbers::new());
+            let room = BATCH.min(room as usize);
+            while done.looks < budget.looks && batch.len() + doomed.len() < room {
                 let Some(number) = self.next_to_sweep() else {
                     in_round = false;
                     break;
                 };
                 done.looks += 1;
-                if is_to_end(table, number, over) {
+                if is_to_end(table, number, now, over) {
                     batch.push(number);
+                } else if table
+                    .connection(number)
+                    .is_some_and(|entry| entry.life().is_live() && is_doomed(&entry))
+                {
+                    doomed.push(number);
                 }
             }
             done.removals += self.end_all(table, &batch, over, &mut on_end);
+            done.removals += self.end_all(table, &doomed, childless, &mut on_end);
         }
         done
     }
@@ -235,7 +244,8 @@ impl Shard {
         on_end: &mut impl FnMut(Ended),
     ) {
         let kind = usize::from(wide);
-        let expendable = |life: Life| !life.is_established() || life.expires().has_passed(now);
+        let expendable =
+            |life: Life| life.children() == 0 && !life.is_established() || life.is_over(now);
         let mut budget = EvictionBudget {
             words: self.sweeper.hands.get(kind).map_or(0, |hand| hand.words),
             looks: EVICTION_LOOKS_MAX,
@@ -347,7 +357,12 @@ impl Shard {
 
 /// Whether the sweep is to end an entry, by this condition. Asks for lines ahead.
 #[inline]
-fn is_to_end(table: &ConnectionTable, number: u32, condition: impl Fn(Life) -> bool) -> bool {
+fn is_to_end(
+    table: &ConnectionTable,
+    number: u32,
+    now: Tick,
+    condition: impl Fn(Life) -> bool,
+) -> bool {
     table.prefetch_entry(number + LOOK_AHEAD);
     let Some(entry) = table.connection(number) else {
         return false;
@@ -359,6 +374,9 @@ fn is_to_end(table: &ConnectionTable, number: u32, condition: impl Fn(Life) -> b
     if condition(life) {
         table.prefetch_wide(number);
         return true;
+    }
+    if life.children() > 0 && life.expires().has_passed(now) {
+        entry.outlive_children(now);
     }
     table.expendables().note(number, !life.is_established());
     false

@@ -31,7 +31,7 @@ use crate::memory::{LINE_BYTES, Line, Memory, prefetch};
 /// Entries a worker takes into its shard at a time.
 pub(super) const CHUNK: u32 = 256;
 const MAGIC: u64 = u64::from_be_bytes(*b"POLLUXCT");
-const LAYOUT_VERSION: u64 = 2;
+const LAYOUT_VERSION: u64 = 3;
 /// Slots in use when every entry is a NAT connection (two keys), in hundredths of all slots.
 const FULL_LOAD_PERCENT: usize = 50;
 const HEADER_LINES: usize = 2;
@@ -361,7 +361,7 @@ impl ConnectionTable {
             .filter(|hit| hit.connection.life().is_alive(now))
     }
 
-    fn find_any(&self, key: &FlowKey, hash: u64) -> Option<Hit<'_>> {
+    pub(super) fn find_any(&self, key: &FlowKey, hash: u64) -> Option<Hit<'_>> {
         let found = self
             .index()
             .find(hash, |candidate| self.is_flow(candidate, key))?;
@@ -480,6 +480,21 @@ impl ConnectionTable {
         if let Some(hash) = hashes.outbound {
             index.remove(hash, number, Direction::Outbound);
         }
+    }
+
+    /// Removes the slot of an entry that has no key of answers. True for one caller of several.
+    pub(super) fn unlink_once(&self, number: u32, entry: &Connection<'_>) -> bool {
+        let hash = self.hash(&entry.key(Direction::Inbound));
+        self.index().remove(hash, number, Direction::Inbound)
+    }
+
+    /// Puts such an entry under its key again, unless another has that key.
+    pub(super) fn relink_dead(&self, number: u32, entry: &Connection<'_>) {
+        let key = entry.key(Direction::Inbound);
+        self.index()
+            .insert(self.hash(&key), number, Direction::Inbound, |found| {
+                self.is_flow(found, &key)
+            });
     }
 
     /// The next chunk of entries nobody has, of those with (`wide`) or without room for IPv6.

@@ -9,7 +9,7 @@ use std::thread;
 
 use arrayvec::ArrayVec;
 
-use super::entry::{Connection, Direction, NewConnection};
+use super::entry::{Connection, Direction, NewConnection, Template};
 use super::table::{CHUNK, ConnectionTable, KeyHashes};
 use crate::clock::Tick;
 use crate::memory::Line;
@@ -37,21 +37,37 @@ impl ConnectionTable {
         let threads = threads.min(worthwhile);
         side_by_side(self.buckets(), threads, clear);
         side_by_side(&chunks, threads, |chunks| {
+            for number in chunks.iter().flat_map(entries_of) {
+                if let Some(entry) = self.connection(number) {
+                    entry.forget_children();
+                }
+            }
+        });
+        side_by_side(&chunks, threads, |chunks| {
             for chunk in chunks {
                 self.take_up_chunk(*chunk, now);
+            }
+        });
+        side_by_side(&chunks, threads, |chunks| {
+            for number in chunks.iter().flat_map(entries_of) {
+                if let Some(entry) = self.connection(number)
+                    && entry.life().is_live()
+                {
+                    entry.find_control_again(self);
+                }
             }
         });
     }
 
     fn take_up_chunk(&self, chunk: u32, now: Tick) {
         let mut batch = ArrayVec::<Found, BATCH>::new();
-        for number in chunk * CHUNK..(chunk + 1) * CHUNK {
+        for number in entries_of(&chunk) {
             self.prefetch_entry(number + LOOK_AHEAD);
             let Some(entry) = self.connection(number) else {
                 continue;
             };
             let life = entry.life();
-            if life.is_live() && life.is_alive(now) {
+            if life.is_live() && (life.is_alive(now) || entry.is_template()) {
                 let connection = read(&entry);
                 let hashes = self.hashes_of_new(&connection);
                 self.prefetch_buckets(hashes);
@@ -82,6 +98,11 @@ impl ConnectionTable {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // for iterators over chunks
+fn entries_of(chunk: &u32) -> std::ops::Range<u32> {
+    chunk * CHUNK..(chunk + 1) * CHUNK
+}
+
 /// Runs parts of these side by side, one in this thread. Where no thread is to be had, this one does its work.
 fn side_by_side<T: Sync>(all: &[T], threads: usize, work: impl Fn(&[T]) + Sync) {
     let work = &work;
@@ -106,6 +127,9 @@ fn clear(lines: &[Line]) {
 
 /// What a written entry was made of.
 fn read(entry: &Connection<'_>) -> NewConnection {
+    let template = entry.is_template().then(|| Template {
+        timeout: u32::try_from(entry.route_word().load(Relaxed)).unwrap_or(0),
+    });
     let outbound = entry
         .has_outbound_key()
         .then(|| entry.key(Direction::Outbound));
@@ -113,8 +137,11 @@ fn read(entry: &Connection<'_>) -> NewConnection {
         inbound: entry.key(Direction::Inbound),
         outbound,
         destination: entry.destination(),
+        destination_port: entry.destination_port(),
         service: entry.service(),
         method: entry.method(),
         state: entry.life().state(),
+        template,
+        control: entry.control(),
     }
 }

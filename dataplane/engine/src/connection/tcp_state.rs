@@ -46,7 +46,7 @@ impl Event {
 
 use State::{
     Close as CL, CloseWait as CW, Established as ES, FinWait as FW, LastAck as LA, Listen as LI,
-    SynRecv as SR, SynSent as SS, TimeWait as TW,
+    SynAck as SA, SynRecv as SR, SynSent as SS, TimeWait as TW,
 };
 
 /// Columns: NONE, ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT, TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, SYNACK.
@@ -81,13 +81,42 @@ const FLAGS_MASK: u8 = 0x1f;
 const FLAGS: usize = FLAGS_MASK as usize + 1;
 const STATES: usize = 16;
 
-/// `NEXT[side][flags][state]`: the rows above with every index in range by its mask, so that a step is one load.
+#[rustfmt::skip]
+const SECURE_INPUT: [Row; 4] = [
+    [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SA], // syn
+    [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, SA], // fin
+    [ES, ES, SS, SR, FW, TW, CL, CW, CL, LI, SA], // ack
+    [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL], // rst
+];
+
+#[rustfmt::skip]
+const SECURE_OUTPUT: [Row; 4] = [
+    [SS, ES, SS, SA, SS, SS, SS, SS, SS, LI, SA], // syn
+    [TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW], // fin
+    [ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES], // ack
+    [CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL], // rst
+];
+
+#[rustfmt::skip]
+const SECURE_INPUT_ONLY: [Row; 4] = [
+    [SA, ES, ES, SR, SA, SA, SA, SA, SA, SA, SA], // syn
+    [CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW], // fin
+    [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES], // ack
+    [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL], // rst
+];
+
+/// `[side][flags][state]`: the rows above with every index in range by its mask, so that a step is one load.
+type Steps = [[[State; STATES]; FLAGS]; 3];
+
+static NEXT: Steps = steps([&INPUT, &OUTPUT, &INPUT_ONLY]);
+static NEXT_SECURE: Steps = steps([&SECURE_INPUT, &SECURE_OUTPUT, &SECURE_INPUT_ONLY]);
+
 #[allow(clippy::indexing_slicing)] // evaluated at compile time
-static NEXT: [[[State; STATES]; FLAGS]; 3] = {
+const fn steps(sides: [&[Row; 4]; 3]) -> Steps {
     let mut next = [[[State::Close; STATES]; FLAGS]; 3];
     let mut side = 0;
     while side < 3 {
-        let rows = [&INPUT, &OUTPUT, &INPUT_ONLY][side];
+        let rows = sides[side];
         let mut flags = 0;
         while flags < FLAGS {
             let event = Event::of(flags as u8);
@@ -103,12 +132,24 @@ static NEXT: [[[State; STATES]; FLAGS]; 3] = {
         side += 1;
     }
     next
-};
+}
 
 /// The state after a segment with these TCP flags; the kernel closes a connection on one without any.
 #[inline]
 pub fn next(state: State, side: Side, flags: u8) -> State {
-    let [input, output, input_only] = &NEXT;
+    step(&NEXT, state, side, flags)
+}
+
+/// The same while the director defends itself (`secure_tcp`, `tcp_states_dos`): what only clients have sent makes no
+/// connection established.
+#[inline]
+pub fn next_secure(state: State, side: Side, flags: u8) -> State {
+    step(&NEXT_SECURE, state, side, flags)
+}
+
+#[inline(always)]
+fn step(steps: &Steps, state: State, side: Side, flags: u8) -> State {
+    let [input, output, input_only] = steps;
     let by_flags = match side {
         Side::Input => input,
         Side::Output => output,
@@ -147,6 +188,18 @@ mod tests {
         use Side::InputOnly;
         let steps = [(InputOnly, SYN), (InputOnly, ACK), (InputOnly, FIN)];
         assert_eq!(walk(&steps), State::FinWait);
+    }
+
+    #[test]
+    fn the_secure_table_waits_for_the_server() {
+        let state = next_secure(State::SynRecv, Side::Input, ACK);
+        assert_eq!(state, State::SynRecv);
+        let state = next_secure(state, Side::Output, SYN_ACK);
+        assert_eq!(state, State::SynAck);
+        assert_eq!(next_secure(state, Side::Input, ACK), State::SynAck);
+        assert_eq!(next_secure(state, Side::Output, ACK), State::Established);
+        let one_way = next_secure(State::None, Side::InputOnly, SYN);
+        assert_eq!(one_way, State::SynAck);
     }
 
     #[test]

@@ -8,7 +8,9 @@ use super::refuse::{Refusal, Way};
 use super::schedule::Scheduled;
 use super::worker::{Context, unbind};
 use super::{Verdict, Worker, deliver, parse};
-use crate::connection::{Connection, Direction, Family, ForwardingMethod, Hit, State, tcp_state};
+use crate::connection::{
+    Connection, Direction, Family, ForwardingMethod, Hit, Life, State, Transition, tcp_state,
+};
 use crate::fate::Fate;
 use crate::forward::direct_route;
 use crate::forward::masquerade::{End, translate_v4, translate_v6};
@@ -16,6 +18,7 @@ use crate::forward::tunnel::{self, Stamp};
 use crate::forwarding_table::NextHop;
 use crate::frame::Frame;
 use crate::service::Destination;
+use crate::settings::Defence;
 use crate::wire::ethernet::FRAME_BYTES_MIN;
 use crate::wire::tcp::flag;
 
@@ -65,11 +68,20 @@ impl Worker {
                 Ok(Scheduled::WithoutEntry(destination)) => {
                     return self.without_entry(context, ingress, frame, meta, destination);
                 }
+                Ok(Scheduled::OnePacket(destination, port)) => {
+                    return self.one_packet(context, ingress, frame, meta, (destination, port));
+                }
                 Ok(Scheduled::AnswerWithoutEntry(answer)) => {
                     return self.answer_without_entry(context, ingress, frame, meta, answer);
                 }
                 Err(fate @ Fate::NoDestination) => {
                     let refusal = Refusal::to_client(Problem::NoDestination, fate);
+                    return Ok(self.refuse(context, ingress, frame, meta, refusal));
+                }
+                Err(fate @ Fate::NoConnection) => {
+                    // Linux has taken the hop off before it looks, and quotes what it has.
+                    direct_route::decrement_ttl(ip_packet(frame, meta), meta.key.family);
+                    let refusal = Refusal::to_server(Problem::NoDestination, fate);
                     return Ok(self.refuse(context, ingress, frame, meta, refusal));
                 }
                 Err(fate) => return Err(fate),
@@ -92,27 +104,53 @@ impl Worker {
             .confirm(meta.candidate, &meta.key, meta.hash, context.now)
     }
 
-    /// Whether this packet opens a new connection on the ports of one that is over (`conn_reuse_mode` 1): then the old
-    /// one ends.
+    /// Whether this packet is not to go by the connection on its ports: it opens a new one where an old one is over
+    /// (`conn_reuse_mode`), or that one's destination is not to be had any more (`expire_nodest_conn`). Then the old one
+    /// ends.
     #[inline]
     fn is_over(&mut self, context: &Context<'_>, hit: &Hit<'_>, meta: &Meta) -> bool {
-        if meta.tcp_flags & flag::SYN == 0 || hit.direction == Direction::Outbound {
+        if hit.direction == Direction::Outbound {
             return false;
         }
-        let over = |state| matches!(state, State::TimeWait | State::Close);
-        if !over(hit.connection.life().state()) {
+        let settings = context.snapshot.settings();
+        let connection = &hit.connection;
+        let opens = meta.tcp_flags & flag::SYN != 0;
+        if !opens && !settings.expire_nodest_conn {
             return false;
         }
-        match self
-            .shard
-            .end(context.table, hit.number, |life| over(life.state()))
-        {
-            Some(ended) => {
-                unbind(context.snapshot, ended);
-                true
-            }
-            None => false,
+        let found = context.snapshot.destination(connection.destination());
+        let takes_none = found.is_some_and(|found| found.spec.weight == 0);
+        let unavailable = found.is_none_or(|found| !found.available);
+        if settings.expire_nodest_conn && (unavailable || (opens && takes_none)) {
+            return self.end_now(context, hit.number, |_| true);
         }
+        // What a template or FTP has made stays with its server.
+        if !opens || settings.conn_reuse_mode == 0 || connection.control().is_some() {
+            return false;
+        }
+        let one_way_too = settings.conn_reuse_mode & 2 != 0;
+        let over = |life: Life| match life.state() {
+            State::TimeWait | State::Close => true,
+            State::FinWait => one_way_too && life.no_output(),
+            _ => false,
+        };
+        over(connection.life()) && self.end_now(context, hit.number, over)
+    }
+
+    /// Ends a connection that no other depends on, if `condition` still holds of it.
+    fn end_now(
+        &mut self,
+        context: &Context<'_>,
+        number: u32,
+        condition: impl Fn(Life) -> bool,
+    ) -> bool {
+        let ended = self.shard.end(context.table, number, |life| {
+            life.children() == 0 && condition(life)
+        });
+        if let Some(ended) = ended {
+            unbind(context.snapshot, ended);
+        }
+        ended.is_some()
     }
 
     #[inline]
@@ -128,7 +166,8 @@ impl Worker {
         let destination = found
             .filter(|destination| destination.available)
             .ok_or(Fate::DestinationRemoved)?;
-        self.account(context, meta, connection, destination, Direction::Inbound);
+        let how = (Direction::Inbound, is_secure(context));
+        self.account(context, meta, connection, destination, how);
         let way = Way {
             direction: Direction::Inbound,
             next_hop: destination.next_hop,
@@ -140,7 +179,8 @@ impl Worker {
         self.send_to_server(context, frame, meta, connection, destination)
     }
 
-    /// A packet of a connection passes: the connection's state takes its step, and the destination counts both.
+    /// A packet of a connection passes: the connection's state takes its step, by the `secure` table or the usual one, and
+    /// the destination counts both.
     #[inline(always)]
     pub(super) fn account(
         &self,
@@ -148,18 +188,37 @@ impl Worker {
         meta: &Meta,
         connection: &Connection<'_>,
         destination: &Destination,
-        direction: Direction,
+        (direction, secure): (Direction, bool),
     ) {
         let timeouts = context.snapshot.timeouts();
         let moved = connection.advance(context.now, timeouts, direction, |state, side| {
-            next_state(state, side, meta)
+            next_state(state, side, meta, secure)
         });
         if let Some(moved) = moved {
-            destination.moved(moved.before, moved.after);
+            self.has_moved(context, connection, destination, moved);
         }
         match direction {
             Direction::Inbound => self.count_inbound(destination, meta),
             Direction::Outbound => self.count_outbound(destination, meta),
+        }
+    }
+
+    /// A connection has changed its state, or been answered for the first time: its destination counts it anew, and the
+    /// template it was made after has proved itself (`ip_vs_control_assure_ct`).
+    #[inline(never)]
+    fn has_moved(
+        &self,
+        context: &Context<'_>,
+        connection: &Connection<'_>,
+        destination: &Destination,
+        moved: Transition,
+    ) {
+        destination.moved(moved.before, moved.after);
+        if matches!(moved.after, State::Established | State::Udp)
+            && let Some(control) = connection.control()
+            && let Some(control) = context.table.connection(control)
+        {
+            control.assure();
         }
     }
 
@@ -239,7 +298,8 @@ impl Worker {
         // A worker that has not taken the snapshot yet in which the destination is new: a step that it cannot count there
         // is not taken. The next packet takes it.
         if let Some(destination) = context.snapshot.destination(connection.destination()) {
-            self.account(context, meta, connection, destination, Direction::Outbound);
+            let how = (Direction::Outbound, is_secure(context));
+            self.account(context, meta, connection, destination, how);
         }
         let (next_hop, mtu) = way_back(context, connection);
         let way = Way {
@@ -351,9 +411,18 @@ impl Worker {
     }
 }
 
+/// Whether TCP states follow the table that believes clients less (`secure_tcp`).
 #[inline]
-pub(super) fn next_state(state: State, side: tcp_state::Side, meta: &Meta) -> State {
-    if meta.key.is_tcp() {
+pub(super) fn is_secure(context: &Context<'_>) -> bool {
+    let mode = context.snapshot.settings().secure_tcp;
+    mode != Defence::Never && mode.is_up(context.table.was_full(context.now))
+}
+
+#[inline]
+pub(super) fn next_state(state: State, side: tcp_state::Side, meta: &Meta, secure: bool) -> State {
+    if meta.key.is_tcp() && secure {
+        tcp_state::next_secure(state, side, meta.tcp_flags)
+    } else if meta.key.is_tcp() {
         tcp_state::next(state, side, meta.tcp_flags)
     } else {
         State::Udp

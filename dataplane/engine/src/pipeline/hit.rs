@@ -78,7 +78,8 @@ impl Worker {
                 self.encapsulate(frame, meta, outer, way)?;
             }
         }
-        self.account(context, meta, connection, destination, Direction::Inbound);
+        let how = (Direction::Inbound, false);
+        self.account(context, meta, connection, destination, how);
         Some(Verdict::Forward {
             port: way.interface.port,
         })
@@ -100,7 +101,8 @@ impl Worker {
             return None;
         }
         translate(frame, meta, connection, Direction::Outbound, way)?;
-        self.account(context, meta, connection, destination, Direction::Outbound);
+        let how = (Direction::Outbound, false);
+        self.account(context, meta, connection, destination, how);
         Some(Verdict::Forward {
             port: way.interface.port,
         })

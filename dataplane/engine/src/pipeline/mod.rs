@@ -10,6 +10,7 @@ mod icmp_related;
 mod lookup;
 mod meta;
 mod parse;
+mod persist;
 mod plain;
 mod plan;
 mod refuse;

@@ -11,11 +11,12 @@ use arrayvec::ArrayVec;
 
 use super::Worker;
 use super::meta::{Kind, Meta};
-use super::schedule::{answers_key, first_state, opens};
+use super::schedule::{FTP_DATA, answers_key, first_state, is_one_packet, opens};
 use super::worker::{BURST, Context};
 use crate::connection::{ForwardingMethod, State};
 use crate::scheduler::Arrival;
-use crate::service::{Destination, VirtualService};
+use crate::service::{Destination, ServiceIdentity, VirtualService};
+use crate::settings::Defence;
 use crate::wire::tcp::flag;
 
 /// The server of a flow that has no connection yet.
@@ -62,13 +63,15 @@ impl Worker {
     /// Chooses the servers of the burst's new connections, as far as that can be known.
     #[inline(never)]
     pub(super) fn plan(&mut self, context: &Context<'_>, metas: &[Meta]) {
-        if context.table.was_full(context.now) {
+        if context.table.was_full(context.now)
+            || context.snapshot.settings().drop_packet != Defence::Never
+        {
             // A flow that gets no entry is not to take another one's turn.
             return;
         }
         let mut counts_may_change = false;
         for meta in metas {
-            if meta.kind != Kind::Flow || !opens(meta) {
+            if meta.kind != Kind::Flow || !opens(context, meta) {
                 counts_may_change |= may_change_a_count(meta);
                 continue;
             }
@@ -78,9 +81,13 @@ impl Worker {
             if self.plans.contains(meta.hash) || !meta.key.has_host_source() {
                 continue;
             }
-            let Some(service) = context.snapshot.services().find(&meta.key) else {
+            let Some(service) = context.snapshot.services().find(&meta.key, self.ingress) else {
                 continue;
             };
+            // No other service's choices depend on these.
+            if !is_planned(service, meta) {
+                continue;
+            }
             if (service.binds_ahead && counts_may_change) || !self.plan_one(context, meta, service)
             {
                 return;
@@ -99,11 +106,17 @@ impl Worker {
             return false;
         };
         if chosen.spec.method == ForwardingMethod::Masquerade
-            && let Some(key) = answers_key(&meta.key, chosen)
+            && let Some(key) = answers_key(
+                &meta.key,
+                chosen,
+                chosen.port_for(meta.key.destination_port()),
+            )
         {
             context.table.prefetch(context.table.hash(&key));
         }
-        let bound = service.binds_ahead.then(|| first_state(meta, chosen));
+        let bound = service
+            .binds_ahead
+            .then(|| first_state(context, meta, chosen));
         if let Some(state) = bound {
             chosen.bind(state);
         }
@@ -139,6 +152,15 @@ impl Worker {
         }
         self.plans.next = 0;
     }
+}
+
+/// Whether the scheduler alone says where the packet goes, and a connection is kept.
+fn is_planned(service: &VirtualService, meta: &Meta) -> bool {
+    let of_mark = matches!(service.identity, ServiceIdentity::Fwmark { .. });
+    service.persistence.is_none()
+        && !is_one_packet(service, meta)
+        && (of_mark || service.identity.port() == meta.key.destination_port())
+        && meta.key.source().port() != FTP_DATA
 }
 
 /// Whether a packet that opens nothing may make an active connection inactive, or the other way round: a segment with no

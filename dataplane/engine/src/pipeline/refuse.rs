@@ -46,6 +46,15 @@ impl Refusal {
             direction: Direction::Inbound,
         }
     }
+
+    /// The server hears of it.
+    pub fn to_server(problem: Problem, fate: Fate) -> Self {
+        Self {
+            problem,
+            fate,
+            direction: Direction::Outbound,
+        }
+    }
 }
 
 impl Worker {

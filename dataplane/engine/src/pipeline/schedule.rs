@@ -1,7 +1,7 @@
 //! A packet without a connection: is it for a service, and which destination gets it?
 
 use super::Worker;
-use super::decide::next_state;
+use super::decide::{is_secure, next_state};
 use super::meta::Meta;
 use super::without_entry::{Answer, answer, destination_by_hash};
 use super::worker::{Context, unbind};
@@ -10,7 +10,9 @@ use crate::connection::{
 };
 use crate::fate::Fate;
 use crate::scheduler::{Arrival, Candidates};
-use crate::service::{Destination, VirtualService};
+use crate::service::{Destination, ServiceIdentity, VirtualService};
+use crate::settings::Defence;
+use crate::wire::protocol;
 use crate::wire::tcp::flag;
 
 /// An entry in the way may have to be removed before a new connection fits; once is enough but for a lost race.
@@ -22,6 +24,8 @@ pub(super) enum Scheduled<'c> {
     Connection(Hit<'c>),
     /// The table is full, and its flow goes to this destination, always the same one, without an entry.
     WithoutEntry(&'c Destination),
+    /// It goes to this port of the destination and leaves no connection behind.
+    OnePacket(&'c Destination, u16),
     /// It answers a flow without an entry.
     AnswerWithoutEntry(Answer<'c>),
     /// It is the kernel's.
@@ -38,17 +42,27 @@ impl Worker {
         context: &Context<'c>,
         meta: &Meta,
     ) -> Result<Scheduled<'c>, Fate> {
-        let opens = opens(meta);
+        let opens = opens(context, meta);
         let was_full = context.table.was_full(context.now);
         if !opens && !was_full {
-            return Ok(Scheduled::NotOurs);
+            return self.not_ours(context, meta);
         }
-        let Some(service) = context.snapshot.services().find(&meta.key) else {
+        let Some(service) = context.snapshot.services().find(&meta.key, self.ingress) else {
             let answer = was_full.then(|| answer(context, meta)).flatten();
-            return Ok(answer.map_or(Scheduled::NotOurs, Scheduled::AnswerWithoutEntry));
+            return match answer {
+                Some(answer) => Ok(Scheduled::AnswerWithoutEntry(answer)),
+                None => self.not_ours(context, meta),
+            };
         };
         // Answers to such a source would go to many, or come back: the kernel knows what to do with a martian.
         if !meta.key.has_host_source() {
+            return Ok(Scheduled::NotOurs);
+        }
+        if opens && self.is_to_drop(context) {
+            return Err(Fate::DropPacket);
+        }
+        // The server opens these (`ip_vs_schedule`): under NAT there is a connection already.
+        if meta.key.source().port() == FTP_DATA {
             return Ok(Scheduled::NotOurs);
         }
         let candidates = context.snapshot.candidates(service);
@@ -60,6 +74,20 @@ impl Worker {
         // Asked first: a flow that gets no entry is not to take another one's turn.
         if !self.shard.has_room(context.table, meta.key.family) {
             return full(context, candidates, meta);
+        }
+        if let Some(persistence) = &service.persistence {
+            return self.schedule_persistent(context, meta, service, persistence);
+        }
+        let virtual_port = meta.key.destination_port();
+        if !matches!(service.identity, ServiceIdentity::Fwmark { .. })
+            && service.identity.port() != virtual_port
+        {
+            // Other ports of a service's address are for its persistent clients. Data of FTP may be the kernel's.
+            return if service.identity.port() == 0 {
+                Err(Fate::NoDestination)
+            } else {
+                Ok(Scheduled::NotOurs)
+            };
         }
         let (chosen, bound) = match self.take_plan(context, meta) {
             Some(planned) => planned,
@@ -73,9 +101,20 @@ impl Worker {
                 (chosen.ok_or(Fate::NoDestination)?, None)
             }
         };
-        let opened = self.open(context, meta, service, chosen);
+        if is_one_packet(service, meta) {
+            self.count_connection(chosen);
+            return Ok(Scheduled::OnePacket(chosen, chosen.port_for(virtual_port)));
+        }
+        let new = new_connection(
+            context,
+            meta,
+            service,
+            chosen,
+            chosen.port_for(virtual_port),
+        );
+        let opened = self.open(context, &new, chosen);
         match (&opened, bound) {
-            (Ok((_, true)), None) => chosen.bind(first_state(meta, chosen)),
+            (Ok((_, true)), None) => chosen.bind(new.state),
             (Ok((_, true)), Some(_)) | (_, None) => {}
             // Another worker was faster, or there is no room: it counts for nothing.
             (_, Some(state)) => chosen.unbind(state),
@@ -88,24 +127,19 @@ impl Worker {
 
     /// Inserts a connection to the chosen destination, unless another worker has just inserted one of the same flow; and
     /// whether it did, so that the caller has it counted for the destination.
-    fn open<'c>(
+    pub(super) fn open<'c>(
         &mut self,
         context: &Context<'c>,
-        meta: &Meta,
-        service: &VirtualService,
+        new: &NewConnection,
         chosen: &Destination,
     ) -> Result<(Hit<'c>, bool), Fate> {
-        let new = new_connection(meta, service, chosen);
         for _ in 0..ATTEMPTS {
             let timeouts = context.snapshot.timeouts();
-            match self
-                .shard
-                .insert(context.table, &new, context.now, timeouts)
-            {
+            match self.shard.insert(context.table, new, context.now, timeouts) {
                 Ok(hit) => {
                     self.counters.connections_created.add(1);
-                    if let Some(traffic) = chosen.traffic(self.number) {
-                        traffic.connections.add(1);
+                    if new.template.is_none() {
+                        self.count_connection(chosen);
                     }
                     return Ok((hit, true));
                 }
@@ -120,11 +154,51 @@ impl Worker {
         Err(Fate::ReplyKeyTaken)
     }
 
+    pub(super) fn count_connection(&self, chosen: &Destination) {
+        if let Some(traffic) = chosen.traffic(self.number) {
+            traffic.connections.add(1);
+        }
+    }
+
+    /// A packet of no connection and no service. A server behind NAT is told so, if it is to be (`nat_icmp_send`).
+    fn not_ours<'c>(&self, context: &Context<'c>, meta: &Meta) -> Result<Scheduled<'c>, Fate> {
+        let source = meta.key.source();
+        let tell = context.snapshot.settings().nat_icmp_send
+            && meta.tcp_flags & flag::RST == 0
+            && context.snapshot.services().has_real_service(
+                meta.key.protocol,
+                source.ip(),
+                source.port(),
+            );
+        if tell {
+            return Err(Fate::NoConnection);
+        }
+        Ok(Scheduled::NotOurs)
+    }
+
+    /// Whether `drop_packet` drops this packet: one in each `am_droprate`, counted by worker (`ip_vs_todrop`).
+    fn is_to_drop(&mut self, context: &Context<'_>) -> bool {
+        let settings = context.snapshot.settings();
+        if settings.drop_packet == Defence::Never
+            || !settings
+                .drop_packet
+                .is_up(context.table.was_full(context.now))
+        {
+            return false;
+        }
+        self.until_drop = self.until_drop.saturating_sub(1);
+        if self.until_drop > 0 {
+            return false;
+        }
+        self.until_drop = settings.am_droprate;
+        true
+    }
+
     /// Ends an entry in the way if it has expired or, when `over_is_enough`, if its connection is over.
     fn clear_away(&mut self, context: &Context<'_>, number: u32, over_is_enough: bool) {
         let ended = self.shard.end(context.table, number, |life| {
             let over = matches!(life.state(), State::TimeWait | State::Close);
-            life.expires().has_passed(context.now) || (over_is_enough && over)
+            life.is_over(context.now) || (over_is_enough && over)
         });
         if let Some(ended) = ended {
             unbind(context.snapshot, ended);
@@ -132,15 +206,28 @@ impl Worker {
     }
 }
 
-/// Whether a packet may open a connection: Linux schedules any TCP segment that has SYN set, and no other.
+/// Port of FTP's data connections at the server (RFC 959).
+pub(super) const FTP_DATA: u16 = 20;
+
+/// Whether a packet may open a connection: Linux schedules any TCP segment that has SYN and not RST set, and, if it is told
+/// to be sloppy, any without RST (`tcp_conn_schedule`).
 #[inline]
-pub(super) fn opens(meta: &Meta) -> bool {
-    !meta.key.is_tcp() || meta.tcp_flags & flag::SYN != 0
+pub(super) fn opens(context: &Context<'_>, meta: &Meta) -> bool {
+    if !meta.key.is_tcp() {
+        return true;
+    }
+    let flags = meta.tcp_flags & (flag::SYN | flag::RST);
+    flags == flag::SYN || (flags == 0 && context.snapshot.settings().sloppy_tcp)
+}
+
+/// Whether a packet leaves no connection behind.
+pub(super) fn is_one_packet(service: &VirtualService, meta: &Meta) -> bool {
+    service.one_packet && meta.key.protocol == protocol::UDP
 }
 
 /// A new flow finds the table full.
 #[cold]
-fn full<'c>(
+pub(super) fn full<'c>(
     context: &Context<'c>,
     candidates: Candidates<'c>,
     meta: &Meta,
@@ -155,28 +242,38 @@ fn full<'c>(
 }
 
 /// The state that a new connection begins in.
-pub(super) fn first_state(meta: &Meta, chosen: &Destination) -> State {
+pub(super) fn first_state(context: &Context<'_>, meta: &Meta, chosen: &Destination) -> State {
     let side = match chosen.spec.method {
         ForwardingMethod::Masquerade => tcp_state::Side::Input,
         ForwardingMethod::Tunnel | ForwardingMethod::DirectRoute => tcp_state::Side::InputOnly,
     };
-    next_state(State::None, side, meta)
+    next_state(State::None, side, meta, is_secure(context))
 }
 
-fn new_connection(meta: &Meta, service: &VirtualService, chosen: &Destination) -> NewConnection {
+/// A connection to this port of the chosen destination.
+pub(super) fn new_connection(
+    context: &Context<'_>,
+    meta: &Meta,
+    service: &VirtualService,
+    chosen: &Destination,
+    port: u16,
+) -> NewConnection {
     let spec = &chosen.spec;
     NewConnection {
         inbound: meta.key,
-        outbound: answers_key(&meta.key, chosen),
+        outbound: answers_key(&meta.key, chosen, port),
         destination: spec.number,
+        destination_port: port,
         service: service.number,
         method: spec.method,
-        state: first_state(meta, chosen),
+        state: first_state(context, meta, chosen),
+        template: None,
+        control: None,
     }
 }
 
 /// Destination to client, as answers under NAT come; none when the destination is of the other family.
-pub(super) fn answers_key(inbound: &FlowKey, chosen: &Destination) -> Option<FlowKey> {
+pub(super) fn answers_key(inbound: &FlowKey, chosen: &Destination, port: u16) -> Option<FlowKey> {
     let mut key = inbound.reversed();
     match (chosen.spec.address, key.family) {
         (std::net::IpAddr::V4(address), Family::V4) => {
@@ -190,7 +287,7 @@ pub(super) fn answers_key(inbound: &FlowKey, chosen: &Destination) -> Option<Flo
         }
         _ => return None,
     }
-    key.ports = u32::from(chosen.spec.port) << 16 | key.ports & 0xffff;
+    key.ports = u32::from(port) << 16 | key.ports & 0xffff;
     debug_assert_eq!(key.destination_address(), inbound.source().ip());
     Some(key)
 }

@@ -85,6 +85,19 @@ impl Worker {
         destination: &Destination,
     ) -> Result<Verdict, Fate> {
         self.counters.without_entry.add(1);
+        let port = destination.port_for(meta.key.destination_port());
+        self.one_packet(context, ingress, frame, meta, (destination, port))
+    }
+
+    /// A client's packet goes on to this port of the destination, without any connection.
+    pub(super) fn one_packet<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        ingress: u16,
+        frame: &mut F,
+        meta: &Meta,
+        (destination, port): (&Destination, u16),
+    ) -> Result<Verdict, Fate> {
         self.count_inbound(destination, meta);
         let way = Way {
             direction: Direction::Inbound,
@@ -101,7 +114,7 @@ impl Worker {
         let server = FlowKey::from_sockets(
             meta.key.protocol,
             meta.key.source(),
-            (spec.address, spec.port).into(),
+            (spec.address, port).into(),
         );
         // A server of the other family is none of NAT's.
         translate(

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
+use super::decide::is_secure;
 use super::icmp_error::ErrorBudget;
 use super::meta::Meta;
 use super::plan::Plans;
 use super::sweep_pace::SweepPace;
 use super::{lookup, parse};
 use crate::clock::Tick;
-use crate::connection::{ConnectionTable, Ended, Shard, SweepBudget};
+use crate::connection::{Connection, ConnectionTable, Ended, Shard, SweepBudget};
 use crate::counters::WorkerCounters;
 use crate::fate::Fate;
 use crate::forwarding_table::Interface;
@@ -82,6 +83,8 @@ struct Metas([Meta; BURST]);
 #[repr(align(128))]
 pub struct Worker {
     pub(super) number: usize,
+    /// The port that the current burst came in by.
+    pub(super) ingress: u16,
     pub(super) shard: Shard,
     pub(super) counters: Arc<WorkerCounters>,
     pub(super) error_budget: ErrorBudget,
@@ -89,6 +92,8 @@ pub struct Worker {
     pub(super) identification: u16,
     /// There between any two bursts.
     metas: Option<Box<Metas>>,
+    /// Packets until `drop_packet` drops the next one.
+    pub(super) until_drop: u32,
     sweep_pace: SweepPace,
     /// Of the current burst.
     pub(super) neighbours: Neighbours,
@@ -101,11 +106,13 @@ impl Worker {
     pub fn new(shard: Shard, counters: Arc<WorkerCounters>) -> Self {
         Self {
             number: shard.worker(),
+            ingress: 0,
             shard,
             counters,
             error_budget: ErrorBudget::new(),
             identification: 1,
             metas: Some(Box::new(Metas([Meta::EMPTY; BURST]))),
+            until_drop: 1,
             sweep_pace: SweepPace::default(),
             neighbours: Neighbours::new(),
             plans: Plans::default(),
@@ -148,6 +155,7 @@ impl Worker {
             port.received.add(frames.len() as u64);
         }
         self.neighbours.clear();
+        self.ingress = ingress;
         // Taken out while the stages run over them.
         let Some(mut taken) = self.metas.take() else {
             return;
@@ -175,8 +183,9 @@ impl Worker {
         if unknown > 1 {
             self.plan(context, metas.get(..frames.len()).unwrap_or_default());
         }
-        // Without any service IPVS is off, as in Linux: even known connections are the kernel's.
-        let serving = !context.snapshot.services().is_empty();
+        // Without any service IPVS is off, as in Linux: even known connections are the kernel's. The other table of states
+        // is the second tier's.
+        let serving = !context.snapshot.services().is_empty() && !is_secure(context);
         for (frame, meta) in frames.iter_mut().zip(metas.iter()) {
             let hit = if serving {
                 self.hit(context, frame, meta)
@@ -217,7 +226,16 @@ impl Worker {
         let Self {
             shard, counters, ..
         } = self;
-        shard.sweep(context.table, context.now, budget, |ended| {
+        let settings = context.snapshot.settings();
+        // What `expire_nodest_conn` ends (`ip_vs_expire_nodest_conn_flush`).
+        let is_doomed = |connection: &Connection<'_>| {
+            settings.expire_nodest_conn
+                && context
+                    .snapshot
+                    .destination(connection.destination())
+                    .is_some_and(|destination| !destination.available)
+        };
+        shard.sweep(context.table, context.now, budget, is_doomed, |ended| {
             unbind(context.snapshot, ended);
             counters.connections_expired.add(1);
         })

@@ -9,7 +9,7 @@ use crate::clock::Tick;
 use crate::connection::{FlowKey, ForwardingMethod, State};
 use crate::forward::tunnel::Encapsulation;
 use crate::forwarding_table::ForwardingTable;
-use crate::service::{Destination, DestinationSpec, ServiceSpec, VirtualService};
+use crate::service::{Destination, DestinationSpec, ServiceIdentity, ServiceSpec, VirtualService};
 use crate::snapshot::{Snapshot, SnapshotSpec};
 use crate::wire::protocol;
 
@@ -48,9 +48,13 @@ impl Pool {
         let destinations = limits.iter().zip(0..);
         let service = ServiceSpec {
             number: 0,
-            protocol: protocol::TCP,
-            address: vip().ip(),
-            port: vip().port(),
+            identity: ServiceIdentity::Address {
+                protocol: protocol::TCP,
+                address: vip().ip(),
+                port: vip().port(),
+            },
+            persistence: None,
+            one_packet: false,
             scheduler,
             destinations: destinations
                 .map(|((weight, upper), number)| destination(number, *weight, *upper))

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use crossbeam::utils::CachePadded;
 
@@ -20,7 +20,7 @@ pub struct DestinationSpec {
     pub number: u32,
     /// Real server's address.
     pub address: IpAddr,
-    /// Real server's port, host byte order.
+    /// Real server's port, host byte order; 0: that of the packet.
     pub port: u16,
     /// How packets reach it.
     pub method: ForwardingMethod,
@@ -65,6 +65,8 @@ pub struct DestinationShared {
     /// that was. A connection may end on another worker before the one that made it has counted it, so the counts may
     /// pass through less than nothing; the flag is where no borrow reaches it.
     counts: CachePadded<AtomicU64>,
+    /// Persistence templates.
+    persistent: AtomicU32,
     traffic: Arc<[CachePadded<TrafficCounters>]>,
 }
 
@@ -123,6 +125,7 @@ impl DestinationShared {
     pub fn new(workers: usize) -> Self {
         Self {
             counts: CachePadded::default(),
+            persistent: AtomicU32::new(0),
             traffic: (0..workers).map(|_| CachePadded::default()).collect(),
         }
     }
@@ -131,6 +134,11 @@ impl DestinationShared {
     #[inline]
     pub fn counts(&self) -> ConnectionCounts {
         unpack(self.counts.load(Relaxed))
+    }
+
+    /// Persistence templates that lead to it.
+    pub fn persistent_connections(&self) -> u32 {
+        self.persistent.load(Relaxed)
     }
 
     /// Adds to the counts, and judges whether that is an overload. Without thresholds there is nothing to judge: one
@@ -236,6 +244,16 @@ impl Destination {
         self.traffic.get(worker).map(|counters| &**counters)
     }
 
+    /// The port that a connection to this port of the virtual service has at the destination: port 0 keeps it.
+    #[inline]
+    pub fn port_for(&self, virtual_port: u16) -> u16 {
+        if self.spec.port == 0 {
+            virtual_port
+        } else {
+            self.spec.port
+        }
+    }
+
     /// Whether new connections may go to it.
     #[inline]
     pub fn is_usable(&self) -> bool {
@@ -260,16 +278,24 @@ impl Destination {
         }
     }
 
-    /// A connection in this state was bound to it.
+    /// A connection in this state, or a template, was bound to it.
     pub fn bind(&self, state: State) {
+        if state.is_template() {
+            self.shared.persistent.fetch_add(1, Relaxed);
+            return;
+        }
         self.shared.change(unit(state), Thresholds::of(&self.spec));
         if let Some(leaf) = &self.leaf {
             leaf.tree.raise(leaf.place, self);
         }
     }
 
-    /// A connection in this state ended.
+    /// A connection in this state, or a template, ended.
     pub fn unbind(&self, state: State) {
+        if state.is_template() {
+            self.shared.persistent.fetch_sub(1, Relaxed);
+            return;
+        }
         let difference = unit(state).wrapping_neg();
         self.shared.change(difference, Thresholds::of(&self.spec));
         self.refresh_load();

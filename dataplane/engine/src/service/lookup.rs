@@ -1,11 +1,13 @@
-//! Which service a packet without a connection is for: protocol, virtual address, virtual port.
+//! Which service a packet without a connection is for, in the kernel's order (`ip_vs_service_find`): its firewall mark;
+//! protocol, virtual address and port; for what may be data of FTP, the service of port 21; the service of all ports.
 
 use std::net::IpAddr;
 
 use hashbrown::HashMap;
 
-use super::{ServiceSpec, VirtualService};
+use super::{Classifier, ServiceIdentity, ServiceSpec, VirtualService};
 use crate::connection::{Family, FlowKey, ForwardingMethod};
+use crate::wire::protocol;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct ServiceKey {
@@ -18,7 +20,15 @@ struct ServiceKey {
 /// All services of a snapshot by what packets carry.
 #[derive(Debug, Default)]
 pub struct ServiceLookup {
-    services: HashMap<ServiceKey, VirtualService>,
+    services: Vec<VirtualService>,
+    /// Places in `services`.
+    by_address: HashMap<ServiceKey, usize>,
+    by_mark: HashMap<(u32, Family), usize>,
+    classifier: Classifier,
+    /// Whether there is a TCP service of port 21.
+    has_ftp: bool,
+    /// Whether there is a service of all ports.
+    has_any_port: bool,
     /// By a server's address and port: the only service that translates to it; none when there are several.
     answers: HashMap<ServiceKey, Option<ServiceKey>>,
 }
@@ -69,27 +79,83 @@ impl ServiceKey {
     }
 }
 
+/// Ports of FTP (RFC 959), and the first that anybody may listen on.
+const FTP: u16 = 21;
+const FTP_DATA: u16 = 20;
+const UNPRIVILEGED: u16 = 1024;
+
 impl ServiceLookup {
+    /// No services yet; packets get their marks from this.
+    pub fn new(classifier: Classifier) -> Self {
+        Self {
+            classifier,
+            ..Self::default()
+        }
+    }
+
     /// Adds a service.
     pub fn insert(&mut self, spec: &ServiceSpec, service: VirtualService) {
-        let key = ServiceKey::new(spec.protocol, spec.address, spec.port);
+        let place = self.services.len();
+        self.services.push(service);
+        let (protocol, address, port) = match spec.identity {
+            ServiceIdentity::Fwmark { mark, family } => {
+                self.by_mark.insert((mark, family), place);
+                return;
+            }
+            ServiceIdentity::Address {
+                protocol,
+                address,
+                port,
+            } => (protocol, address, port),
+        };
+        let key = ServiceKey::new(protocol, address, port);
+        self.has_ftp |= protocol == protocol::TCP && port == FTP;
+        self.has_any_port |= port == 0;
         let translated = spec.destinations.iter().filter(|found| {
-            found.method == ForwardingMethod::Masquerade
-                && found.address.is_ipv4() == spec.address.is_ipv4()
+            port != 0
+                && found.port != 0
+                && found.method == ForwardingMethod::Masquerade
+                && found.address.is_ipv4() == address.is_ipv4()
         });
         for server in translated {
-            let server = ServiceKey::new(spec.protocol, server.address, server.port);
+            let server = ServiceKey::new(protocol, server.address, server.port);
             self.answers
                 .entry(server)
                 .and_modify(|only| *only = None)
                 .or_insert(Some(key));
         }
-        self.services.insert(key, service);
+        self.by_address.insert(key, place);
     }
 
-    /// The service this packet's destination is.
-    pub fn find(&self, key: &FlowKey) -> Option<&VirtualService> {
-        self.services.get(&ServiceKey::destination_of(key))
+    /// The service this packet, which came in by that port, is for.
+    pub fn find(&self, key: &FlowKey, ingress: u16) -> Option<&VirtualService> {
+        if !self.by_mark.is_empty() {
+            let mark = self.classifier.mark(key, ingress);
+            if let Some(found) = self.by_mark.get(&(mark, key.family)) {
+                return self.services.get(*found);
+            }
+        }
+        let exact = ServiceKey::destination_of(key);
+        let place = self
+            .by_address
+            .get(&exact)
+            .or_else(|| self.find_loosely(exact));
+        self.services.get(*place?)
+    }
+
+    fn find_loosely(&self, exact: ServiceKey) -> Option<&usize> {
+        let of_port = |port| self.by_address.get(&ServiceKey { port, ..exact });
+        let may_be_ftp = self.has_ftp
+            && exact.protocol == protocol::TCP
+            && (exact.port == FTP_DATA || exact.port >= UNPRIVILEGED);
+        let ftp = may_be_ftp.then(|| of_port(FTP)).flatten();
+        ftp.or_else(|| self.has_any_port.then(|| of_port(0)).flatten())
+    }
+
+    /// Whether a service translates to this address and port of a server (`ip_vs_has_real_service`).
+    pub fn has_real_service(&self, protocol: u8, address: IpAddr, port: u16) -> bool {
+        self.answers
+            .contains_key(&ServiceKey::new(protocol, address, port))
     }
 
     /// Whether one service and no other translates to this address and port of a server.
@@ -103,7 +169,7 @@ impl ServiceLookup {
     pub fn of_answer(&self, answer: &FlowKey) -> Option<(FlowKey, &VirtualService)> {
         let reversed = answer.reversed();
         let service = (*self.answers.get(&ServiceKey::destination_of(&reversed))?)?;
-        let found = self.services.get(&service)?;
+        let found = self.services.get(*self.by_address.get(&service)?)?;
         Some((service.as_destination_of(reversed), found))
     }
 
@@ -115,7 +181,7 @@ impl ServiceLookup {
 
     /// All, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &VirtualService> {
-        self.services.values()
+        self.services.iter()
     }
 }
 
@@ -138,9 +204,13 @@ mod tests {
         let (address, server) = (socket(service), socket(server));
         let spec = ServiceSpec {
             number,
-            protocol: TCP,
-            address: address.ip(),
-            port: address.port(),
+            identity: ServiceIdentity::Address {
+                protocol: TCP,
+                address: address.ip(),
+                port: address.port(),
+            },
+            persistence: None,
+            one_packet: false,
             scheduler: SchedulerKind::RoundRobin,
             destinations: vec![DestinationSpec {
                 number,
@@ -165,6 +235,9 @@ mod tests {
         );
         let service = VirtualService {
             number,
+            identity: spec.identity,
+            persistence: None,
+            one_packet: false,
             destinations: Box::new([number]),
             scheduler: Arc::new(scheduler),
             binds_ahead: false,

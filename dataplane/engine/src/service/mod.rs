@@ -1,10 +1,16 @@
 //! Compiled services: what a configuration looks like to a worker.
 
+pub mod classifier;
 pub mod destination;
+pub mod identity;
 pub mod lookup;
+pub mod persistence;
 pub mod virtual_service;
 
+pub use classifier::{Classifier, MarkRule};
 pub(crate) use destination::Leaf;
 pub use destination::{ConnectionCounts, Destination, DestinationShared, DestinationSpec};
+pub use identity::ServiceIdentity;
 pub use lookup::ServiceLookup;
+pub use persistence::Persistence;
 pub use virtual_service::{ServiceSpec, VirtualService};

@@ -1,9 +1,8 @@
 //! A virtual service, as workers see it.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::DestinationSpec;
+use super::{DestinationSpec, Persistence, ServiceIdentity};
 use crate::scheduler::{Scheduler, SchedulerKind};
 
 /// A service as configured.
@@ -11,14 +10,14 @@ use crate::scheduler::{Scheduler, SchedulerKind};
 pub struct ServiceSpec {
     /// Its number, the same for as long as it exists.
     pub number: u32,
-    /// IP protocol number.
-    pub protocol: u8,
-    /// Virtual IP.
-    pub address: IpAddr,
-    /// Virtual port, host byte order.
-    pub port: u16,
+    /// Which packets are its.
+    pub identity: ServiceIdentity,
     /// Who gets the next connection.
     pub scheduler: SchedulerKind,
+    /// All flows of a client go to one destination; none: each flow is scheduled.
+    pub persistence: Option<Persistence>,
+    /// Each UDP datagram is scheduled, and no connection is kept.
+    pub one_packet: bool,
     /// Its destinations, the last added first, as the kernel keeps them.
     pub destinations: Vec<DestinationSpec>,
 }
@@ -28,6 +27,12 @@ pub struct ServiceSpec {
 pub struct VirtualService {
     /// Its number.
     pub number: u32,
+    /// Which packets are its.
+    pub identity: ServiceIdentity,
+    /// All flows of a client go to one destination.
+    pub persistence: Option<Persistence>,
+    /// Each UDP datagram is scheduled, and no connection is kept.
+    pub one_packet: bool,
     /// Numbers of its destinations, the last added first.
     pub destinations: Box<[u32]>,
     /// The scheduler with its state; the same one in the next snapshot while nothing about the service changes.

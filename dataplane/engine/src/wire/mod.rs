@@ -17,6 +17,8 @@ pub mod udp;
 
 /// IP protocol numbers (IANA) the engine knows.
 pub mod protocol {
+    /// No protocol: the number that IPVS has for what belongs to a firewall mark.
+    pub const IP: u8 = 0;
     /// ICMP, RFC 792.
     pub const ICMP: u8 = 1;
     /// IPv4 in IP, RFC 2003.
@@ -25,6 +27,8 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// UDP, RFC 768.
     pub const UDP: u8 = 17;
+    /// SCTP, RFC 9260.
+    pub const SCTP: u8 = 132;
     /// Generic routing encapsulation, RFC 2784.
     pub const GRE: u8 = 47;
     /// IPv6 in IP, RFC 2473.

@@ -1,0 +1,181 @@
+//! Templates, and entries that control others (`ip_vs_conn.c`, `ip_vs_sched_persist`).
+//!
+//! A template ties a client, or a network of clients, to a destination. Connections are made after it and are its
+//! children; while it has any, it does not end, so a child's reference to it, its entry's number, stays right. The count
+//! of children is a part of the word that says whether an entry is in use: nobody can become the child of an entry that
+//! ends at this moment.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+
+use super::entry::{Connection, Life};
+use super::table::{ConnectionTable, Hit};
+use super::{FlowKey, State};
+use crate::clock::{Tick, seconds};
+use crate::wire::protocol;
+
+/// A template whose time has come while it has children lives on by so much at a time (`ip_vs_conn_expire`).
+const EXPIRE_LATER: u32 = seconds(60);
+
+/// The port that a template shows when its destination is not to be had any more.
+pub const DEAD_PORT: u16 = 0xffff;
+
+/// Protocols that templates are for, and the number in their keys: unassigned ones, which no packet's key has.
+const PROTOCOLS: [(u8, u8); 4] = [
+    (protocol::IP, 252),
+    (protocol::TCP, 251),
+    (protocol::UDP, 250),
+    (protocol::SCTP, 249),
+];
+
+impl FlowKey {
+    /// The key of a template of that protocol; [`protocol::IP`] for services of a firewall mark.
+    pub(crate) fn template(self) -> Self {
+        let number = PROTOCOLS.iter().find(|(real, _)| *real == self.protocol);
+        Self {
+            protocol: number.map_or(self.protocol, |(_, number)| *number),
+            ..self
+        }
+    }
+
+    /// The protocol as listings name it: of a template's key, the one that the template is for.
+    pub fn listed_protocol(&self) -> u8 {
+        let real = PROTOCOLS
+            .iter()
+            .find(|(_, number)| *number == self.protocol);
+        real.map_or(self.protocol, |(real, _)| *real)
+    }
+}
+
+impl<'t> Connection<'t> {
+    /// The entry that controls it.
+    #[inline]
+    pub fn control(&self) -> Option<u32> {
+        let number = (self.service_word().load(Relaxed) >> 32).checked_sub(1)?;
+        u32::try_from(number).ok()
+    }
+
+    /// Port of the destination; of a template, 0 when connections keep theirs.
+    #[allow(clippy::cast_possible_truncation)] // the field is meant
+    pub fn destination_port(&self) -> u16 {
+        (self.ports_word().load(Relaxed) >> 16) as u16
+    }
+
+    /// Makes room for one more child and puts off a template's end. False when the entry has ended meanwhile, or has a
+    /// million children.
+    pub(crate) fn adopt(&self, now: Tick) -> bool {
+        self.change_life(|life| life.with_child(self.end_of_template(now)))
+    }
+
+    /// A connection that is not kept was made after the template: puts off its end.
+    pub(crate) fn renew(&self, now: Tick) -> bool {
+        self.change_life(|life| Some(life.ending_at(self.end_of_template(now))))
+    }
+
+    /// A child has ended, or did not come to be.
+    pub(crate) fn release_child(&self) {
+        self.change_life(Life::without_child);
+    }
+
+    /// A child has been seen to be a real connection.
+    pub(crate) fn assure(&self) {
+        if self.life().state() == State::Template {
+            self.change_life(|life| {
+                (life.state() == State::Template).then(|| life.in_state(State::Assured))
+            });
+        }
+    }
+
+    /// The sweep has met the entry, whose time has come, and it has children. If it had them a round ago too, its end is
+    /// put off; before that, children whose time came with its own have to be ended.
+    pub(super) fn outlive_children(&self, now: Tick) {
+        if !self.life().is_overdue() {
+            self.change_life(|life| Some(life.overdue()));
+            return;
+        }
+        if self.is_template() {
+            self.route_word().store(EXPIRE_LATER.into(), Relaxed);
+        }
+        self.change_life(|life| {
+            let overdue = life.expires().until(now).unsigned_abs();
+            let periods = overdue / EXPIRE_LATER + 1;
+            let later = life.expires().after(periods * EXPIRE_LATER);
+            life.is_overdue().then(|| life.ending_at(later))
+        });
+    }
+
+    /// Forgets children: those that are there count themselves again.
+    pub(super) fn forget_children(&self) {
+        self.change_life(|life| Some(life.without_children()));
+    }
+
+    /// Counts as a child of what controls it, or is controlled by nothing any more.
+    pub(super) fn find_control_again(&self, table: &ConnectionTable) {
+        let Some(control) = self.control() else {
+            return;
+        };
+        let counted = table
+            .connection(control)
+            .is_some_and(|entry| entry.change_life(|life| life.with_child(life.expires())));
+        if !counted {
+            let word = self.service_word();
+            word.store(word.load(Relaxed) & u64::from(u32::MAX), Relaxed);
+        }
+    }
+
+    fn end_of_template(&self, now: Tick) -> Tick {
+        let timeout = u32::try_from(self.route_word().load(Relaxed)).unwrap_or(0);
+        now.after(timeout)
+    }
+
+    fn change_life(&self, change: impl Fn(Life) -> Option<Life>) -> bool {
+        let changed = self.life_word().fetch_update(AcqRel, Acquire, |word| {
+            let life = Life::of_word(word);
+            change(life).filter(|_| life.is_live()).map(Life::word)
+        });
+        changed.is_ok()
+    }
+}
+
+impl ConnectionTable {
+    /// The template of this key. One whose time has come counts as long as it has children.
+    pub(crate) fn find_template(&self, key: &FlowKey, now: Tick) -> Option<Hit<'_>> {
+        let hit = self.find_any(key, self.hash(key))?;
+        let life = hit.connection.life();
+        (life.is_live() && (life.is_alive(now) || life.children() > 0)).then_some(hit)
+    }
+
+    /// Takes a template out of use whose destination is not to be had: no client finds it any more, and it is listed
+    /// with port 65535 until its time has come (`ip_vs_check_template`). One caller of several does it.
+    pub(crate) fn retire_template(&self, hit: &Hit<'_>) {
+        let entry = hit.connection;
+        if !self.unlink_once(hit.number, &entry) {
+            return;
+        }
+        let dead = u64::from(DEAD_PORT);
+        entry.ports_word().store(dead << 32 | dead << 16, Relaxed);
+        // Another dead one of this client may be there: then this one is in no listing by its key, and ends as ever.
+        self.relink_dead(hit.number, &entry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::Family;
+
+    #[test]
+    fn no_packet_has_a_templates_key() {
+        for (real, number) in PROTOCOLS {
+            let key = FlowKey {
+                addresses: [1, 2, 3, 4],
+                ports: 80,
+                protocol: real,
+                family: Family::V4,
+            };
+            let template = key.template();
+            assert_eq!(template.protocol, number);
+            assert_eq!(template.listed_protocol(), real);
+            assert_eq!(key.listed_protocol(), real);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Connections of a persistent service: after a template, which ties the client to a destination (`ip_vs_sched_persist`).
+
+use super::Worker;
+use super::meta::Meta;
+use super::schedule::{Scheduled, full, is_one_packet, new_connection};
+use super::worker::Context;
+use crate::connection::{Family, FlowKey, Hit, NewConnection, State, Template};
+use crate::fate::Fate;
+use crate::scheduler::Arrival;
+use crate::service::{Destination, Persistence, ServiceIdentity, VirtualService};
+use crate::wire::protocol;
+
+/// Connections of a client to one server of FTP (RFC 959) go to any port of it.
+const FTP: u16 = 21;
+/// A template may end between being found and being used; once is enough but for a lost race.
+const ATTEMPTS: usize = 3;
+
+impl Worker {
+    /// Makes a connection after the client's template, which is made if need be.
+    pub(super) fn schedule_persistent<'c>(
+        &mut self,
+        context: &Context<'c>,
+        meta: &Meta,
+        service: &'c VirtualService,
+        persistence: &Persistence,
+    ) -> Result<Scheduled<'c>, Fate> {
+        let key = template_key(service, persistence, &meta.key);
+        for _ in 0..ATTEMPTS {
+            let Some((template, destination)) = self.template(context, meta, service, key)? else {
+                return full(context, context.snapshot.candidates(service), meta);
+            };
+            let virtual_port = meta.key.destination_port();
+            // Only a service of one port has its servers' ports; others keep the packet's.
+            let port = if virtual_port == service.identity.port() {
+                destination.port_for(virtual_port)
+            } else {
+                virtual_port
+            };
+            if is_one_packet(service, meta) {
+                template.connection.renew(context.now);
+                self.count_connection(destination);
+                return Ok(Scheduled::OnePacket(destination, port));
+            }
+            if !template.connection.adopt(context.now) {
+                continue;
+            }
+            let new = NewConnection {
+                control: Some(template.number),
+                ..new_connection(context, meta, service, destination, port)
+            };
+            let opened = self.open(context, &new, destination);
+            match &opened {
+                Ok((_, true)) => destination.bind(new.state),
+                // Another worker was faster, or there is no room.
+                _ => template.connection.release_child(),
+            }
+            return match opened {
+                Err(Fate::TableFull) => full(context, context.snapshot.candidates(service), meta),
+                other => other.map(|(hit, _)| Scheduled::Connection(hit)),
+            };
+        }
+        Err(Fate::TableFull)
+    }
+
+    /// The client's template and its destination; none when there is no room for one.
+    fn template<'c>(
+        &mut self,
+        context: &Context<'c>,
+        meta: &Meta,
+        service: &'c VirtualService,
+        key: FlowKey,
+    ) -> Result<Option<(Hit<'c>, &'c Destination)>, Fate> {
+        if let Some(found) = context.table.find_template(&key, context.now) {
+            let destination = context
+                .snapshot
+                .destination(found.connection.destination())
+                .filter(|destination| holds(context, destination));
+            if let Some(destination) = destination {
+                return Ok(Some((found, destination)));
+            }
+            context.table.retire_template(&found);
+        }
+        let candidates = context.snapshot.candidates(service);
+        let arrival = Arrival {
+            key: &meta.key,
+            hash: meta.hash,
+            now: context.now,
+        };
+        let chosen = service.scheduler.pick(candidates, &arrival);
+        let chosen = chosen.ok_or(Fate::NoDestination)?;
+        let new = new_template(service, chosen, key);
+        match self.open(context, &new, chosen) {
+            Ok((hit, true)) => {
+                chosen.bind(new.state);
+                Ok(Some((hit, chosen)))
+            }
+            // Another worker's, of a moment ago.
+            Ok((hit, false)) => {
+                let number = hit.connection.destination();
+                let destination = context.snapshot.destination(number);
+                Ok(Some((hit, destination.ok_or(Fate::DestinationRemoved)?)))
+            }
+            Err(Fate::TableFull) => Ok(None),
+            Err(fate) => Err(fate),
+        }
+    }
+}
+
+/// Whether a template still leads to this destination (`ip_vs_check_template`).
+fn holds(context: &Context<'_>, destination: &Destination) -> bool {
+    let is_quiescent = destination.spec.weight == 0;
+    destination.available
+        && !(is_quiescent && context.snapshot.settings().expire_quiescent_template)
+}
+
+/// What a client's template is found by: of a service of one port the virtual address and that port, of FTP and of all ports
+/// the address, of a firewall mark the mark in the place of the address.
+fn template_key(service: &VirtualService, persistence: &Persistence, key: &FlowKey) -> FlowKey {
+    let [high, low] = persistence.client(key);
+    let [a, _, c, d] = key.addresses;
+    let virtual_port = key.destination_port();
+    let of_one_port = virtual_port == service.identity.port();
+    let keeps_port = of_one_port && virtual_port != FTP;
+    let (protocol, destination) = match service.identity {
+        ServiceIdentity::Fwmark { mark, family } => {
+            let mark = u64::from(mark);
+            // As the kernel writes it: into the first four bytes of the address.
+            let address = match family {
+                Family::V4 => [mark, 0],
+                Family::V6 => [mark << 32, 0],
+            };
+            (protocol::IP, address)
+        }
+        ServiceIdentity::Address { .. } => match key.family {
+            Family::V4 => (key.protocol, [a & 0xffff_ffff, 0]),
+            Family::V6 => (key.protocol, [c, d]),
+        },
+    };
+    let addresses = match key.family {
+        Family::V4 => [high << 32 | destination[0], 0, 0, 0],
+        Family::V6 => [high, low, destination[0], destination[1]],
+    };
+    FlowKey {
+        addresses,
+        ports: if keeps_port { virtual_port.into() } else { 0 },
+        protocol,
+        family: key.family,
+    }
+    .template()
+}
+
+fn new_template(service: &VirtualService, chosen: &Destination, key: FlowKey) -> NewConnection {
+    let timeout = service.persistence.map_or(0, |found| found.timeout);
+    NewConnection {
+        inbound: key,
+        outbound: None,
+        destination: chosen.spec.number,
+        destination_port: if key.ports == 0 { 0 } else { chosen.spec.port },
+        service: service.number,
+        method: chosen.spec.method,
+        state: State::Template,
+        template: Some(Template { timeout }),
+        control: None,
+    }
+}

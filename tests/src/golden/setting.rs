@@ -1,0 +1,77 @@
+//! Settings of `net.ipv4.vs`, as scenarios give them.
+
+use pollux_engine::{Defence, IpvsSettings};
+
+use super::command::Unsupported;
+
+/// A setting the engine heeds, or one that says what Pollux does anyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    name: &'static str,
+    value: u32,
+}
+
+/// Those that only one value of is had: what they are named, and that value.
+const FIXED: [(&str, u32); 9] = [
+    ("conntrack", 0),
+    ("snat_reroute", 1),
+    ("cache_bypass", 0),
+    ("schedule_icmp", 0),
+    ("backup_only", 0),
+    ("drop_entry", 0),
+    ("pmtu_disc", 1),
+    ("run_estimation", 1),
+    ("sync_version", 1),
+];
+const HEEDED: [&str; 10] = [
+    "conn_reuse_mode",
+    "expire_nodest_conn",
+    "expire_quiescent_template",
+    "sloppy_tcp",
+    "sloppy_sctp",
+    "nat_icmp_send",
+    "drop_packet",
+    "am_droprate",
+    "secure_tcp",
+    "ignore_tunneled",
+];
+
+/// Reads `net.ipv4.vs.sloppy_tcp=1`.
+///
+/// # Errors
+/// A setting that Pollux does not have.
+pub fn read(text: &str) -> Result<Setting, Unsupported> {
+    let unsupported = || Unsupported(text.to_owned());
+    let (name, value) = text.split_once('=').ok_or_else(unsupported)?;
+    let name = name.trim_start_matches("net.ipv4.vs.");
+    let value: u32 = value.parse().map_err(|_| unsupported())?;
+    let heeded = HEEDED.iter().find(|known| **known == name);
+    let fixed = FIXED.iter().find(|known| **known == (name, value));
+    let name = heeded.or(fixed.map(|(name, _)| name));
+    name.map(|name| Setting { name, value })
+        .ok_or_else(unsupported)
+}
+
+impl Setting {
+    /// Sets it.
+    pub fn apply(self, settings: &mut IpvsSettings) {
+        let on = self.value != 0;
+        let defence = match self.value {
+            0 => Defence::Never,
+            3 => Defence::Always,
+            _ => Defence::WhenFull,
+        };
+        match self.name {
+            "conn_reuse_mode" => settings.conn_reuse_mode = u8::try_from(self.value).unwrap_or(0),
+            "expire_nodest_conn" => settings.expire_nodest_conn = on,
+            "expire_quiescent_template" => settings.expire_quiescent_template = on,
+            "sloppy_tcp" => settings.sloppy_tcp = on,
+            "sloppy_sctp" => settings.sloppy_sctp = on,
+            "nat_icmp_send" => settings.nat_icmp_send = on,
+            "drop_packet" => settings.drop_packet = defence,
+            "am_droprate" => settings.am_droprate = self.value,
+            "secure_tcp" => settings.secure_tcp = defence,
+            _ => {}
+        }
+    }
+}
