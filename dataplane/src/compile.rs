@@ -8,17 +8,18 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use pollux_api::{
-    Configuration, Destination, ForwardingMethod, Protocol, SchedulerFlags, SchedulerName,
+    Configuration, Destination, ForwardingMethod, Netmask, Protocol, SchedulerFlags, SchedulerName,
     ServiceId, Tunnel, TunnelChecksum, TunnelType,
 };
 use pollux_engine::SnapshotSpec;
+use pollux_engine::clock::seconds;
 use pollux_engine::connection as engine;
 use pollux_engine::forward::tunnel::Encapsulation;
 use pollux_engine::forwarding_table::{
     ForwardingTable, Interface, NeighbourSpec, PortSpec, RouteSpec, RouteTarget,
 };
 use pollux_engine::scheduler::{HashFlags, MaglevFlags, SchedulerKind};
-use pollux_engine::service::{DestinationSpec, ServiceIdentity, ServiceSpec};
+use pollux_engine::service::{DestinationSpec, Persistence, ServiceIdentity, ServiceSpec};
 use pollux_engine::wire::protocol;
 
 use crate::kernel::{self, Egress, KernelView, NeighbourKey};
@@ -53,8 +54,8 @@ pub fn services(
                 address: id.endpoint.address(),
                 port: id.endpoint.port(),
             },
-            persistence: None,
-            one_packet: false,
+            persistence: entry.service.persistence.map(persistence),
+            one_packet: entry.service.one_packet,
             scheduler: scheduler(entry.service.scheduler, entry.service.scheduler_flags),
             destinations: destinations
                 .filter_map(|found| destination(id, found, numbering))
@@ -94,6 +95,13 @@ fn destination(
         upper_threshold: found.upper_threshold,
         lower_threshold: found.lower_threshold,
     })
+}
+
+fn persistence(found: pollux_api::Persistence) -> Persistence {
+    Persistence {
+        timeout: seconds(found.timeout_s),
+        mask: found.netmask.map_or(u128::MAX, Netmask::bits),
+    }
 }
 
 /// The IP protocol number.

@@ -234,7 +234,7 @@ impl Publisher {
         let idle = |number: &DestinationNumber| {
             snapshot
                 .destination(number.get())
-                .is_none_or(|found| found.shared.counts().total() == 0)
+                .is_none_or(|found| found.shared.is_unused())
         };
         let unused: Vec<(DestinationNumber, ServiceId)> = {
             let trash = running.state.numbering.trash();

@@ -116,7 +116,7 @@ impl DataplaneControl for Publisher {
             }
             if let Some(entry) = table
                 .connection(number)
-                .filter(|entry| entry.life().is_alive(now))
+                .filter(|entry| entry.is_listed(now))
             {
                 page.connections
                     .extend(connection_report(&entry, &snapshot, now));
@@ -261,11 +261,12 @@ fn destinations(
             let counts = compiled
                 .map(|found| found.shared.counts())
                 .unwrap_or_default();
+            let templates = compiled.map(|found| found.shared.persistent_connections());
             DestinationStatistics {
                 destination: destination.clone(),
                 active_connections: counts.active,
                 inactive_connections: counts.inactive,
-                persistent_connections: 0,
+                persistent_connections: templates.unwrap_or_default(),
                 totals: number
                     .map(|number| running.totals.destination(number, snapshot))
                     .unwrap_or_default(),
@@ -283,7 +284,7 @@ fn connection_report(
     let destination = snapshot.destination(entry.destination())?;
     let left = now.until(entry.life().expires());
     Some(ConnectionReport {
-        protocol: if inbound.protocol == protocol::TCP {
+        protocol: if inbound.listed_protocol() == protocol::TCP {
             Protocol::Tcp
         } else {
             Protocol::Udp
@@ -292,7 +293,7 @@ fn connection_report(
         state: entry.life().state().name().to_owned(),
         client: inbound.source(),
         virtual_address: inbound.destination(),
-        destination: SocketAddr::new(destination.spec.address, destination.spec.port),
+        destination: SocketAddr::new(destination.spec.address, entry.destination_port()),
         method: match entry.method() {
             connection::ForwardingMethod::Masquerade => ForwardingMethod::Nat,
             connection::ForwardingMethod::Tunnel => ForwardingMethod::Tunnel,

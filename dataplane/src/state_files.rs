@@ -304,9 +304,8 @@ mod tests {
         let changes = [
             Change::AddService {
                 service: VirtualService {
-                    id: service,
                     scheduler: SchedulerName::RoundRobin,
-                    scheduler_flags: Default::default(),
+                    ..VirtualService::new(service)
                 },
             },
             add("[2001:db8:2::11]:53"),

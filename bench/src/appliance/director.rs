@@ -163,9 +163,8 @@ impl Director {
         };
         let mut changes = vec![Change::AddService {
             service: VirtualService {
-                id,
                 scheduler: word(&service.scheduler).parse()?,
-                scheduler_flags: Default::default(),
+                ..VirtualService::new(id)
             },
         }];
         for number in 0..service.servers {

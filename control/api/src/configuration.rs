@@ -6,9 +6,10 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::identity::{DestinationId, ForwardingMethod, ServiceId, Weight};
+use crate::identity::{DestinationId, ForwardingMethod, Protocol, ServiceId, Weight};
 use crate::line::{Failure, FailureCode};
 use crate::patch::{DestinationPatch, ServicePatch};
+use crate::persistence::{Persistence, PersistenceError};
 use crate::scheduler::{SchedulerFlags, SchedulerName};
 use crate::tunnel::{Tunnel, TunnelError};
 
@@ -24,11 +25,22 @@ pub struct VirtualService {
     /// Its flags.
     #[serde(default, skip_serializing_if = "is_without_flags")]
     pub scheduler_flags: SchedulerFlags,
+    /// How clients are kept at their server; none: each connection is scheduled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence: Option<Persistence>,
+    /// Whether each packet is scheduled by itself and no connection kept; for UDP.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub one_packet: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
 fn is_without_flags(flags: &SchedulerFlags) -> bool {
     flags.is_empty()
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A real server of one service.
@@ -180,6 +192,12 @@ pub enum ChangeError {
         "service {0}: scheduler flag {1} is one of scheduler {2}, and this one is {3}: leave it out, or write -s {2}"
     )]
     ForeignFlag(ServiceId, String, SchedulerName, SchedulerName),
+    /// Persistence that a service cannot have.
+    #[error("service {0}: {1}")]
+    Persistence(ServiceId, PersistenceError),
+    /// One-packet scheduling of what has connections.
+    #[error("service {0}: one-packet scheduling is only for UDP services: leave it out")]
+    OnePacket(ServiceId),
     /// Lower above upper.
     #[error(
         "server {1} of service {0}: lower threshold {2} is above upper threshold {3}: write -y at most as large as -x"
@@ -198,6 +216,8 @@ impl From<ChangeError> for Failure {
             | ChangeError::ForeignFlag(..)
             | ChangeError::PortDiffers(..)
             | ChangeError::Tunnel(..)
+            | ChangeError::Persistence(..)
+            | ChangeError::OnePacket(_)
             | ChangeError::Thresholds(..) => FailureCode::Invalid,
         };
         Self::new(code, error)
@@ -308,13 +328,33 @@ impl ServiceEntry {
 }
 
 impl VirtualService {
+    /// A service with the default settings.
+    pub fn new(id: ServiceId) -> Self {
+        Self {
+            id,
+            scheduler: SchedulerName::default(),
+            scheduler_flags: SchedulerFlags::default(),
+            persistence: None,
+            one_packet: false,
+        }
+    }
+
     /// The service as it is kept: flags by the names its scheduler has for them.
     fn checked(&self) -> Result<Self, ChangeError> {
         let scheduler = self.scheduler;
         if let Some((flag, of)) = self.scheduler_flags.foreign_to(scheduler) {
             return Err(ChangeError::ForeignFlag(self.id, flag, of, scheduler));
         }
+        if self.one_packet && self.id.protocol != Protocol::Udp {
+            return Err(ChangeError::OnePacket(self.id));
+        }
+        let address = self.id.endpoint.address();
+        let persistence = self.persistence.map(|found| found.checked(address));
+        let persistence = persistence
+            .transpose()
+            .map_err(|error| ChangeError::Persistence(self.id, error))?;
         Ok(Self {
+            persistence,
             scheduler_flags: self.scheduler_flags.named_for(scheduler),
             ..self.clone()
         })
@@ -350,7 +390,6 @@ impl Destination {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::Protocol;
     use crate::tunnel::{TunnelPatch, TunnelType};
 
     fn id(text: &str) -> ServiceId {
@@ -362,11 +401,7 @@ mod tests {
 
     fn add_service(text: &str) -> Change {
         Change::AddService {
-            service: VirtualService {
-                id: id(text),
-                scheduler: SchedulerName::default(),
-                scheduler_flags: SchedulerFlags::default(),
-            },
+            service: VirtualService::new(id(text)),
         }
     }
 
@@ -504,9 +539,9 @@ mod tests {
     #[test]
     fn flags_are_their_schedulers() {
         let service = |scheduler, flags: &str| VirtualService {
-            id: id(VIP),
             scheduler,
             scheduler_flags: flags.parse().unwrap(),
+            ..VirtualService::new(id(VIP))
         };
         let flags = |configuration: &Configuration| {
             configuration.services[0]
@@ -525,6 +560,7 @@ mod tests {
             let patch = ServicePatch {
                 scheduler,
                 scheduler_flags,
+                ..ServicePatch::default()
             };
             added.apply(&[Change::PatchService { id: id(VIP), patch }])
         };

@@ -16,6 +16,7 @@ pub mod dataplane;
 pub mod identity;
 pub mod line;
 pub mod patch;
+pub mod persistence;
 pub mod scheduler;
 pub mod settings;
 pub mod statistics;
@@ -26,6 +27,7 @@ pub use configuration::{
 };
 pub use identity::{DestinationId, ForwardingMethod, Protocol, ServiceId, Weight};
 pub use patch::{DestinationPatch, ServicePatch};
+pub use persistence::{Netmask, Persistence, PersistenceError};
 pub use scheduler::{SchedulerFlags, SchedulerName};
 pub use settings::DataplaneSettings;
 pub use tunnel::{Tunnel, TunnelChecksum, TunnelError, TunnelPatch, TunnelType};

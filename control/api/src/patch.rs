@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::configuration::{Destination, VirtualService};
 use crate::identity::{ForwardingMethod, Weight};
+use crate::persistence::{Netmask, Persistence, TIMEOUT_DEFAULT_S};
 use crate::scheduler::{SchedulerFlags, SchedulerName};
 use crate::tunnel::{Tunnel, TunnelPatch};
 
@@ -22,6 +23,15 @@ pub struct ServicePatch {
     /// See [`VirtualService::scheduler_flags`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduler_flags: Option<SchedulerFlags>,
+    /// See [`Persistence::timeout_s`]; 0 ends persistence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persistence_timeout_s: Option<u32>,
+    /// See [`Persistence::netmask`]; by itself it changes that of a persistent service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub netmask: Option<Netmask>,
+    /// See [`VirtualService::one_packet`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub one_packet: Option<bool>,
 }
 
 /// New settings of a destination; none: unchanged.
@@ -63,7 +73,22 @@ impl ServicePatch {
             id: service.id,
             scheduler,
             scheduler_flags: self.scheduler_flags.unwrap_or(kept),
+            persistence: self.persistence(service.persistence),
+            one_packet: self.one_packet.unwrap_or(service.one_packet),
         }
+    }
+
+    fn persistence(&self, known: Option<Persistence>) -> Option<Persistence> {
+        let timeout_s = match (self.persistence_timeout_s, known, self.netmask) {
+            (Some(0), ..) | (None, None, None) => return None,
+            (Some(timeout_s), ..) => timeout_s,
+            (None, Some(known), _) => known.timeout_s,
+            (None, None, Some(_)) => TIMEOUT_DEFAULT_S,
+        };
+        Some(Persistence {
+            timeout_s,
+            netmask: self.netmask.or(known.and_then(|known| known.netmask)),
+        })
     }
 }
 

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use pollux_api::identity::{Endpoint, NameError};
 use pollux_api::{
-    DestinationPatch, ForwardingMethod, Protocol, SchedulerFlags, SchedulerName, ServiceId, Weight,
+    DestinationPatch, ForwardingMethod, Netmask, Protocol, SchedulerFlags, SchedulerName,
+    ServiceId, ServicePatch, Weight,
 };
 
 use super::CliError;
@@ -141,12 +142,15 @@ pub enum ServiceVerb {
             hide_default_value = true
         )]
         scheduler_flags: SchedulerFlags,
+        /// Its persistence.
+        #[command(flatten)]
+        persistence: PersistenceOptions,
     },
     /// Change settings of a service; what is not given stays
     ///
     /// Its servers and connections stay too. Another scheduler starts without flags unless they are given.
     #[command(group = ArgGroup::new("change")
-        .args(["scheduler", "scheduler_flags"])
+        .args(["scheduler", "scheduler_flags", "persistent", "netmask", "ops"])
         .required(true)
         .multiple(true))]
     Edit {
@@ -159,6 +163,9 @@ pub enum ServiceVerb {
         /// All flags of the scheduler, with commas between; "" for none
         #[arg(short = 'b', long = "sched-flags", value_name = "FLAGS")]
         scheduler_flags: Option<SchedulerFlags>,
+        /// Its persistence.
+        #[command(flatten)]
+        persistence: PersistenceOptions,
     },
     /// Remove a service with its servers
     Remove {
@@ -303,6 +310,32 @@ pub struct AnyService {
     /// Only this UDP service
     #[arg(short = 'u', long = "udp-service", value_name = "ADDRESS:PORT")]
     udp: Option<Endpoint>,
+}
+
+/// How a service keeps clients at their servers, or does not.
+#[derive(Debug, Args)]
+pub struct PersistenceOptions {
+    /// A client keeps its server for so long after its last new connection; 0: not persistent [360 if no number is given]
+    #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "360")]
+    persistent: Option<u32>,
+    /// Clients that count as one: a mask as 255.255.255.0, for IPv6 a prefix length
+    #[arg(short = 'M', long, value_name = "MASK")]
+    netmask: Option<Netmask>,
+    /// Schedule each UDP packet by itself and keep no connection; `=false` ends that
+    #[arg(short, long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    ops: Option<bool>,
+}
+
+impl PersistenceOptions {
+    /// What was given, as a part of a patch.
+    pub fn patch(&self) -> ServicePatch {
+        ServicePatch {
+            persistence_timeout_s: self.persistent,
+            netmask: self.netmask,
+            one_packet: self.ops,
+            ..ServicePatch::default()
+        }
+    }
 }
 
 /// A server of a service.

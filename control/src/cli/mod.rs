@@ -123,22 +123,25 @@ fn service_change(verb: ServiceVerb) -> Result<Change, CliError> {
             service,
             scheduler,
             scheduler_flags,
+            persistence,
         } => Change::AddService {
-            service: VirtualService {
-                id: service.id()?,
+            service: persistence.patch().applied_to(&VirtualService {
                 scheduler,
                 scheduler_flags,
-            },
+                ..VirtualService::new(service.id()?)
+            }),
         },
         ServiceVerb::Edit {
             service,
             scheduler,
             scheduler_flags,
+            persistence,
         } => Change::PatchService {
             id: service.id()?,
             patch: ServicePatch {
                 scheduler,
                 scheduler_flags,
+                ..persistence.patch()
             },
         },
         ServiceVerb::Remove { service } => Change::RemoveService { id: service.id()? },

@@ -5,7 +5,7 @@ use pollux_api::identity::Endpoint;
 use pollux_api::statistics::{
     DestinationStatistics, DropReport, RateReport, Rates, ServiceStatistics, TrafficTotals,
 };
-use pollux_api::{Destination, ForwardingMethod, SchedulerName};
+use pollux_api::{Destination, ForwardingMethod, SchedulerName, VirtualService};
 
 use super::numbers::{minutes, percent, short, shown, speed};
 use super::table::{Align, Table};
@@ -34,8 +34,19 @@ fn tunnel_info(destination: &Destination) -> String {
     }
 }
 
-/// `show services`: `ipvsadm -L`, with columns for the thresholds when any are set, and for the tunnels when any is not
-/// IP in IP.
+/// What `ipvsadm -L` says behind the scheduler.
+fn persistence(service: &VirtualService) -> String {
+    let ops = if service.one_packet { " ops" } else { "" };
+    let Some(persistence) = service.persistence else {
+        return ops.to_owned();
+    };
+    let mask = persistence.netmask;
+    let mask = mask.map_or_else(String::new, |mask| format!(" mask {mask}"));
+    format!("{ops} persistent {}{mask}", persistence.timeout_s)
+}
+
+/// `show services`: `ipvsadm -L`, with columns for the thresholds when any are set, for the tunnels when any is not IP in
+/// IP, and for the templates when any service is persistent.
 pub fn services(services: &[ServiceStatistics], sorted: bool) -> Table {
     let any = |is_it: fn(&Destination) -> bool| {
         let mut known = services.iter().flat_map(|service| &service.destinations);
@@ -43,13 +54,21 @@ pub fn services(services: &[ServiceStatistics], sorted: bool) -> Table {
     };
     let thresholds = any(|destination| destination.upper_threshold != 0);
     let tunnels = any(|destination| !destination.tunnel.is_default());
+    let persistent = services
+        .iter()
+        .any(|service| service.service.persistence.is_some());
     // As wide as in ipvsadm; with more columns, as wide as a screen allows.
-    let address_width = if thresholds || tunnels { 31 } else { 33 };
+    let address_width = if thresholds || tunnels || persistent {
+        31
+    } else {
+        33
+    };
     let columns = [
         (address_width, true),
         (7, true),
         (12, tunnels),
         (6, true),
+        (11, persistent),
         (10, true),
         (9, true),
         (5, thresholds),
@@ -60,7 +79,7 @@ pub fn services(services: &[ServiceStatistics], sorted: bool) -> Table {
         .filter_map(|(width, shown)| shown.then_some((Align::Left, *width)))
         .collect();
     let mut table = Table::new(&widths);
-    let row = |cells: [String; 8]| -> Vec<String> {
+    let row = |cells: [String; 9]| -> Vec<String> {
         let cells = cells.into_iter().zip(columns);
         cells
             .filter_map(|(cell, (_, shown))| shown.then_some(cell))
@@ -72,6 +91,7 @@ pub fn services(services: &[ServiceStatistics], sorted: bool) -> Table {
         "Forward",
         "TunnelInfo",
         "Weight",
+        "PersistConn",
         "ActiveConn",
         "InActConn",
         "Upper",
@@ -88,8 +108,10 @@ pub fn services(services: &[ServiceStatistics], sorted: bool) -> Table {
             format!(" ({flags})")
         };
         table.text(format!(
-            "{:<4} {} {scheduler}{flags}",
-            id.protocol, id.endpoint
+            "{:<4} {} {scheduler}{flags}{}",
+            id.protocol,
+            id.endpoint,
+            persistence(&service.service)
         ));
         for known in in_order(&service.destinations, sorted, |known| known.destination.id) {
             let destination = &known.destination;
@@ -98,6 +120,7 @@ pub fn services(services: &[ServiceStatistics], sorted: bool) -> Table {
                 destination.method.as_ipvsadm().to_owned(),
                 tunnel_info(destination),
                 destination.weight.to_string(),
+                known.persistent_connections.to_string(),
                 known.active_connections.to_string(),
                 known.inactive_connections.to_string(),
                 destination.upper_threshold.to_string(),

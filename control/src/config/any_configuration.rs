@@ -6,8 +6,8 @@ use std::num::NonZeroU16;
 use pollux_api::configuration::{Change, Configuration, Destination, VirtualService};
 use pollux_api::identity::Endpoint;
 use pollux_api::{
-    ForwardingMethod, Protocol, SchedulerName, ServiceId, Tunnel, TunnelChecksum, TunnelType,
-    Weight,
+    ForwardingMethod, Netmask, Persistence, Protocol, SchedulerName, ServiceId, Tunnel,
+    TunnelChecksum, TunnelType, Weight,
 };
 use proptest::prelude::*;
 
@@ -26,8 +26,13 @@ fn service() -> impl Strategy<Value = VirtualService> {
         &["fallback", "port", "bounded=0", "bounded=25", "flag-3"],
         0..3,
     );
-    (protocol, address(), 80..83_u16, scheduler, flags).prop_map(
-        |(protocol, address, port, scheduler, flags)| {
+    let kept = (
+        proptest::option::of(1..=2_678_400_u32),
+        any::<bool>(),
+        any::<bool>(),
+    );
+    (protocol, address(), 80..83_u16, scheduler, flags, kept).prop_map(
+        |(protocol, address, port, scheduler, flags, (timeout_s, is_masked, one_packet))| {
             let endpoint = Endpoint::new(address, port).unwrap();
             let flags = flags.iter().filter_map(|flag| match (*flag, scheduler) {
                 ("flag-3", _) => Some(flag.parse().unwrap()),
@@ -41,6 +46,14 @@ fn service() -> impl Strategy<Value = VirtualService> {
                 id: ServiceId { protocol, endpoint },
                 scheduler,
                 scheduler_flags: flags.collect(),
+                persistence: timeout_s.map(|timeout_s| Persistence {
+                    timeout_s,
+                    netmask: is_masked.then_some(match address {
+                        IpAddr::V4(_) => Netmask::V4(Ipv4Addr::new(255, 255, 0, 255)),
+                        IpAddr::V6(_) => Netmask::V6(64),
+                    }),
+                }),
+                one_packet: one_packet && protocol == Protocol::Udp,
             }
         },
     )

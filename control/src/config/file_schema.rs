@@ -23,6 +23,9 @@
 //! address = "198.51.100.1:80"
 //! scheduler = "mh"                 # `pollux show schedulers` tells them all; default: wlc
 //! scheduler_flags = ["mh-fallback", "mh-port"]
+//! persistence_timeout = 300        # seconds a client keeps its server; default: not at all
+//! persistence_netmask = "255.255.255.0"  # clients that count as one; for IPv6 a prefix length: "64"
+//! one_packet = false               # true: each packet is scheduled by itself, for UDP
 //!
 //! [[service.server]]
 //! address = "203.0.113.11:80"      # port optional: the service's
@@ -38,9 +41,11 @@
 //! The order of services and servers is the order in which they are added.
 
 use pollux_api::identity::Endpoint;
+use pollux_api::persistence;
 use pollux_api::settings::{CONNECTIONS, HugePages, MEMORY_MIB, MTU, PollMode};
 use pollux_api::{
-    ForwardingMethod, Protocol, SchedulerFlags, SchedulerName, TunnelChecksum, TunnelType, Weight,
+    ForwardingMethod, Netmask, Protocol, SchedulerFlags, SchedulerName, TunnelChecksum, TunnelType,
+    Weight,
 };
 use toml::de::DeTable;
 
@@ -111,6 +116,14 @@ pub struct ServiceTable {
     pub scheduler: Option<Located<SchedulerName>>,
     /// Flags of the scheduler, one each.
     pub scheduler_flags: Option<Located<Vec<SchedulerFlags>>>,
+    /// Seconds a client keeps its server.
+    pub persistence_timeout: Option<Located<u32>>,
+    /// Whether the key is there, however it reads.
+    pub has_persistence_timeout: bool,
+    /// Which clients count as one.
+    pub persistence_netmask: Option<Located<Netmask>>,
+    /// Whether each packet is scheduled by itself.
+    pub one_packet: Option<Located<bool>>,
     /// `[[service.server]]`
     pub servers: Vec<ServerTable>,
 }
@@ -232,6 +245,10 @@ fn read_service(table: TableReader<'_>) -> ServiceTable {
         address: table.require(table.parsed("address", address), "address", address),
         scheduler: table.parsed("scheduler", "wlc"),
         scheduler_flags: table.all_parsed("scheduler_flags", "mh-fallback"),
+        persistence_timeout: table.number("persistence_timeout", persistence::TIMEOUT_S),
+        has_persistence_timeout: table.has("persistence_timeout"),
+        persistence_netmask: table.parsed("persistence_netmask", "255.255.255.0"),
+        one_packet: table.boolean("one_packet"),
         servers: servers.collect(),
     };
     table.finish();

@@ -168,6 +168,19 @@ impl<'a> TableReader<'a> {
         self.value(key)?.value.as_bool()
     }
 
+    /// `true` or `false`.
+    pub fn boolean(&self, key: &'static str) -> Option<Located<bool>> {
+        let found = self.value(key)?;
+        let Some(value) = found.value.as_bool() else {
+            self.wrong_type(&found, "true or false");
+            return None;
+        };
+        Some(Located {
+            value,
+            place: found.place,
+        })
+    }
+
     /// A whole number in a range.
     pub fn number<T>(&self, key: &'static str, range: RangeInclusive<T>) -> Option<Located<T>>
     where

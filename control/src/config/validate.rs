@@ -7,7 +7,9 @@ use std::num::NonZeroU16;
 
 use pollux_api::configuration::{Change, ChangeError, Configuration, Destination, VirtualService};
 use pollux_api::settings::PortSettings;
-use pollux_api::{DataplaneSettings, ServiceId, Tunnel, TunnelError, Weight};
+use pollux_api::{
+    DataplaneSettings, Persistence, Protocol, ServiceId, Tunnel, TunnelError, Weight,
+};
 use toml::Spanned;
 use toml::de::DeTable;
 
@@ -108,11 +110,37 @@ impl Builder<'_> {
             Some(located) => (located.value, located.place),
             None => (Vec::new(), address.place.clone()),
         };
+        let persistence = table
+            .persistence_timeout
+            .as_ref()
+            .map(|timeout| Persistence {
+                timeout_s: timeout.value,
+                netmask: table.persistence_netmask.as_ref().map(|mask| mask.value),
+            });
+        let one_packet = table.one_packet.as_ref();
         let service = VirtualService {
             id,
             scheduler: scheduler.unwrap_or_default(),
             scheduler_flags: flags.into_iter().collect(),
+            persistence,
+            one_packet: one_packet.is_some_and(|given| given.value),
         };
+        if let Some(netmask) = &table.persistence_netmask {
+            let family = |persistence: Persistence| persistence.checked(id.endpoint.address());
+            if let Some(Err(error)) = service.persistence.map(family) {
+                return self.problems.add(&netmask.place, error);
+            }
+            if !table.has_persistence_timeout {
+                let message = "a netmask without persistence: write persistence_timeout, too, or leave it out";
+                self.problems.add(&netmask.place, message);
+            }
+        }
+        if let Some(given) =
+            one_packet.filter(|given| given.value && protocol.value != Protocol::Udp)
+        {
+            let message = "one-packet scheduling is only for UDP services: leave it out";
+            return self.problems.add(&given.place, message);
+        }
         if let Some((flag, of)) = service.scheduler_flags.foreign_to(service.scheduler) {
             let message = format!(
                 "{flag} is a flag of scheduler {of}, and this one is {}: leave it out, or write scheduler = \"{of}\"",

@@ -126,6 +126,7 @@ fn service_table(mut table: Table, entry: &ServiceEntry) -> Table {
         None,
     );
     set_flags(&mut table, &entry.service);
+    set_persistence(&mut table, &entry.service);
     // The list is last added first; the file is in the order of adding.
     let servers: ArrayOfTables = entry
         .destinations
@@ -158,6 +159,28 @@ fn set_flags(table: &mut Table, service: &VirtualService) {
     } else if known != Some(flags) {
         let array: Array = flags.names().into_iter().collect();
         table.insert(KEY, value(array));
+    }
+}
+
+/// Only what is not the default is written; a netmask without persistence would mean nothing.
+fn set_persistence(table: &mut Table, service: &VirtualService) {
+    let (timeout, netmask) = ("persistence_timeout", "persistence_netmask");
+    match service.persistence {
+        Some(persistence) => set(table, timeout, i64::from(persistence.timeout_s), None),
+        None => {
+            table.remove(timeout);
+        }
+    }
+    match service.persistence.and_then(|found| found.netmask) {
+        Some(mask) => set(table, netmask, mask.to_string().as_str(), None),
+        None => {
+            table.remove(netmask);
+        }
+    }
+    if service.one_packet {
+        set(table, "one_packet", true, None);
+    } else {
+        table.remove("one_packet");
     }
 }
 

@@ -129,14 +129,10 @@ mod tests {
             lower_threshold: 0,
         };
         ServiceStatistics {
-            service: VirtualService {
-                id: ServiceId {
-                    protocol: Protocol::Tcp,
-                    endpoint,
-                },
-                scheduler: Default::default(),
-                scheduler_flags: Default::default(),
-            },
+            service: VirtualService::new(ServiceId {
+                protocol: Protocol::Tcp,
+                endpoint,
+            }),
             totals,
             destinations: vec![DestinationStatistics {
                 destination,

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use pollux_api::identity::Endpoint;
 use pollux_api::statistics::ServiceStatistics;
-use pollux_api::{Protocol, SchedulerFlags, SchedulerName, ServiceId, VirtualService};
+use pollux_api::{
+    Netmask, Persistence, Protocol, SchedulerFlags, SchedulerName, ServiceId, VirtualService,
+};
 use rustix::io::Errno;
 
 use super::address;
@@ -172,18 +174,13 @@ impl ServiceSettings {
                 return Err(Refusal::because(Errno::NOENT, reason));
             }
         }
-        if key.family() == address::INET6 && !(1..=128).contains(&self.netmask) {
-            let reason = format!("/{} is no IPv6 prefix length", self.netmask);
-            return Err(Refusal::because(Errno::INVAL, reason));
-        }
+        let netmask = self.netmask(key.family())?;
         // Nothing is set that the mask could leave as it is.
         let flags = self.flags & self.flags_mask;
-        if flags & FLAG_PERSISTENT != 0 {
-            return Err(Refusal::not_yet("persistence"));
-        }
-        if flags & FLAG_ONE_PACKET != 0 {
-            return Err(Refusal::not_yet("one-packet scheduling"));
-        }
+        let persistence = (flags & FLAG_PERSISTENT != 0).then_some(Persistence {
+            timeout_s: self.timeout_s,
+            netmask: Some(netmask),
+        });
         let numbers = FLAGS_SCHEDULER
             .into_iter()
             .filter(|(flag, _)| flags & flag != 0);
@@ -192,6 +189,20 @@ impl ServiceSettings {
             id: key.id()?,
             scheduler,
             scheduler_flags: SchedulerFlags::of_numbers(numbers, scheduler),
+            persistence,
+            one_packet: flags & FLAG_ONE_PACKET != 0,
+        })
+    }
+
+    fn netmask(&self, family: u16) -> Result<Netmask, Refusal> {
+        if family == address::INET {
+            return Ok(Netmask::V4(self.netmask.to_ne_bytes().into()));
+        }
+        let length = u8::try_from(self.netmask).ok();
+        let length = length.filter(|length| (1..=128).contains(length));
+        length.map(Netmask::V6).ok_or_else(|| {
+            let reason = format!("/{} is no IPv6 prefix length", self.netmask);
+            Refusal::because(Errno::INVAL, reason)
         })
     }
 }
@@ -213,12 +224,14 @@ fn protocol_number(protocol: Protocol) -> u16 {
     }
 }
 
-/// The netmask of a service that is not persistent: every client by itself.
+/// The netmask of a service; without one every client is by itself.
 pub fn netmask(service: &VirtualService) -> u32 {
-    if service.id.endpoint.address().is_ipv4() {
-        u32::MAX
-    } else {
-        128
+    let given = service.persistence.and_then(|found| found.netmask);
+    match (given, service.id.endpoint.address()) {
+        (Some(Netmask::V4(mask)), _) => u32::from_ne_bytes(mask.octets()),
+        (Some(Netmask::V6(length)), _) => length.into(),
+        (None, IpAddr::V4(_)) => u32::MAX,
+        (None, IpAddr::V6(_)) => 128,
     }
 }
 
@@ -229,7 +242,14 @@ pub fn write(kind: u16, service: &ServiceStatistics, statistics: &Statistics) ->
     let given = FLAGS_SCHEDULER
         .into_iter()
         .filter(|(_, number)| service.scheduler_flags.has_number(*number));
-    let flags = given.fold(FLAG_HASHED, |flags, (flag, _)| flags | flag);
+    let mut flags = given.fold(FLAG_HASHED, |flags, (flag, _)| flags | flag);
+    if service.persistence.is_some() {
+        flags |= FLAG_PERSISTENT;
+    }
+    if service.one_packet {
+        flags |= FLAG_ONE_PACKET;
+    }
+    let timeout_s = service.persistence.map_or(0, |found| found.timeout_s);
     let mut flags = flags.to_ne_bytes().to_vec();
     flags.extend(u32::MAX.to_ne_bytes());
     Attribute::nested(
@@ -241,7 +261,7 @@ pub fn write(kind: u16, service: &ServiceStatistics, statistics: &Statistics) ->
             Attribute::port(PORT, endpoint.port()),
             Attribute::text(SCHEDULER, service.scheduler.as_str()),
             Attribute::bytes(FLAGS, flags),
-            Attribute::u32(TIMEOUT, 0),
+            Attribute::u32(TIMEOUT, timeout_s),
             Attribute::u32(NETMASK, netmask(service)),
             statistics.narrow(STATISTICS),
             statistics.wide(STATISTICS_64),
@@ -311,9 +331,33 @@ mod tests {
     }
 
     #[test]
+    fn persistence_comes_back_as_it_was_told() {
+        let v6 = ServiceKey::Address {
+            protocol: UDP,
+            address: "2001:db8::100".parse().unwrap(),
+            port: 80,
+        };
+        let v4_mask = u32::from_ne_bytes([255, 255, 255, 0]);
+        for (key, netmask, shown) in [(key(), v4_mask, "255.255.255.0"), (v6, 64, "64")] {
+            let told = ServiceSettings {
+                flags: FLAG_HASHED | FLAG_PERSISTENT | FLAG_ONE_PACKET,
+                timeout_s: 300,
+                netmask,
+                ..settings()
+            };
+            let service = told.of(&key).unwrap();
+            let persistence = service.persistence.unwrap();
+            assert_eq!(persistence.timeout_s, 300);
+            assert_eq!(persistence.netmask.unwrap().to_string(), shown);
+            assert!(service.one_packet);
+            assert_eq!(listed(service), (Ok(key), Ok(told)));
+        }
+    }
+
+    #[test]
     fn what_is_not_there_yet_is_refused_and_said() {
         type Spoil = fn(&mut ServiceSettings);
-        let cases: [(Spoil, Errno, &str); 5] = [
+        let cases: [(Spoil, Errno, &str); 3] = [
             (
                 |s| s.scheduler = "nosuch".to_owned(),
                 Errno::NOENT,
@@ -329,16 +373,6 @@ mod tests {
                 Errno::OPNOTSUPP,
                 "sip",
             ),
-            (
-                |s| s.flags |= FLAG_PERSISTENT,
-                Errno::OPNOTSUPP,
-                "persistence",
-            ),
-            (
-                |s| s.flags |= FLAG_ONE_PACKET,
-                Errno::OPNOTSUPP,
-                "one-packet",
-            ),
         ];
         for (spoil, errno, reason) in cases {
             let mut spoilt = settings();
@@ -350,7 +384,7 @@ mod tests {
         // A flag outside of the mask is not asked for.
         let mut masked = settings();
         (masked.flags, masked.flags_mask) = (FLAG_PERSISTENT, 0);
-        assert!(masked.of(&key()).is_ok());
+        assert_eq!(masked.of(&key()).unwrap().persistence, None);
     }
 
     #[test]

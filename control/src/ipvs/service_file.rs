@@ -4,8 +4,13 @@ use std::net::IpAddr;
 
 use pollux_api::statistics::{DestinationStatistics, ServiceStatistics};
 
+use super::service::netmask;
+
 /// Its path.
 pub const PATH: &str = "/proc/net/ip_vs";
+
+/// The kernel writes timeouts in its ticks, of which most machines have this many.
+const KERNEL_TICKS_PER_SECOND: u64 = 100;
 
 /// The text of the file.
 pub fn text(services: &[ServiceStatistics], table_size: u32) -> String {
@@ -27,14 +32,20 @@ pub fn text(services: &[ServiceStatistics], table_size: u32) -> String {
 fn service_line(listed: &ServiceStatistics) -> String {
     let service = &listed.service;
     let endpoint = service.id.endpoint;
-    // The kernel writes no blank for the missing flags of an IPv6 service.
-    let blank = if endpoint.address().is_ipv4() {
-        " "
-    } else {
-        ""
+    // The kernel writes no flags of an IPv6 service, nor a blank for them.
+    let flags = match (endpoint.address(), service.one_packet) {
+        (IpAddr::V4(_), true) => "ops  ",
+        (IpAddr::V4(_), false) => " ",
+        (IpAddr::V6(_), _) => "",
     };
+    // In network byte order, prefix lengths too.
+    let netmask = u32::from_be_bytes(netmask(service).to_ne_bytes());
+    let persistence = service.persistence.map_or_else(String::new, |found| {
+        let timeout = u64::from(found.timeout_s) * KERNEL_TICKS_PER_SECOND;
+        format!("persistent {timeout} {netmask:08X}")
+    });
     format!(
-        "{}  {}:{:04X} {} {blank}\n",
+        "{}  {}:{:04X} {} {flags}{persistence}\n",
         service.id.protocol,
         address(endpoint.address()),
         endpoint.port(),

@@ -76,6 +76,66 @@ fn scheduler_flags_are_ipvsadms() {
 }
 
 /// The one server of the one service.
+#[test]
+fn persistence_options_are_ipvsadms() {
+    let machine = Machine::up();
+    let service =
+        |machine: &Machine| machine.json("show configuration")["services"][0]["service"].clone();
+    machine.done(&format!("service add {SERVICE} -p -M 255.255.255.0"));
+    assert_eq!(
+        service(&machine)["persistence"],
+        json!({"timeout_s": 360, "netmask": "255.255.255.0"})
+    );
+    machine.done(&format!("server add {SERVER}"));
+    let shown = machine.shown("show services");
+    let line = "TCP  198.51.100.1:80 wlc persistent 360 mask 255.255.255.0\n";
+    assert!(shown.contains(line), "{shown}");
+    assert!(shown.contains("PersistConn"), "{shown}");
+
+    // What is saved is what runs.
+    machine.done("save");
+    let file = machine.path("pollux.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    for line in [
+        "persistence_timeout = 360\n",
+        "persistence_netmask = \"255.255.255.0\"\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+
+    // What is not given stays; the scheduler has nothing to do with it.
+    machine.done(&format!("service edit {SERVICE} -p 60"));
+    machine.done(&format!("service edit {SERVICE} -s rr"));
+    assert_eq!(
+        service(&machine)["persistence"],
+        json!({"timeout_s": 60, "netmask": "255.255.255.0"})
+    );
+    machine.refused(
+        &format!("service edit {SERVICE} -M 64"),
+        1,
+        "netmask 64 is not one of the service's address family",
+    );
+    machine.refused(
+        &format!("service edit {SERVICE} -p 2678401"),
+        1,
+        "persistence timeout 2678401 out of range",
+    );
+    machine.refused(
+        &format!("service edit {SERVICE} --ops"),
+        1,
+        "one-packet scheduling is only for UDP services",
+    );
+    machine.done(&format!("service edit {SERVICE} -p 0"));
+    assert_eq!(service(&machine)["persistence"], json!(null));
+
+    machine.done("flush");
+    machine.done("service add -u 198.51.100.1:53 -o -s rr");
+    let shown = machine.shown("show services");
+    assert!(shown.contains("UDP  198.51.100.1:53 rr ops\n"), "{shown}");
+    machine.done("service edit -u 198.51.100.1:53 --ops=false");
+    assert_eq!(service(&machine)["one_packet"], json!(null));
+}
+
 fn server(machine: &Machine) -> serde_json::Value {
     machine.json("show configuration")["services"][0]["destinations"][0].clone()
 }

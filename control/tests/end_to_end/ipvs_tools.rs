@@ -296,16 +296,7 @@ fn what_pollux_has_not_is_refused_and_the_log_says_what() {
     );
     let before = machine.json("show configuration");
     for (line, reason) in [
-        (
-            "-A -t 198.51.100.1:81 -s rr -p 60",
-            "persistence: not supported yet",
-        ),
-        (
-            "-E -t 198.51.100.1:80 -s rr -p 60",
-            "persistence: not supported yet",
-        ),
-        ("-A -t 198.51.100.1:0 -s rr -p 60", "persistence"),
-        ("-A -u 198.51.100.1:81 -s rr --ops", "one-packet scheduling"),
+        ("-A -t 198.51.100.1:0 -s rr -p 60", "services on any port"),
         ("-A -f 7 -s rr", "firewall mark"),
         ("-A --sctp-service 198.51.100.1:81 -s rr", "IP protocol 132"),
         (

@@ -1,7 +1,7 @@
 //! The numbering against its promises, over random histories of configurations.
 
 use pollux_api::configuration::{Destination, ServiceEntry, VirtualService};
-use pollux_api::{ForwardingMethod, Protocol, SchedulerName, Weight};
+use pollux_api::{ForwardingMethod, Protocol, Weight};
 use proptest::prelude::*;
 
 use super::*;
@@ -20,11 +20,7 @@ fn destination(number: u8) -> DestinationId {
 /// A configuration with these services, each with these destinations.
 fn configuration(services: &[(u8, Vec<u8>)]) -> Configuration {
     let entry = |(number, destinations): &(u8, Vec<u8>)| ServiceEntry {
-        service: VirtualService {
-            id: service(*number),
-            scheduler: SchedulerName::default(),
-            scheduler_flags: Default::default(),
-        },
+        service: VirtualService::new(service(*number)),
         destinations: destinations
             .iter()
             .map(|number| Destination {

@@ -57,11 +57,7 @@ impl DataplaneControl for Fake {
     }
 
     async fn service(&self, id: ServiceId) -> Result<Option<ServiceStatistics>, Failure> {
-        let service = VirtualService {
-            id,
-            scheduler: Default::default(),
-            scheduler_flags: Default::default(),
-        };
+        let service = VirtualService::new(id);
         Ok((id == only_service()).then(|| ServiceStatistics {
             service,
             totals: Default::default(),

@@ -174,7 +174,8 @@ impl Dataplane {
             destination: destination.clone(),
             active_connections: counts.active,
             inactive_connections: counts.inactive,
-            persistent_connections: 0,
+            persistent_connections: compiled
+                .map_or(0, |found| found.shared.persistent_connections()),
             totals: difference(counted, zeroed.copied().unwrap_or_default()),
         }
     }
@@ -217,12 +218,12 @@ impl Dataplane {
             .destination(connection.destination())?;
         let ticks = self.director.now().until(connection.life().expires());
         Some(ConnectionReport {
-            protocol: protocol_of(key.protocol)?,
+            protocol: protocol_of(key.listed_protocol())?,
             expires_s: u32::try_from(ticks).unwrap_or(0) / TICKS_PER_SECOND,
             state: connection.life().state().name().to_owned(),
             client: key.source(),
             virtual_address: key.destination(),
-            destination: SocketAddr::new(server.spec.address, server.spec.port),
+            destination: SocketAddr::new(server.spec.address, connection.destination_port()),
             method: ForwardingMethod::Nat,
         })
     }
@@ -286,8 +287,14 @@ fn with_settings(verb: &str, service: &VirtualService) -> String {
     } else {
         format!(" -b {flags}")
     };
+    let persistence = service.persistence.map_or_else(String::new, |found| {
+        let mask = found.netmask;
+        let mask = mask.map_or_else(String::new, |mask| format!(" -M {mask}"));
+        format!(" -p {}{mask}", found.timeout_s)
+    });
+    let one_packet = if service.one_packet { " --ops" } else { "" };
     format!(
-        "ipvsadm {verb} {} -s {}{flags}",
+        "ipvsadm {verb} {} -s {}{flags}{persistence}{one_packet}",
         named(service.id),
         service.scheduler
     )

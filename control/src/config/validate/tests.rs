@@ -368,3 +368,40 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn persistence_is_checked_where_it_is_written() {
+    let service = |lines: &str| format!("{SERVICE}{lines}\n");
+    let config = valid(&service(
+        "persistence_timeout = 300\npersistence_netmask = \"255.255.255.0\"",
+    ));
+    let persistence = config.configuration().services[0].service.persistence;
+    let persistence = persistence.unwrap();
+    assert_eq!(persistence.timeout_s, 300);
+    assert_eq!(persistence.netmask.unwrap().to_string(), "255.255.255.0");
+    for (lines, expected) in [
+        (
+            "persistence_timeout = 0",
+            "4: service[0].persistence_timeout: persistence_timeout 0 out of range: write a number from 1 to 2678400",
+        ),
+        (
+            "persistence_timeout = 60\npersistence_netmask = \"64\"",
+            "5: service[0].persistence_netmask: netmask 64 is not one of the service's address family: write a mask as \
+             255.255.255.0 for IPv4, a prefix length from 1 to 128 for IPv6",
+        ),
+        (
+            "persistence_netmask = \"255.255.255.0\"",
+            "4: service[0].persistence_netmask: a netmask without persistence: write persistence_timeout, too, or leave it out",
+        ),
+        (
+            "one_packet = true",
+            "4: service[0].one_packet: one-packet scheduling is only for UDP services: leave it out",
+        ),
+        (
+            "one_packet = 1",
+            "4: service[0].one_packet: an integer stands here: write true or false",
+        ),
+    ] {
+        assert_problem(&service(lines), expected);
+    }
+}

@@ -60,6 +60,12 @@ impl<'t> Connection<'t> {
         (self.ports_word().load(Relaxed) >> 16) as u16
     }
 
+    /// Whether it is there to be listed: its time has not come, or it has children to wait for.
+    pub fn is_listed(&self, now: Tick) -> bool {
+        let life = self.life();
+        life.is_alive(now) || (life.is_live() && life.children() > 0)
+    }
+
     /// Makes room for one more child and puts off a template's end. False when the entry has ended meanwhile, or has a
     /// million children.
     pub(crate) fn adopt(&self, now: Tick) -> bool {

@@ -137,8 +137,14 @@ impl DestinationShared {
     }
 
     /// Persistence templates that lead to it.
+    #[inline]
     pub fn persistent_connections(&self) -> u32 {
         self.persistent.load(Relaxed)
+    }
+
+    /// Whether nothing in the table refers to it, neither a connection nor a template.
+    pub fn is_unused(&self) -> bool {
+        self.counts().total() == 0 && self.persistent_connections() == 0
     }
 
     /// Adds to the counts, and judges whether that is an overload. Without thresholds there is nothing to judge: one
