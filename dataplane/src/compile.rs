@@ -7,11 +7,13 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+use pollux_api::mark::PortRange;
 use pollux_api::{
-    Configuration, Destination, ForwardingMethod, Netmask, Protocol, SchedulerFlags, SchedulerName,
-    ServiceId, Tunnel, TunnelChecksum, TunnelType,
+    Configuration, Destination, Family, ForwardingMethod, IpvsSettings, MarkRule, Netmask,
+    Persistence, Protocol, SchedulerFlags, SchedulerName, ServiceId, Tunnel, TunnelChecksum,
+    TunnelType,
 };
-use pollux_engine::SnapshotSpec;
 use pollux_engine::clock::seconds;
 use pollux_engine::connection as engine;
 use pollux_engine::forward::tunnel::Encapsulation;
@@ -19,8 +21,8 @@ use pollux_engine::forwarding_table::{
     ForwardingTable, Interface, NeighbourSpec, PortSpec, RouteSpec, RouteTarget,
 };
 use pollux_engine::scheduler::{HashFlags, MaglevFlags, SchedulerKind};
-use pollux_engine::service::{DestinationSpec, Persistence, ServiceIdentity, ServiceSpec};
-use pollux_engine::wire::protocol;
+use pollux_engine::service::{self, DestinationSpec, ServiceIdentity, ServiceSpec};
+use pollux_engine::{Defence, SnapshotSpec};
 
 use crate::kernel::{self, Egress, KernelView, NeighbourKey};
 use crate::numbering::Numbering;
@@ -41,6 +43,7 @@ const GATEWAYS_MAX: usize = 1024;
 /// this configuration.
 pub fn services(
     configuration: &Configuration,
+    ports: &[&str],
     numbering: &Numbering,
     generation: u64,
 ) -> SnapshotSpec {
@@ -49,11 +52,7 @@ pub fn services(
         let destinations = entry.destinations.iter();
         Some(ServiceSpec {
             number: numbering.service(id)?.get(),
-            identity: ServiceIdentity::Address {
-                protocol: protocol_number(id.protocol),
-                address: id.endpoint.address(),
-                port: id.endpoint.port(),
-            },
+            identity: identity(id),
             persistence: entry.service.persistence.map(persistence),
             one_packet: entry.service.one_packet,
             scheduler: scheduler(entry.service.scheduler, entry.service.scheduler_flags),
@@ -76,7 +75,104 @@ pub fn services(
         generation,
         services: compiled.collect(),
         removed: removed.collect(),
-        ..SnapshotSpec::default()
+        timeouts: timeouts(&configuration.settings),
+        settings: settings(&configuration.settings),
+        marks: configuration
+            .marks
+            .iter()
+            .filter_map(|rule| mark_rule(rule, ports))
+            .collect(),
+    }
+}
+
+fn identity(id: ServiceId) -> ServiceIdentity {
+    match id {
+        ServiceId::Address(id) => ServiceIdentity::Address {
+            protocol: id.protocol.number(),
+            address: id.endpoint.address(),
+            port: id.endpoint.port(),
+        },
+        ServiceId::Fwmark(id) => ServiceIdentity::Fwmark {
+            mark: id.fwmark.get(),
+            family: family(id.family),
+        },
+    }
+}
+
+fn family(family: Family) -> engine::Family {
+    match family {
+        Family::Ipv4 => engine::Family::V4,
+        Family::Ipv6 => engine::Family::V6,
+    }
+}
+
+fn persistence(persistence: Persistence) -> service::Persistence {
+    service::Persistence {
+        timeout: seconds(persistence.timeout_s),
+        mask: persistence.netmask.map_or(u128::MAX, Netmask::bits),
+    }
+}
+
+/// None for a rule about a port that is not there: no packet comes in by it.
+fn mark_rule(rule: &MarkRule, ports: &[&str]) -> Option<service::MarkRule> {
+    let network = |network: Option<IpNet>| network.map(|net| (net.addr(), net.prefix_len()));
+    let range =
+        |range: Option<PortRange>| range.map_or(0..=u16::MAX, |range| range.first()..=range.last());
+    let ingress = match &rule.ingress {
+        None => None,
+        Some(name) => {
+            let number = ports.iter().position(|port| port == name)?;
+            Some(u16::try_from(number).ok()?)
+        }
+    };
+    Some(service::MarkRule {
+        source: network(rule.source),
+        destination: network(rule.destination),
+        protocol: rule.protocol.map(Protocol::number),
+        source_ports: range(rule.source_ports),
+        destination_ports: range(rule.destination_ports),
+        ingress,
+        mark: rule.mark.get(),
+    })
+}
+
+fn timeouts(settings: &IpvsSettings) -> engine::Timeouts {
+    let mut timeouts = engine::Timeouts::default();
+    for (name, state) in [
+        ("timeout_close", engine::State::Close),
+        ("timeout_closewait", engine::State::CloseWait),
+        ("timeout_established", engine::State::Established),
+        ("timeout_finwait", engine::State::FinWait),
+        ("timeout_lastack", engine::State::LastAck),
+        ("timeout_listen", engine::State::Listen),
+        ("timeout_synack", engine::State::SynAck),
+        ("timeout_synrecv", engine::State::SynRecv),
+        ("timeout_synsent", engine::State::SynSent),
+        ("timeout_timewait", engine::State::TimeWait),
+        ("timeout_udp", engine::State::Udp),
+    ] {
+        timeouts.set(state, seconds(settings.get(name)));
+    }
+    timeouts
+}
+
+fn settings(settings: &IpvsSettings) -> pollux_engine::IpvsSettings {
+    let is_set = |name| settings.get(name) != 0;
+    let defence = |name| match settings.get(name) {
+        0 => Defence::Never,
+        3 => Defence::Always,
+        _ => Defence::WhenFull,
+    };
+    pollux_engine::IpvsSettings {
+        conn_reuse_mode: u8::try_from(settings.get("conn_reuse_mode")).unwrap_or(0),
+        expire_nodest_conn: is_set("expire_nodest_conn"),
+        expire_quiescent_template: is_set("expire_quiescent_template"),
+        sloppy_tcp: is_set("sloppy_tcp"),
+        sloppy_sctp: is_set("sloppy_sctp"),
+        nat_icmp_send: is_set("nat_icmp_send"),
+        drop_packet: defence("drop_packet"),
+        am_droprate: settings.get("am_droprate").max(1),
+        secure_tcp: defence("secure_tcp"),
     }
 }
 
@@ -95,21 +191,6 @@ fn destination(
         upper_threshold: found.upper_threshold,
         lower_threshold: found.lower_threshold,
     })
-}
-
-fn persistence(found: pollux_api::Persistence) -> Persistence {
-    Persistence {
-        timeout: seconds(found.timeout_s),
-        mask: found.netmask.map_or(u128::MAX, Netmask::bits),
-    }
-}
-
-/// The IP protocol number.
-pub fn protocol_number(protocol: Protocol) -> u8 {
-    match protocol {
-        Protocol::Tcp => protocol::TCP,
-        Protocol::Udp => protocol::UDP,
-    }
 }
 
 fn scheduler(name: SchedulerName, flags: SchedulerFlags) -> SchedulerKind {

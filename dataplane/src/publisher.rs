@@ -87,7 +87,8 @@ impl FirstSnapshot {
         workers: usize,
     ) -> Self {
         let forwarding = Arc::new(compile::forwarding(1, &facts(ports), &view));
-        let spec = compile::services(&state.configuration, &state.numbering, 1);
+        let names: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
+        let spec = compile::services(&state.configuration, &names, &state.numbering, 1);
         let snapshot = Arc::new(Snapshot::compile(
             &spec,
             Arc::clone(&forwarding),
@@ -193,6 +194,7 @@ impl Publisher {
             return Err(Failure::new(FailureCode::Conflict, message));
         }
         let configuration = before.configuration.apply(&transaction.changes)?;
+        self.check_ingress(&configuration)?;
         let mut next = State {
             generation: before.generation + 1,
             numbering: before.numbering.clone(),
@@ -210,6 +212,27 @@ impl Publisher {
         ));
         self.publish(&running).await?;
         Ok(running.state.generation)
+    }
+
+    fn port_names(&self) -> Vec<&str> {
+        self.ports.iter().map(|port| port.name.as_str()).collect()
+    }
+
+    /// Rules may only name ports that are there.
+    fn check_ingress(&self, configuration: &Configuration) -> Result<(), Failure> {
+        let names = self.port_names();
+        let unknown = configuration.marks.iter().find(|rule| {
+            let ingress = rule.ingress.as_deref();
+            ingress.is_some_and(|ingress| !names.contains(&ingress))
+        });
+        let Some(rule) = unknown else {
+            return Ok(());
+        };
+        let message = format!(
+            "the rule \"{rule}\" is about a port that is not there: write one of {}",
+            names.join(", ")
+        );
+        Err(Failure::new(FailureCode::Invalid, message))
     }
 
     /// The kernel's tables have changed: workers get them at once.
@@ -266,6 +289,7 @@ impl Publisher {
         let generation = current.generation() + 1;
         let spec = compile::services(
             &running.state.configuration,
+            &self.port_names(),
             &running.state.numbering,
             generation,
         );

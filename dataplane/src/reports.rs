@@ -3,6 +3,7 @@
 //! Nothing here takes a lock that a worker takes. The table is read while it changes: an entry that is freed and used
 //! again meanwhile may be shown as either connection.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use pollux_api::dataplane::{
@@ -15,7 +16,6 @@ use pollux_api::{ChangeError, Configuration, ForwardingMethod, Protocol, Service
 use pollux_engine::clock::TICKS_PER_SECOND;
 use pollux_engine::connection::{self, Connection, Direction, State};
 use pollux_engine::counters::PortCounters;
-use pollux_engine::wire::protocol;
 use pollux_engine::{Fate, Snapshot};
 
 use crate::kernel::MacAddress;
@@ -101,6 +101,14 @@ impl DataplaneControl for Publisher {
     async fn connections(&self, query: ConnectionQuery) -> Result<ConnectionPage, Failure> {
         let now = tick_of(now_nanoseconds());
         let snapshot = self.shared.publication.current();
+        let services: HashMap<u32, ServiceId> = self
+            .running()
+            .await
+            .state
+            .numbering
+            .services()
+            .map(|(number, id)| (number.get(), id))
+            .collect();
         let table = &self.shared.table;
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX).max(1);
         let mut page = ConnectionPage {
@@ -119,7 +127,7 @@ impl DataplaneControl for Publisher {
                 .filter(|entry| entry.is_listed(now))
             {
                 page.connections
-                    .extend(connection_report(&entry, &snapshot, now));
+                    .extend(connection_report(&entry, &snapshot, &services, now));
             }
         }
         page.next = Some(last).filter(|last| *last < end);
@@ -261,12 +269,12 @@ fn destinations(
             let counts = compiled
                 .map(|found| found.shared.counts())
                 .unwrap_or_default();
-            let templates = compiled.map(|found| found.shared.persistent_connections());
             DestinationStatistics {
                 destination: destination.clone(),
                 active_connections: counts.active,
                 inactive_connections: counts.inactive,
-                persistent_connections: templates.unwrap_or_default(),
+                persistent_connections: compiled
+                    .map_or(0, |found| found.shared.persistent_connections()),
                 totals: number
                     .map(|number| running.totals.destination(number, snapshot))
                     .unwrap_or_default(),
@@ -278,17 +286,15 @@ fn destinations(
 fn connection_report(
     entry: &Connection<'_>,
     snapshot: &Snapshot,
+    services: &HashMap<u32, ServiceId>,
     now: pollux_engine::Tick,
 ) -> Option<ConnectionReport> {
     let inbound = entry.key(Direction::Inbound);
     let destination = snapshot.destination(entry.destination())?;
     let left = now.until(entry.life().expires());
     Some(ConnectionReport {
-        protocol: if inbound.listed_protocol() == protocol::TCP {
-            Protocol::Tcp
-        } else {
-            Protocol::Udp
-        },
+        protocol: Protocol::of_number(inbound.listed_protocol()),
+        service: services.get(&entry.service()).copied(),
         expires_s: u32::try_from(left).unwrap_or(0) / TICKS_PER_SECOND,
         state: entry.life().state().name().to_owned(),
         client: inbound.source(),

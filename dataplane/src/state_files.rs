@@ -286,10 +286,7 @@ mod tests {
     };
 
     fn state() -> State {
-        let service = ServiceId {
-            protocol: Protocol::Udp,
-            endpoint: "[2001:db8:100::1]:53".parse().unwrap(),
-        };
+        let service = ServiceId::address(Protocol::Udp, "[2001:db8:100::1]:53".parse().unwrap());
         let add = |id: &str| Change::AddDestination {
             service,
             destination: Destination {

@@ -19,14 +19,11 @@ use pollux_tests::lab::{eventually, program};
 
 /// Steps that differ, and the feature that they wait for.
 const WAITING: &[(&str, &[usize], &str)] = &[
-    ("cli/lists", &[26], "services of all ports"),
-    ("cli/lists", &[16, 18], "firewall marks"),
     ("cli/lists", &[24], "SCTP"),
     ("cli/lists", &[27], "persistence engine sip"),
     ("cli/lists", &[68], "counters by core"),
     ("cli/lists", &[69], "FTP"),
-    ("cli/lists", &[70], "the settings of net.ipv4.vs"),
-    ("cli/lists", &[73, 74, 75, 76], "other timeouts"),
+    ("cli/lists", &[70], "the directory of net.ipv4.vs"),
     ("cli/errors", &[52], "persistence engine sip"),
     (
         "cli/errors",

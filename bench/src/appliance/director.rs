@@ -157,10 +157,8 @@ impl Director {
     /// The data plane's refusal.
     pub fn serve(&mut self, service: Service) -> anyhow::Result<()> {
         let address = rig::service(service.family);
-        let id = ServiceId {
-            protocol: Protocol::Tcp,
-            endpoint: Endpoint::new(address.ip(), address.port())?,
-        };
+        let endpoint = Endpoint::new(address.ip(), address.port())?;
+        let id = ServiceId::address(Protocol::Tcp, endpoint);
         let mut changes = vec![Change::AddService {
             service: VirtualService {
                 scheduler: word(&service.scheduler).parse()?,

@@ -3,11 +3,15 @@
 //! Order matters as in Linux: a new destination goes to the *front* of its service's list, and schedulers walk the
 //! list from there (`ip_vs_ctl.c`, `__ip_vs_add_dest`).
 
+use std::collections::{BTreeMap, HashSet};
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::identity::{DestinationId, ForwardingMethod, Protocol, ServiceId, Weight};
+use crate::identity::{DestinationId, Family, ForwardingMethod, Protocol, ServiceId, Weight};
+use crate::ipvs_settings::{IpvsSettings, SettingError};
 use crate::line::{Failure, FailureCode};
+use crate::mark::MarkRule;
 use crate::patch::{DestinationPatch, ServicePatch};
 use crate::persistence::{Persistence, PersistenceError};
 use crate::scheduler::{SchedulerFlags, SchedulerName};
@@ -25,22 +29,30 @@ pub struct VirtualService {
     /// Its flags.
     #[serde(default, skip_serializing_if = "is_without_flags")]
     pub scheduler_flags: SchedulerFlags,
-    /// How clients are kept at their server; none: each connection is scheduled.
+    /// The flows of a client go to one server; none: each is scheduled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistence: Option<Persistence>,
-    /// Whether each packet is scheduled by itself and no connection kept; for UDP.
-    #[serde(default, skip_serializing_if = "is_false")]
+    /// Each UDP datagram is scheduled, and no connection is kept: `ipvsadm --ops`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub one_packet: bool,
+}
+
+impl VirtualService {
+    /// A service of all defaults.
+    pub fn new(id: ServiceId) -> Self {
+        Self {
+            id,
+            scheduler: SchedulerName::default(),
+            scheduler_flags: SchedulerFlags::default(),
+            persistence: None,
+            one_packet: false,
+        }
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
 fn is_without_flags(flags: &SchedulerFlags) -> bool {
     flags.is_empty()
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 /// A real server of one service.
@@ -84,6 +96,12 @@ pub struct Configuration {
     /// The services, in the order they were added.
     #[serde(default)]
     pub services: Vec<ServiceEntry>,
+    /// The settings of IPVS that differ from the kernel's.
+    #[serde(default, skip_serializing_if = "IpvsSettings::is_default")]
+    pub settings: IpvsSettings,
+    /// Which packets have which firewall mark; the first that matches decides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<MarkRule>,
 }
 
 /// One change.
@@ -144,6 +162,26 @@ pub enum Change {
     },
     /// Removes every service.
     Flush,
+    /// Sets settings of IPVS, by name.
+    Set {
+        /// Names and values.
+        settings: BTreeMap<String, u32>,
+    },
+    /// Adds a rule that gives a mark, behind the others.
+    AddMark {
+        /// The rule.
+        rule: MarkRule,
+    },
+    /// Removes a rule.
+    RemoveMark {
+        /// The rule.
+        rule: MarkRule,
+    },
+    /// Replaces all rules.
+    ReplaceMarks {
+        /// The rules.
+        rules: Vec<MarkRule>,
+    },
 }
 
 /// Changes that are done together or not at all.
@@ -181,7 +219,7 @@ pub enum ChangeError {
     #[error(
         "server {1} of service {0}: method {2} leaves packets as they are, so the server's port must be the service's, {port}; \
          only nat (-m) translates ports",
-        port = .0.endpoint.port()
+        port = .0.port()
     )]
     PortDiffers(ServiceId, DestinationId, ForwardingMethod),
     /// A tunnel that the server cannot have.
@@ -192,12 +230,38 @@ pub enum ChangeError {
         "service {0}: scheduler flag {1} is one of scheduler {2}, and this one is {3}: leave it out, or write -s {2}"
     )]
     ForeignFlag(ServiceId, String, SchedulerName, SchedulerName),
-    /// Persistence that a service cannot have.
+    /// A port without meaning.
+    #[error(
+        "server {1} of service {0}: port 0 is the packet's own, for services of a mark or of all ports: write the server's \
+         port"
+    )]
+    NoServerPort(ServiceId, DestinationId),
+    /// A service of all ports that is not persistent.
+    #[error(
+        "service {0}: a service of all ports must be persistent, or what belongs together would part: make it so, or \
+         write a port"
+    )]
+    AnyPortNotPersistent(ServiceId),
+    /// Persistence that the service cannot have.
     #[error("service {0}: {1}")]
     Persistence(ServiceId, PersistenceError),
-    /// One-packet scheduling of what has connections.
+    /// One-packet scheduling of something else than datagrams.
     #[error("service {0}: one-packet scheduling is only for UDP services: leave it out")]
     OnePacket(ServiceId),
+    /// A setting.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// A rule that is there.
+    #[error("the rule \"{0}\" is there already")]
+    MarkExists(Box<MarkRule>),
+    /// A rule that is not there.
+    #[error("no such rule: \"{0}\"; `pollux mark list` lists them")]
+    NoMark(Box<MarkRule>),
+    /// A rule that no packet matches.
+    #[error(
+        "the rule \"{0}\" matches no packet: source and destination are of different IP versions"
+    )]
+    MarkFamilies(Box<MarkRule>),
     /// Lower above upper.
     #[error(
         "server {1} of service {0}: lower threshold {2} is above upper threshold {3}: write -y at most as large as -x"
@@ -208,16 +272,23 @@ pub enum ChangeError {
 impl From<ChangeError> for Failure {
     fn from(error: ChangeError) -> Self {
         let code = match error {
-            ChangeError::ServiceExists(_) | ChangeError::DestinationExists(..) => {
-                FailureCode::AlreadyExists
-            }
-            ChangeError::NoService(_) | ChangeError::NoDestination(..) => FailureCode::NotFound,
-            ChangeError::WrongFamily(..)
+            ChangeError::ServiceExists(_)
+            | ChangeError::DestinationExists(..)
+            | ChangeError::MarkExists(_) => FailureCode::AlreadyExists,
+            ChangeError::NoService(_)
+            | ChangeError::NoDestination(..)
+            | ChangeError::NoMark(_)
+            | ChangeError::Setting(SettingError::Unknown(_)) => FailureCode::NotFound,
+            ChangeError::NoServerPort(..)
+            | ChangeError::AnyPortNotPersistent(_)
+            | ChangeError::Persistence(..)
+            | ChangeError::OnePacket(_)
+            | ChangeError::Setting(_)
+            | ChangeError::MarkFamilies(_)
+            | ChangeError::WrongFamily(..)
             | ChangeError::ForeignFlag(..)
             | ChangeError::PortDiffers(..)
             | ChangeError::Tunnel(..)
-            | ChangeError::Persistence(..)
-            | ChangeError::OnePacket(_)
             | ChangeError::Thresholds(..) => FailureCode::Invalid,
         };
         Self::new(code, error)
@@ -312,9 +383,42 @@ impl Configuration {
                 entry.destinations.retain(|known| known.id != *id);
             }
             Change::Flush => self.services.clear(),
+            Change::Set { settings } => {
+                let mut next = self.settings.clone();
+                for (name, value) in settings {
+                    next.set(name, *value)?;
+                }
+                self.settings = next;
+            }
+            Change::AddMark { rule } => {
+                let mut next = self.marks.clone();
+                next.push(rule.clone());
+                self.marks = checked_marks(next)?;
+            }
+            Change::RemoveMark { rule } => {
+                let place = self.marks.iter().position(|known| known == rule);
+                let place = place.ok_or_else(|| ChangeError::NoMark(Box::new(rule.clone())))?;
+                self.marks.remove(place);
+            }
+            Change::ReplaceMarks { rules } => self.marks = checked_marks(rules.clone())?,
         }
         Ok(())
     }
+}
+
+/// Rules that can match something, each there once.
+fn checked_marks(rules: Vec<MarkRule>) -> Result<Vec<MarkRule>, ChangeError> {
+    let mut seen = HashSet::new();
+    for rule in &rules {
+        let families = rule.source.zip(rule.destination);
+        if families.is_some_and(|(from, to)| from.addr().is_ipv4() != to.addr().is_ipv4()) {
+            return Err(ChangeError::MarkFamilies(Box::new(rule.clone())));
+        }
+        if !seen.insert(rule) {
+            return Err(ChangeError::MarkExists(Box::new(rule.clone())));
+        }
+    }
+    Ok(rules)
 }
 
 impl ServiceEntry {
@@ -328,28 +432,24 @@ impl ServiceEntry {
 }
 
 impl VirtualService {
-    /// A service with the default settings.
-    pub fn new(id: ServiceId) -> Self {
-        Self {
-            id,
-            scheduler: SchedulerName::default(),
-            scheduler_flags: SchedulerFlags::default(),
-            persistence: None,
-            one_packet: false,
-        }
-    }
-
     /// The service as it is kept: flags by the names its scheduler has for them.
     fn checked(&self) -> Result<Self, ChangeError> {
         let scheduler = self.scheduler;
         if let Some((flag, of)) = self.scheduler_flags.foreign_to(scheduler) {
             return Err(ChangeError::ForeignFlag(self.id, flag, of, scheduler));
         }
-        if self.one_packet && self.id.protocol != Protocol::Udp {
+        let is_udp = matches!(self.id, ServiceId::Address(id) if id.protocol == Protocol::Udp);
+        if self.one_packet && matches!(self.id, ServiceId::Address(_)) && !is_udp {
             return Err(ChangeError::OnePacket(self.id));
         }
-        let address = self.id.endpoint.address();
-        let persistence = self.persistence.map(|found| found.checked(address));
+        if self.persistence.is_none()
+            && self.id.port() == 0
+            && matches!(self.id, ServiceId::Address(_))
+        {
+            return Err(ChangeError::AnyPortNotPersistent(self.id));
+        }
+        let family = self.id.family();
+        let persistence = self.persistence.map(|found| found.checked(family));
         let persistence = persistence
             .transpose()
             .map_err(|error| ChangeError::Persistence(self.id, error))?;
@@ -364,11 +464,15 @@ impl VirtualService {
 impl Destination {
     /// What `ip_vs_add_dest` and `ipvsadm` refuse.
     fn check(&self, service: ServiceId) -> Result<(), ChangeError> {
-        let same_family = self.id.address().is_ipv4() == service.endpoint.address().is_ipv4();
+        let same_family = self.id.address().is_ipv4() == (service.family() == Family::Ipv4);
         if !same_family && self.method != ForwardingMethod::Tunnel {
             return Err(ChangeError::WrongFamily(service, self.id, self.method));
         }
-        if self.method != ForwardingMethod::Nat && self.id.port() != service.endpoint.port() {
+        let (port, virtual_port) = (self.id.port(), service.port());
+        if port == 0 && virtual_port != 0 {
+            return Err(ChangeError::NoServerPort(service, self.id));
+        }
+        if self.method != ForwardingMethod::Nat && port != virtual_port {
             return Err(ChangeError::PortDiffers(service, self.id, self.method));
         }
         self.tunnel
@@ -393,10 +497,7 @@ mod tests {
     use crate::tunnel::{TunnelPatch, TunnelType};
 
     fn id(text: &str) -> ServiceId {
-        ServiceId {
-            protocol: Protocol::Tcp,
-            endpoint: text.parse().unwrap(),
-        }
+        ServiceId::address(Protocol::Tcp, text.parse().unwrap())
     }
 
     fn add_service(text: &str) -> Change {

@@ -113,8 +113,10 @@ pub struct ConnectionPage {
 /// One connection, as `ipvsadm -Lc` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionReport {
-    /// TCP or UDP.
-    pub protocol: Protocol,
+    /// The transport protocol; none for a persistence template of a firewall mark's service.
+    pub protocol: Option<Protocol>,
+    /// The service it came by; none when that is gone.
+    pub service: Option<ServiceId>,
     /// Seconds until it expires without traffic.
     pub expires_s: u32,
     /// IPVS's state name: `ESTABLISHED`, `SYN_RECV`, `UDP`, ...
@@ -127,6 +129,13 @@ pub struct ConnectionReport {
     pub destination: SocketAddr,
     /// How packets reach it.
     pub method: ForwardingMethod,
+}
+
+impl ConnectionReport {
+    /// The protocol as listings name it.
+    pub fn protocol_name(&self) -> &'static str {
+        self.protocol.map_or("IP", Protocol::as_str)
+    }
 }
 
 /// A port as it is now.

@@ -1,11 +1,10 @@
 //! Names of things: what a virtual service and a destination are known by, and the words of IPVS for their kinds.
 //!
-//! The text forms are those of `ipvsadm`: `TCP 198.51.100.1:80`, `[2001:db8::1]:80`. A configured port is
-//! never 0 (a packet's may be), so it is a [`NonZeroU16`] here.
+//! The text forms are those of `ipvsadm`: `TCP 198.51.100.1:80`, `[2001:db8::1]:80`, `FWM 7`.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU16;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -19,11 +18,9 @@ pub enum NameError {
         "bad address \"{0}\": write ADDRESS:PORT, for IPv6 [ADDRESS]:PORT, as in 198.51.100.1:80 or [2001:db8::1]:80"
     )]
     Address(String),
-    /// Port 0.
-    #[error(
-        "bad address \"{0}\": port 0 is not a port a service or server can have; write a port from 1 to 65535"
-    )]
-    PortZero(String),
+    /// Neither an address nor a mark, or both.
+    #[error("a service is named by protocol and endpoint, or by fwmark and family: write either")]
+    Service,
     /// An address no service or server can have (unspecified, multicast, broadcast, ...).
     #[error("bad address \"{0}\": a service or server needs a unicast address")]
     NotUnicast(String),
@@ -40,30 +37,66 @@ pub enum Protocol {
     Tcp,
     /// UDP, RFC 768.
     Udp,
+    /// SCTP, RFC 9260.
+    Sctp,
+}
+
+impl Protocol {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
+    /// The name in listings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        }
+    }
+
+    /// The word in files and commands.
+    pub fn as_word(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+
+    /// The IP protocol number (IANA).
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+
+    /// The protocol of a number.
+    pub fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.number() == number)
+    }
 }
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Tcp => "TCP",
-            Self::Udp => "UDP",
-        })
+        f.pad(self.as_str())
     }
 }
 
-/// An address and a port other than 0, as services and servers have them: `198.51.100.1:80`, `[2001:db8::1]:80`.
+/// An address and a port, as services and servers have them; port 0 is any port, where that makes sense: `198.51.100.1:80`, `[2001:db8::1]:80`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Endpoint {
     address: IpAddr,
-    port: NonZeroU16,
+    port: u16,
 }
 
 impl Endpoint {
     /// The endpoint of an address and a port.
     ///
     /// # Errors
-    /// [`NameError::PortZero`] and [`NameError::NotUnicast`].
+    /// [`NameError::NotUnicast`].
     pub fn new(address: IpAddr, port: u16) -> Result<Self, NameError> {
         let text = || SocketAddr::new(address, port).to_string();
         let unicast = match address {
@@ -75,7 +108,6 @@ impl Endpoint {
         if !unicast {
             return Err(NameError::NotUnicast(text()));
         }
-        let port = NonZeroU16::new(port).ok_or_else(|| NameError::PortZero(text()))?;
         Ok(Self { address, port })
     }
 
@@ -84,9 +116,9 @@ impl Endpoint {
         self.address
     }
 
-    /// The port, 1 to 65535, in host byte order.
+    /// The port in host byte order; 0 is any.
     pub fn port(&self) -> u16 {
-        self.port.get()
+        self.port
     }
 }
 
@@ -117,23 +149,161 @@ impl From<Endpoint> for String {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&SocketAddr::new(self.address, self.port.get()).to_string())
+        f.pad(&SocketAddr::new(self.address, self.port).to_string())
     }
 }
 
-/// What a virtual service is known by: protocol, virtual address and port.
+/// IP version.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4.
+    #[default]
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+/// What a virtual service is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "WrittenServiceId", into = "WrittenServiceId")]
+pub enum ServiceId {
+    /// Protocol, virtual address and port: `{"protocol":"tcp","endpoint":"198.51.100.1:80"}`.
+    Address(ServiceAddress),
+    /// A firewall mark: `{"fwmark":7,"family":"ipv4"}`.
+    Fwmark(Fwmark),
+}
+
+/// As it is written: the keys of one kind or of the other.
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ServiceId {
-    /// TCP or UDP.
+struct WrittenServiceId {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protocol: Option<Protocol>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<Endpoint>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fwmark: Option<NonZeroU32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    family: Option<Family>,
+}
+
+impl TryFrom<WrittenServiceId> for ServiceId {
+    type Error = NameError;
+
+    fn try_from(written: WrittenServiceId) -> Result<Self, NameError> {
+        match written {
+            WrittenServiceId {
+                protocol: Some(protocol),
+                endpoint: Some(endpoint),
+                fwmark: None,
+                family: None,
+            } => Ok(Self::address(protocol, endpoint)),
+            WrittenServiceId {
+                protocol: None,
+                endpoint: None,
+                fwmark: Some(fwmark),
+                family,
+            } => Ok(Self::fwmark(fwmark, family.unwrap_or_default())),
+            _ => Err(NameError::Service),
+        }
+    }
+}
+
+impl From<ServiceId> for WrittenServiceId {
+    fn from(id: ServiceId) -> Self {
+        let nothing = Self {
+            protocol: None,
+            endpoint: None,
+            fwmark: None,
+            family: None,
+        };
+        match id {
+            ServiceId::Address(id) => Self {
+                protocol: Some(id.protocol),
+                endpoint: Some(id.endpoint),
+                ..nothing
+            },
+            ServiceId::Fwmark(id) => Self {
+                fwmark: Some(id.fwmark),
+                family: Some(id.family),
+                ..nothing
+            },
+        }
+    }
+}
+
+/// Protocol, virtual address and port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceAddress {
+    /// The transport protocol.
     pub protocol: Protocol,
-    /// The virtual IP and its port.
+    /// The virtual IP and its port; 0: every port for which there is no service of its own.
     pub endpoint: Endpoint,
+}
+
+/// A firewall mark, which rules give to packets, as a service: `ipvsadm -f 7`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fwmark {
+    /// The mark.
+    pub fwmark: NonZeroU32,
+    /// IP version of the packets.
+    pub family: Family,
+}
+
+impl ServiceId {
+    /// A service of this protocol, virtual IP and port.
+    pub fn address(protocol: Protocol, endpoint: Endpoint) -> Self {
+        Self::Address(ServiceAddress { protocol, endpoint })
+    }
+
+    /// A service of a firewall mark.
+    pub fn fwmark(fwmark: NonZeroU32, family: Family) -> Self {
+        Self::Fwmark(Fwmark { fwmark, family })
+    }
+
+    /// IP version of its packets.
+    pub fn family(&self) -> Family {
+        match self {
+            Self::Address(service) if service.endpoint.address().is_ipv4() => Family::Ipv4,
+            Self::Address(_) => Family::Ipv6,
+            Self::Fwmark(service) => service.family,
+        }
+    }
+
+    /// Its port; 0 when packets to any port are its.
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Address(service) => service.endpoint.port(),
+            Self::Fwmark(_) => 0,
+        }
+    }
+
+    /// What follows the protocol in listings: `198.51.100.1:80`, `7`, `7 IPv6`.
+    pub fn listed(&self) -> String {
+        match self {
+            Self::Address(service) => service.endpoint.to_string(),
+            Self::Fwmark(Fwmark { fwmark, family }) => match family {
+                Family::Ipv4 => fwmark.to_string(),
+                Family::Ipv6 => format!("{fwmark} IPv6"),
+            },
+        }
+    }
+
+    /// The first word in listings: `TCP`, `FWM`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Address(service) => service.protocol.as_str(),
+            Self::Fwmark(_) => "FWM",
+        }
+    }
 }
 
 impl fmt::Display for ServiceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.protocol, self.endpoint)
+        write!(f, "{} {}", self.kind(), self.listed())
     }
 }
 
@@ -236,7 +406,6 @@ mod tests {
         for (text, message) in [
             ("198.51.100.1", "write ADDRESS:PORT"),
             ("2001:db8::1:80", "[ADDRESS]:PORT"),
-            ("198.51.100.1:0", "port 0"),
             ("0.0.0.0:80", "unicast"),
             ("224.0.0.1:80", "unicast"),
             ("[ff02::1]:80", "unicast"),
@@ -245,6 +414,32 @@ mod tests {
         ] {
             let error = text.parse::<Endpoint>().unwrap_err().to_string();
             assert!(error.contains(message), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn services_read_and_print_the_same() {
+        for (text, shown) in [
+            (
+                r#"{"protocol":"tcp","endpoint":"198.51.100.1:80"}"#,
+                "TCP 198.51.100.1:80",
+            ),
+            (r#"{"fwmark":7,"family":"ipv4"}"#, "FWM 7"),
+            (r#"{"fwmark":7,"family":"ipv6"}"#, "FWM 7 IPv6"),
+        ] {
+            let id: ServiceId = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&id).unwrap(), text);
+            assert_eq!(id.to_string(), shown);
+        }
+        for (text, message) in [
+            ("{}", "write either"),
+            (r#"{"protocol":"tcp","fwmark":7}"#, "write either"),
+            (r#"{"fwmark":0}"#, "nonzero"),
+            (r#"{"protocol":"tcp","endpoint":"224.0.0.1:80"}"#, "unicast"),
+            (r#"{"protocol":"tcp","port":80}"#, "unknown field `port`"),
+        ] {
+            let error = serde_json::from_str::<ServiceId>(text).unwrap_err();
+            assert!(error.to_string().contains(message), "{text}: {error}");
         }
     }
 

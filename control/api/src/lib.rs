@@ -14,7 +14,9 @@ pub mod configuration;
 pub mod control;
 pub mod dataplane;
 pub mod identity;
+pub mod ipvs_settings;
 pub mod line;
+pub mod mark;
 pub mod patch;
 pub mod persistence;
 pub mod scheduler;
@@ -25,9 +27,13 @@ pub mod tunnel;
 pub use configuration::{
     Change, ChangeError, Configuration, Destination, ServiceEntry, Transaction, VirtualService,
 };
-pub use identity::{DestinationId, ForwardingMethod, Protocol, ServiceId, Weight};
+pub use identity::{
+    DestinationId, Family, ForwardingMethod, Fwmark, Protocol, ServiceAddress, ServiceId, Weight,
+};
+pub use ipvs_settings::{IpvsSettings, SettingError};
+pub use mark::MarkRule;
 pub use patch::{DestinationPatch, ServicePatch};
-pub use persistence::{Netmask, Persistence, PersistenceError};
+pub use persistence::{Netmask, Persistence};
 pub use scheduler::{SchedulerFlags, SchedulerName};
 pub use settings::DataplaneSettings;
 pub use tunnel::{Tunnel, TunnelChecksum, TunnelError, TunnelPatch, TunnelType};

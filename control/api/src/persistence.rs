@@ -1,12 +1,14 @@
 //! Persistence: all connections of a client, or of a network of clients, go to one server for a time.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::identity::Family;
 
 /// How long a client's server may be remembered, in seconds: to 31 days, as with `ipvsadm -p`.
 pub const TIMEOUT_S: RangeInclusive<u32> = 1..=31 * 24 * 60 * 60;
@@ -57,18 +59,18 @@ pub enum PersistenceError {
 pub struct NetmaskError(String);
 
 impl Persistence {
-    /// The persistence as it is kept for a service of this address: a netmask under which each client is one is none.
+    /// The persistence as it is kept for a service of this family: a netmask under which each client is one is none.
     ///
     /// # Errors
     /// [`PersistenceError`].
-    pub fn checked(self, service: IpAddr) -> Result<Self, PersistenceError> {
+    pub fn checked(self, service: Family) -> Result<Self, PersistenceError> {
         if !TIMEOUT_S.contains(&self.timeout_s) {
             return Err(PersistenceError::Timeout(self.timeout_s));
         }
         let netmask = self.netmask.filter(|netmask| !netmask.is_whole());
         match (netmask, service) {
-            (Some(Netmask::V4(_)), IpAddr::V4(_))
-            | (Some(Netmask::V6(1..=128)), IpAddr::V6(_))
+            (Some(Netmask::V4(_)), Family::Ipv4)
+            | (Some(Netmask::V6(1..=128)), Family::Ipv6)
             | (None, _) => Ok(Self { netmask, ..self }),
             (Some(netmask), _) => Err(PersistenceError::Family(netmask)),
         }
@@ -137,24 +139,24 @@ mod tests {
     fn checked(
         timeout_s: u32,
         netmask: &str,
-        service: &str,
+        service: Family,
     ) -> Result<Persistence, PersistenceError> {
         let netmask = (!netmask.is_empty()).then(|| netmask.parse().unwrap());
-        Persistence { timeout_s, netmask }.checked(service.parse().unwrap())
+        Persistence { timeout_s, netmask }.checked(service)
     }
 
     #[test]
     fn netmasks_are_of_the_services_family() {
         for (netmask, service, is_valid) in [
-            ("255.255.255.0", "192.0.2.1", true),
-            ("255.255.0.255", "192.0.2.1", true),
-            ("64", "192.0.2.1", false),
-            ("64", "2001:db8::1", true),
-            ("255.255.255.0", "2001:db8::1", false),
-            ("", "2001:db8::1", true),
+            ("255.255.255.0", Family::Ipv4, true),
+            ("255.255.0.255", Family::Ipv4, true),
+            ("64", Family::Ipv4, false),
+            ("64", Family::Ipv6, true),
+            ("255.255.255.0", Family::Ipv6, false),
+            ("", Family::Ipv6, true),
         ] {
             let checked = checked(60, netmask, service);
-            assert_eq!(checked.is_ok(), is_valid, "{netmask} for {service}");
+            assert_eq!(checked.is_ok(), is_valid, "{netmask} for {service:?}");
         }
         for text in ["0", "129", "24.1", "255.255.255.0.0", "", "-1"] {
             assert!(text.parse::<Netmask>().is_err(), "{text}");
@@ -163,7 +165,7 @@ mod tests {
 
     #[test]
     fn each_client_by_itself_needs_no_netmask() {
-        for (netmask, service) in [("255.255.255.255", "192.0.2.1"), ("128", "2001:db8::1")] {
+        for (netmask, service) in [("255.255.255.255", Family::Ipv4), ("128", Family::Ipv6)] {
             assert_eq!(checked(60, netmask, service).unwrap().netmask, None);
         }
     }
@@ -172,7 +174,7 @@ mod tests {
     fn timeouts_have_ipvsadms_range() {
         for (timeout_s, is_valid) in [(0, false), (1, true), (2_678_400, true), (2_678_401, false)]
         {
-            assert_eq!(checked(timeout_s, "", "192.0.2.1").is_ok(), is_valid);
+            assert_eq!(checked(timeout_s, "", Family::Ipv4).is_ok(), is_valid);
         }
     }
 

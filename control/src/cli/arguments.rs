@@ -4,13 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use pollux_api::identity::{Endpoint, NameError};
-use pollux_api::{
-    DestinationPatch, ForwardingMethod, Netmask, Protocol, SchedulerFlags, SchedulerName,
-    ServiceId, ServicePatch, Weight,
-};
+use pollux_api::identity::NameError;
+use pollux_api::{DestinationPatch, ForwardingMethod, Weight};
 
-use super::CliError;
+use super::mark_options::MarkVerb;
+use super::service_options::{AnyService, OneService, ServiceSettings};
 use super::tunnel_options::TunnelOptions;
 use crate::server_address::ServerAddress;
 use crate::{config, run_directory};
@@ -59,6 +57,17 @@ pub enum Verb {
     /// Add, change or remove a real server of a service
     #[command(subcommand)]
     Server(ServerVerb),
+    /// Add or remove a rule that gives packets a firewall mark, or list them
+    #[command(subcommand)]
+    Mark(MarkVerb),
+    /// Set settings of IPVS: what Linux has below net.ipv4.vs, and timeouts
+    ///
+    /// All of them in one transaction. As `sysctl -w net.ipv4.vs.NAME=VALUE`. The next boot has them back unless saved.
+    Set {
+        /// Which, and to what; `pollux show settings` tells them all
+        #[arg(value_name = "NAME=VALUE", required = true, value_parser = parse_setting)]
+        settings: Vec<(String, u32)>,
+    },
     /// Show what runs and how it does
     #[command(subcommand)]
     Show(View),
@@ -130,21 +139,9 @@ pub enum ServiceVerb {
         /// Which.
         #[command(flatten)]
         service: OneService,
-        /// Who gets the next connection; `pollux show schedulers` tells them all
-        #[arg(short, long, value_name = "NAME", default_value_t)]
-        scheduler: SchedulerName,
-        /// Flags of the scheduler, with commas between
-        #[arg(
-            short = 'b',
-            long = "sched-flags",
-            value_name = "FLAGS",
-            default_value_t,
-            hide_default_value = true
-        )]
-        scheduler_flags: SchedulerFlags,
-        /// Its persistence.
+        /// Its settings.
         #[command(flatten)]
-        persistence: PersistenceOptions,
+        settings: ServiceSettings,
     },
     /// Change settings of a service; what is not given stays
     ///
@@ -157,15 +154,9 @@ pub enum ServiceVerb {
         /// Which.
         #[command(flatten)]
         service: OneService,
-        /// Who gets the next connection; `pollux show schedulers` tells them all
-        #[arg(short, long, value_name = "NAME")]
-        scheduler: Option<SchedulerName>,
-        /// All flags of the scheduler, with commas between; "" for none
-        #[arg(short = 'b', long = "sched-flags", value_name = "FLAGS")]
-        scheduler_flags: Option<SchedulerFlags>,
-        /// Its persistence.
+        /// Its settings.
         #[command(flatten)]
-        persistence: PersistenceOptions,
+        settings: ServiceSettings,
     },
     /// Remove a service with its servers
     Remove {
@@ -282,60 +273,12 @@ pub enum View {
     },
     /// The services that run, as `save` would write them
     Configuration,
+    /// The settings of IPVS: name, value, default, what they do
+    Settings,
     /// The schedulers: who gets the next connection, and what that is good for
     ///
     /// Needs no daemon.
     Schedulers,
-}
-
-/// A service that must be named.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-pub struct OneService {
-    /// TCP service
-    #[arg(short = 't', long = "tcp-service", value_name = "ADDRESS:PORT")]
-    tcp: Option<Endpoint>,
-    /// UDP service
-    #[arg(short = 'u', long = "udp-service", value_name = "ADDRESS:PORT")]
-    udp: Option<Endpoint>,
-}
-
-/// A service that may be named.
-#[derive(Debug, Args)]
-#[group(multiple = false)]
-pub struct AnyService {
-    /// Only this TCP service
-    #[arg(short = 't', long = "tcp-service", value_name = "ADDRESS:PORT")]
-    tcp: Option<Endpoint>,
-    /// Only this UDP service
-    #[arg(short = 'u', long = "udp-service", value_name = "ADDRESS:PORT")]
-    udp: Option<Endpoint>,
-}
-
-/// How a service keeps clients at their servers, or does not.
-#[derive(Debug, Args)]
-pub struct PersistenceOptions {
-    /// A client keeps its server for so long after its last new connection; 0: not persistent [360 if no number is given]
-    #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "360")]
-    persistent: Option<u32>,
-    /// Clients that count as one: a mask as 255.255.255.0, for IPv6 a prefix length
-    #[arg(short = 'M', long, value_name = "MASK")]
-    netmask: Option<Netmask>,
-    /// Schedule each UDP packet by itself and keep no connection; `=false` ends that
-    #[arg(short, long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    ops: Option<bool>,
-}
-
-impl PersistenceOptions {
-    /// What was given, as a part of a patch.
-    pub fn patch(&self) -> ServicePatch {
-        ServicePatch {
-            persistence_timeout_s: self.persistent,
-            netmask: self.netmask,
-            one_packet: self.ops,
-            ..ServicePatch::default()
-        }
-    }
 }
 
 /// A server of a service.
@@ -380,6 +323,21 @@ pub struct ConfigFile {
     pub path: PathBuf,
 }
 
+fn parse_setting(text: &str) -> Result<(String, u32), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("write NAME=VALUE, as in sloppy_tcp=1")?;
+    let name = name.trim().trim_start_matches("net.ipv4.vs.");
+    let value = match value.trim() {
+        "true" | "on" => 1,
+        "false" | "off" => 0,
+        number => number
+            .parse()
+            .map_err(|_| format!("the value of {name} is a number, as in {name}=1"))?,
+    };
+    Ok((name.to_owned(), value))
+}
+
 fn parse_weight(text: &str) -> Result<Weight, String> {
     let number: i128 = text
         .parse()
@@ -390,28 +348,6 @@ fn parse_weight(text: &str) -> Result<Weight, String> {
             "weight {number} out of range: write a weight from 0 to {}",
             Weight::MAX
         )),
-    }
-}
-
-fn service_id(tcp: Option<Endpoint>, udp: Option<Endpoint>) -> Option<ServiceId> {
-    let id = |protocol| move |endpoint| ServiceId { protocol, endpoint };
-    tcp.map(id(Protocol::Tcp)).or(udp.map(id(Protocol::Udp)))
-}
-
-impl OneService {
-    /// The service.
-    ///
-    /// # Errors
-    /// None was given; the parser sees to it before.
-    pub fn id(&self) -> Result<ServiceId, CliError> {
-        service_id(self.tcp, self.udp).ok_or(CliError::NoService)
-    }
-}
-
-impl AnyService {
-    /// The service, if one was named.
-    pub fn id(&self) -> Option<ServiceId> {
-        service_id(self.tcp, self.udp)
     }
 }
 

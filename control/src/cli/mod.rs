@@ -4,9 +4,11 @@ pub mod arguments;
 mod connection;
 mod ipvs;
 mod manual;
+mod mark_options;
 mod numbers;
 mod output_json;
 mod output_table;
+mod service_options;
 mod show;
 mod table;
 mod tunnel_options;
@@ -18,7 +20,7 @@ use std::time::Duration;
 use pollux_api::control::{Answer, Command};
 use pollux_api::identity::NameError;
 use pollux_api::line::{Failure, LineError};
-use pollux_api::{Change, Configuration, Destination, ServicePatch, VirtualService};
+use pollux_api::{Change, Configuration, Destination, VirtualService};
 use serde_json::json;
 use thiserror::Error;
 
@@ -26,6 +28,7 @@ use crate::config::{self, write};
 use crate::run_directory::RunDirectory;
 use arguments::{Arguments, ServerVerb, ServiceVerb, Verb};
 use connection::Connection;
+use mark_options::MarkVerb;
 
 /// Why a command was not done.
 #[derive(Debug, Error)]
@@ -55,7 +58,7 @@ pub enum CliError {
     #[error(transparent)]
     Name(#[from] NameError),
     /// No service was named.
-    #[error("which service? name it with -t ADDRESS:PORT or -u ADDRESS:PORT")]
+    #[error("which service? name it with -t ADDRESS:PORT, -u ADDRESS:PORT or -f MARK")]
     NoService,
     /// The configuration file.
     #[error(transparent)]
@@ -100,6 +103,16 @@ pub fn run(arguments: Arguments, out: &mut impl Write) -> Result<(), CliError> {
         Verb::Show(view) => session.show(view),
         Verb::Service(verb) => session.change(service_change(verb)?),
         Verb::Server(verb) => session.change(server_change(verb)?),
+        Verb::Mark(MarkVerb::Add(rule)) => session.change(Change::AddMark {
+            rule: rule.into_rule(),
+        }),
+        Verb::Mark(MarkVerb::Remove(rule)) => session.change(Change::RemoveMark {
+            rule: rule.into_rule(),
+        }),
+        Verb::Mark(MarkVerb::List) => session.marks(),
+        Verb::Set { settings } => session.change(Change::Set {
+            settings: settings.into_iter().collect(),
+        }),
         Verb::Flush => session.change(Change::Flush),
         Verb::Ipvs { command } => ipvs::run(&session.directory, &command),
         Verb::Completion { shell } => manual::completion(shell, session.out),
@@ -119,30 +132,14 @@ struct Session<'a, W> {
 
 fn service_change(verb: ServiceVerb) -> Result<Change, CliError> {
     Ok(match verb {
-        ServiceVerb::Add {
-            service,
-            scheduler,
-            scheduler_flags,
-            persistence,
-        } => Change::AddService {
-            service: persistence.patch().applied_to(&VirtualService {
-                scheduler,
-                scheduler_flags,
-                ..VirtualService::new(service.id()?)
-            }),
+        ServiceVerb::Add { service, settings } => Change::AddService {
+            service: settings
+                .patch()
+                .applied_to(&VirtualService::new(service.id()?)),
         },
-        ServiceVerb::Edit {
-            service,
-            scheduler,
-            scheduler_flags,
-            persistence,
-        } => Change::PatchService {
+        ServiceVerb::Edit { service, settings } => Change::PatchService {
             id: service.id()?,
-            patch: ServicePatch {
-                scheduler,
-                scheduler_flags,
-                ..persistence.patch()
-            },
+            patch: settings.patch(),
         },
         ServiceVerb::Remove { service } => Change::RemoveService { id: service.id()? },
     })
@@ -225,6 +222,17 @@ impl<W: Write> Session<'_, W> {
             "{}: valid; services: {services}, servers: {servers}",
             path.display()
         )?;
+        Ok(())
+    }
+
+    fn marks(&mut self) -> Result<(), CliError> {
+        let marks = self.configuration()?.marks;
+        if self.json {
+            return output_json::pretty(self.out, &marks);
+        }
+        for rule in marks {
+            writeln!(self.out, "{rule}")?;
+        }
         Ok(())
     }
 

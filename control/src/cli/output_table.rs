@@ -2,10 +2,11 @@
 
 use pollux_api::dataplane::{ConnectionReport, PortStatus, WorkerStatus};
 use pollux_api::identity::Endpoint;
+use pollux_api::ipvs_settings::SETTINGS;
 use pollux_api::statistics::{
     DestinationStatistics, DropReport, RateReport, Rates, ServiceStatistics, TrafficTotals,
 };
-use pollux_api::{Destination, ForwardingMethod, SchedulerName, VirtualService};
+use pollux_api::{Destination, ForwardingMethod, IpvsSettings, SchedulerName, VirtualService};
 
 use super::numbers::{minutes, percent, short, shown, speed};
 use super::table::{Align, Table};
@@ -109,8 +110,8 @@ pub fn services(services: &[ServiceStatistics], sorted: bool) -> Table {
         };
         table.text(format!(
             "{:<4} {} {scheduler}{flags}{}",
-            id.protocol,
-            id.endpoint,
+            id.kind(),
+            id.listed(),
             persistence(&service.service)
         ));
         for known in in_order(&service.destinations, sorted, |known| known.destination.id) {
@@ -171,7 +172,7 @@ pub fn stats(services: &[ServiceStatistics], exact: bool) -> Table {
     let mut table = five_numbers(["Conns", "InPkts", "OutPkts", "InBytes", "OutBytes"]);
     for service in services {
         let id = service.service.id;
-        let name = format!("{:<4} {}", id.protocol, id.endpoint);
+        let name = format!("{:<4} {}", id.kind(), id.listed());
         add_numbers(&mut table, name, total_numbers(&service.totals), exact);
         for known in in_order(&service.destinations, true, |known| known.destination.id) {
             let numbers = total_numbers(&known.totals);
@@ -186,10 +187,34 @@ pub fn rates(reports: &[RateReport], exact: bool) -> Table {
     let mut table = five_numbers(["CPS", "InPPS", "OutPPS", "InBPS", "OutBPS"]);
     for report in reports {
         let id = report.service;
-        let name = format!("{:<4} {}", id.protocol, id.endpoint);
+        let name = format!("{:<4} {}", id.kind(), id.listed());
         add_numbers(&mut table, name, rate_numbers(&report.rates), exact);
         for (id, rates) in in_order(&report.destinations, true, |(id, _)| *id) {
             add_numbers(&mut table, server(*id), rate_numbers(rates), exact);
+        }
+    }
+    table
+}
+
+/// `show settings`: name, value, the kernel's default where it differs, what it does.
+pub fn settings(settings: &IpvsSettings) -> Table {
+    const NAME_WIDTH: usize = 26;
+    const VALUE_WIDTH: usize = 10;
+    let column = |width| (Align::Left, width);
+    let mut table = Table::new(&[column(NAME_WIDTH), column(VALUE_WIDTH), column(0)]);
+    table.cells(["NAME", "VALUE", "WHAT IT DOES"].map(str::to_owned));
+    let width = SCREEN_WIDTH - NAME_WIDTH - VALUE_WIDTH - 2;
+    for known in SETTINGS {
+        let value = settings.get(known.name);
+        let note = match known.fixed {
+            Some(why) => format!("fixed: {why}"),
+            None if value != known.default => format!("{} [default {}]", known.what, known.default),
+            None => known.what.to_owned(),
+        };
+        let names = std::iter::once((known.name.to_owned(), value.to_string()));
+        let names = names.chain(std::iter::repeat(Default::default()));
+        for ((name, value), line) in names.zip(wrapped(&note, width)) {
+            table.cells([name, value, line]);
         }
     }
     table
@@ -232,7 +257,7 @@ pub fn connections(page: &[ConnectionReport], header: bool) -> Table {
     }
     for connection in page {
         table.cells([
-            connection.protocol.to_string(),
+            connection.protocol_name().to_owned(),
             minutes(connection.expires_s),
             connection.state.clone(),
             connection.client.to_string(),

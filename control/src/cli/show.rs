@@ -1,10 +1,12 @@
 //! `pollux show`: asks, picks what was asked for, prints.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use pollux_api::configuration::ChangeError;
 use pollux_api::control::{Answer, Command};
 use pollux_api::dataplane::{ConnectionPage, ConnectionQuery, ConnectionReport};
+use pollux_api::ipvs_settings::SETTINGS;
 use pollux_api::statistics::{RateReport, ServiceStatistics};
 use pollux_api::{SchedulerName, ServiceId};
 use serde_json::json;
@@ -74,6 +76,19 @@ impl<W: Write> Session<'_, W> {
                 });
                 self.print(&schedulers, |_| output_table::schedulers().to_string())
             }
+            View::Settings => {
+                let settings = self.configuration()?.settings;
+                if self.json {
+                    let all: BTreeMap<&str, u32> = SETTINGS
+                        .iter()
+                        .map(|known| (known.name, settings.get(known.name)))
+                        .collect();
+                    return output_json::pretty(self.out, &all);
+                }
+                self.print(&settings, |settings| {
+                    output_table::settings(settings).to_string()
+                })
+            }
             View::Configuration => {
                 let configuration = self.configuration()?;
                 self.print(&configuration, write::to_text)
@@ -110,13 +125,8 @@ impl<W: Write> Session<'_, W> {
     /// Walks the table page by page and prints as it goes: it may have millions of entries.
     fn connections(&mut self, wanted: Option<ServiceId>) -> Result<(), CliError> {
         let mut polluxd = Connection::open(&self.directory)?;
-        let is_wanted = |connection: &ConnectionReport| {
-            wanted.is_none_or(|id| {
-                connection.protocol == id.protocol
-                    && connection.virtual_address.ip() == id.endpoint.address()
-                    && connection.virtual_address.port() == id.endpoint.port()
-            })
-        };
+        let is_wanted =
+            |connection: &ConnectionReport| wanted.is_none_or(|id| connection.service == Some(id));
         let mut array = output_json::Array::default();
         let mut start = Some(0);
         let mut first = true;

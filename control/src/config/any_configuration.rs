@@ -1,13 +1,17 @@
 //! Any valid configuration, for property tests.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 
+use ipnet::IpNet;
 use pollux_api::configuration::{Change, Configuration, Destination, VirtualService};
 use pollux_api::identity::Endpoint;
+use pollux_api::ipvs_settings::SETTINGS;
+use pollux_api::persistence::TIMEOUT_S;
 use pollux_api::{
-    ForwardingMethod, Netmask, Persistence, Protocol, SchedulerName, ServiceId, Tunnel,
-    TunnelChecksum, TunnelType, Weight,
+    Family, ForwardingMethod, MarkRule, Netmask, Persistence, Protocol, SchedulerName, ServiceId,
+    Tunnel, TunnelChecksum, TunnelType, Weight,
 };
 use proptest::prelude::*;
 
@@ -26,13 +30,16 @@ fn service() -> impl Strategy<Value = VirtualService> {
         &["fallback", "port", "bounded=0", "bounded=25", "flag-3"],
         0..3,
     );
-    let kept = (
-        proptest::option::of(1..=2_678_400_u32),
-        any::<bool>(),
-        any::<bool>(),
-    );
-    (protocol, address(), 80..83_u16, scheduler, flags, kept).prop_map(
-        |(protocol, address, port, scheduler, flags, (timeout_s, is_masked, one_packet))| {
+    let family = prop_oneof![Just(Family::Ipv4), Just(Family::Ipv6)];
+    let mark =
+        (1..3_u32, family).prop_map(|(mark, family)| (NonZeroU32::new(mark).unwrap(), family));
+    let mark = proptest::option::weighted(0.2, mark);
+    let persistence = proptest::option::of((TIMEOUT_S, any::<bool>()));
+    // Port 0 among them.
+    let port = prop_oneof![9 => 80..83_u16, 1 => Just(0)];
+    let identity = (protocol, address(), port, mark);
+    (identity, scheduler, flags, persistence, any::<bool>()).prop_map(
+        |((protocol, address, port, mark), scheduler, flags, persistence, one_packet)| {
             let endpoint = Endpoint::new(address, port).unwrap();
             let flags = flags.iter().filter_map(|flag| match (*flag, scheduler) {
                 ("flag-3", _) => Some(flag.parse().unwrap()),
@@ -42,18 +49,22 @@ fn service() -> impl Strategy<Value = VirtualService> {
                 }
                 _ => None,
             });
+            let id = mark.map_or(ServiceId::address(protocol, endpoint), |(mark, family)| {
+                ServiceId::fwmark(mark, family)
+            });
+            let persistence = persistence.map(|(timeout_s, masked)| Persistence {
+                timeout_s,
+                netmask: masked.then(|| match id.family() {
+                    Family::Ipv4 => Netmask::V4(Ipv4Addr::new(255, 255, 0, 0)),
+                    Family::Ipv6 => Netmask::V6(48),
+                }),
+            });
             VirtualService {
-                id: ServiceId { protocol, endpoint },
+                id,
                 scheduler,
                 scheduler_flags: flags.collect(),
-                persistence: timeout_s.map(|timeout_s| Persistence {
-                    timeout_s,
-                    netmask: is_masked.then_some(match address {
-                        IpAddr::V4(_) => Netmask::V4(Ipv4Addr::new(255, 255, 0, 255)),
-                        IpAddr::V6(_) => Netmask::V6(64),
-                    }),
-                }),
-                one_packet: one_packet && protocol == Protocol::Udp,
+                persistence,
+                one_packet,
             }
         },
     )
@@ -91,7 +102,8 @@ fn destination() -> impl Strategy<Value = Destination> {
         (1..=u32::MAX).prop_flat_map(|upper| (Just(upper), 0..=upper)),
     ];
     let weight = prop_oneof![0..4_u32, Just(Weight::MAX)];
-    (address(), 80..83_u16, method, weight, thresholds).prop_map(
+    let port = prop_oneof![3 => 80..83_u16, 1 => Just(0)];
+    (address(), port, method, weight, thresholds).prop_map(
         |(address, port, (method, tunnel), weight, (upper_threshold, lower_threshold))| {
             Destination {
                 id: Endpoint::new(address, port).unwrap(),
@@ -105,11 +117,54 @@ fn destination() -> impl Strategy<Value = Destination> {
     )
 }
 
+fn mark_rule() -> impl Strategy<Value = MarkRule> {
+    let network = || {
+        let network = (address(), 0..=32_u8);
+        proptest::option::of(
+            network.prop_map(|(address, length)| IpNet::new(address, length).unwrap().trunc()),
+        )
+    };
+    let ports = || proptest::option::of(prop_oneof![Just("80"), Just("8000-8999")]);
+    let protocol = proptest::option::of(prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)]);
+    let ingress = proptest::option::of(Just("wan".to_owned()));
+    (
+        1..9_u32,
+        network(),
+        network(),
+        protocol,
+        (ports(), ports()),
+        ingress,
+    )
+        .prop_map(
+            |(mark, source, destination, protocol, (source_ports, destination_ports), ingress)| {
+                MarkRule {
+                    mark: NonZeroU32::new(mark).unwrap(),
+                    source,
+                    destination,
+                    protocol,
+                    source_ports: source_ports.map(|ports| ports.parse().unwrap()),
+                    destination_ports: destination_ports.map(|ports| ports.parse().unwrap()),
+                    ingress,
+                }
+            },
+        )
+}
+
 /// A configuration made as users make them: what would not be valid was refused.
 pub fn configuration() -> impl Strategy<Value = Configuration> {
     let service = (service(), prop::collection::vec(destination(), 0..6));
-    prop::collection::vec(service, 0..6).prop_map(|services| {
+    let services = prop::collection::vec(service, 0..6);
+    let settings = prop::collection::vec((proptest::sample::select(SETTINGS), 0..4_u32), 0..4);
+    let marks = prop::collection::vec(mark_rule(), 0..4);
+    (services, settings, marks).prop_map(|(services, settings, marks)| {
         let mut configuration = Configuration::default();
+        for (known, value) in settings {
+            let settings = BTreeMap::from([(known.name.to_owned(), value)]);
+            let _ = configuration.apply_one(&Change::Set { settings });
+        }
+        for rule in marks {
+            let _ = configuration.apply_one(&Change::AddMark { rule });
+        }
         for (service, destinations) in services {
             let id = service.id;
             if configuration

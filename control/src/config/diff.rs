@@ -4,7 +4,9 @@
 //! that stays keeps its place, new ones are added as a command would add them. From the empty configuration the result
 //! is exact, order and all.
 
-use pollux_api::{Change, Configuration, ServiceEntry};
+use std::collections::BTreeMap;
+
+use pollux_api::{Change, Configuration, IpvsSettings, ServiceEntry};
 
 /// The changes, to be applied in order, all or none.
 pub fn changes(from: &Configuration, to: &Configuration) -> Vec<Change> {
@@ -21,7 +23,26 @@ pub fn changes(from: &Configuration, to: &Configuration) -> Vec<Change> {
             Some(old) => service_changes(old, new),
             None => service_added(new),
         });
-    gone.chain(rest).collect()
+    let settings = settings_changes(&from.settings, &to.settings);
+    let marks = (from.marks != to.marks).then(|| Change::ReplaceMarks {
+        rules: to.marks.clone(),
+    });
+    settings
+        .into_iter()
+        .chain(marks)
+        .chain(gone)
+        .chain(rest)
+        .collect()
+}
+
+fn settings_changes(from: &IpvsSettings, to: &IpvsSettings) -> Option<Change> {
+    let back = from.changed().map(|(name, _)| (name, to.get(name)));
+    let settings: BTreeMap<String, u32> = back
+        .chain(to.changed())
+        .filter(|(name, value)| from.get(name) != *value)
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+    (!settings.is_empty()).then_some(Change::Set { settings })
 }
 
 fn service_added(new: &ServiceEntry) -> Vec<Change> {

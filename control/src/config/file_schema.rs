@@ -18,14 +18,29 @@
 //! socket_mode = "0660"             # of control.sock
 //! socket_group = "pollux"          # default: that of the process
 //!
+//! [ipvs]                           # Linux' net.ipv4.vs and timeouts: `pollux show settings` tells them all
+//! sloppy_tcp = 1                   # true and false will do, too
+//! timeout_udp = 60                 # seconds
+//!
+//! [[mark]]                         # firewall marks, for services of a mark; the first rule that matches decides
+//! mark = 7
+//! source = "192.0.2.0/24"          # what is not said matches everything
+//! destination = "203.0.113.0/24"
+//! protocol = "tcp"
+//! source_ports = "1024-65535"
+//! destination_ports = "80"
+//! ingress = "wan"                  # name of a port
+//!
 //! [[service]]
 //! protocol = "tcp"                 # or "udp"
-//! address = "198.51.100.1:80"
-//! scheduler = "mh"                 # `pollux show schedulers` tells them all; default: wlc
-//! scheduler_flags = ["mh-fallback", "mh-port"]
+//! address = "198.51.100.1:80"      # port 0: all ports, with persistence
+//! # fwmark = 7                     # instead of protocol and address
+//! # family = "ipv6"                # with fwmark; default: ipv4
 //! persistence_timeout = 300        # seconds a client keeps its server; default: not at all
 //! persistence_netmask = "255.255.255.0"  # clients that count as one; for IPv6 a prefix length: "64"
 //! one_packet = false               # true: each packet is scheduled by itself, for UDP
+//! scheduler = "mh"                 # `pollux show schedulers` tells them all; default: wlc
+//! scheduler_flags = ["mh-fallback", "mh-port"]
 //!
 //! [[service.server]]
 //! address = "203.0.113.11:80"      # port optional: the service's
@@ -40,12 +55,15 @@
 //!
 //! The order of services and servers is the order in which they are added.
 
+use std::num::NonZeroU32;
+
 use pollux_api::identity::Endpoint;
+use pollux_api::ipvs_settings::SETTINGS;
 use pollux_api::persistence;
 use pollux_api::settings::{CONNECTIONS, HugePages, MEMORY_MIB, MTU, PollMode};
 use pollux_api::{
-    ForwardingMethod, Netmask, Protocol, SchedulerFlags, SchedulerName, TunnelChecksum, TunnelType,
-    Weight,
+    Family, ForwardingMethod, MarkRule, Netmask, Protocol, SchedulerFlags, SchedulerName,
+    TunnelChecksum, TunnelType, Weight,
 };
 use toml::de::DeTable;
 
@@ -60,8 +78,25 @@ pub struct FileSchema {
     pub dataplane: DataplaneTable,
     /// `[control]`
     pub control: ControlTable,
+    /// `[ipvs]`
+    pub ipvs: IpvsTable,
+    /// `[[mark]]`
+    pub marks: Vec<MarkTable>,
     /// `[[service]]`
     pub services: Vec<ServiceTable>,
+}
+
+/// `[ipvs]`: names and values, in the order of the names.
+#[derive(Debug, Default)]
+pub struct IpvsTable(pub Vec<(&'static str, Located<u32>)>);
+
+/// `[[mark]]`
+#[derive(Debug)]
+pub struct MarkTable {
+    /// Where it starts.
+    pub place: Place,
+    /// The rule, unless a value could not be read.
+    pub rule: Option<MarkRule>,
 }
 
 /// `[dataplane]`
@@ -108,14 +143,14 @@ pub struct ControlTable {
 pub struct ServiceTable {
     /// Where it starts.
     pub place: Place,
-    /// TCP or UDP.
+    /// The transport protocol.
     pub protocol: Option<Located<Protocol>>,
     /// Virtual address and port.
     pub address: Option<Located<Endpoint>>,
-    /// Who gets the next connection.
-    pub scheduler: Option<Located<SchedulerName>>,
-    /// Flags of the scheduler, one each.
-    pub scheduler_flags: Option<Located<Vec<SchedulerFlags>>>,
+    /// A firewall mark instead of both.
+    pub fwmark: Option<Located<u32>>,
+    /// IP version of a firewall mark's packets.
+    pub family: Option<Located<Family>>,
     /// Seconds a client keeps its server.
     pub persistence_timeout: Option<Located<u32>>,
     /// Whether the key is there, however it reads.
@@ -124,6 +159,10 @@ pub struct ServiceTable {
     pub persistence_netmask: Option<Located<Netmask>>,
     /// Whether each packet is scheduled by itself.
     pub one_packet: Option<Located<bool>>,
+    /// Who gets the next connection.
+    pub scheduler: Option<Located<SchedulerName>>,
+    /// Flags of the scheduler, one each.
+    pub scheduler_flags: Option<Located<Vec<SchedulerFlags>>>,
     /// `[[service.server]]`
     pub servers: Vec<ServerTable>,
 }
@@ -163,6 +202,8 @@ impl FileSchema {
         let schema = Self {
             dataplane,
             control: control.unwrap_or_default(),
+            ipvs: root.table("ipvs").map(read_ipvs).unwrap_or_default(),
+            marks: root.tables("mark").into_iter().map(read_mark).collect(),
             services: services.collect(),
         };
         root.ignore("dataplane");
@@ -235,22 +276,95 @@ fn read_control(table: TableReader<'_>) -> ControlTable {
     read
 }
 
-fn read_service(table: TableReader<'_>) -> ServiceTable {
-    let (protocol, address) = ("tcp", "198.51.100.1:80");
-    let words = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
-    let servers = table.tables("server").into_iter().map(read_server);
-    let read = ServiceTable {
+fn read_ipvs(table: TableReader<'_>) -> IpvsTable {
+    let known = SETTINGS.iter().filter_map(|known| {
+        // Switches may be written as such.
+        let is_switch = known.max == 1 || known.fixed.is_some();
+        let switched = is_switch.then(|| table.switch(known.name)).flatten();
+        let value = match switched {
+            Some(on) => Located {
+                value: u32::from(on),
+                place: table.place_of(known.name),
+            },
+            None => table.number(known.name, 0..=u32::MAX)?,
+        };
+        Some((known.name, value))
+    });
+    let read = IpvsTable(known.collect());
+    table.finish();
+    read
+}
+
+fn read_mark(table: TableReader<'_>) -> MarkTable {
+    let mark = table.require(table.number("mark", 1..=u32::MAX), "mark", "7");
+    let keys = [
+        "mark",
+        "source",
+        "destination",
+        "protocol",
+        "source_ports",
+        "destination_ports",
+        "ingress",
+    ];
+    fn value<T>(located: Option<Located<T>>) -> Option<T> {
+        located.map(|located| located.value)
+    }
+    let rule = value(mark).and_then(NonZeroU32::new).map(|mark| MarkRule {
+        mark,
+        source: value(table.parsed("source", "192.0.2.0/24")),
+        destination: value(table.parsed("destination", "203.0.113.0/24")),
+        protocol: value(table.word("protocol", &PROTOCOLS)),
+        source_ports: value(table.parsed("source_ports", "1024-65535")),
+        destination_ports: value(table.parsed("destination_ports", "80")),
+        ingress: value(table.text("ingress", "wan")),
+    });
+    // A rule without what could not be read would match too much.
+    let is_read = rule.as_ref().is_some_and(|rule| {
+        let read = [
+            true,
+            rule.source.is_some(),
+            rule.destination.is_some(),
+            rule.protocol.is_some(),
+            rule.source_ports.is_some(),
+            rule.destination_ports.is_some(),
+            rule.ingress.is_some(),
+        ];
+        keys.into_iter()
+            .zip(read)
+            .all(|(key, is_read)| is_read || !table.has(key))
+    });
+    let read = MarkTable {
         place: table.place(),
-        protocol: table.require(table.word("protocol", &words), "protocol", protocol),
-        address: table.require(table.parsed("address", address), "address", address),
-        scheduler: table.parsed("scheduler", "wlc"),
-        scheduler_flags: table.all_parsed("scheduler_flags", "mh-fallback"),
+        rule: rule.filter(|_| is_read),
+    };
+    table.finish();
+    read
+}
+
+const PROTOCOLS: [(&str, Protocol); 2] = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+
+fn read_service(table: TableReader<'_>) -> ServiceTable {
+    let families = [("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)];
+    let servers = table.tables("server").into_iter().map(read_server);
+    let by_mark = table.has("fwmark");
+    let mut read = ServiceTable {
+        place: table.place(),
+        protocol: table.word("protocol", &PROTOCOLS),
+        address: table.parsed("address", "198.51.100.1:80"),
+        fwmark: table.number("fwmark", 1..=u32::MAX),
+        family: table.word("family", &families),
         persistence_timeout: table.number("persistence_timeout", persistence::TIMEOUT_S),
         has_persistence_timeout: table.has("persistence_timeout"),
         persistence_netmask: table.parsed("persistence_netmask", "255.255.255.0"),
         one_packet: table.boolean("one_packet"),
+        scheduler: table.parsed("scheduler", "wlc"),
+        scheduler_flags: table.all_parsed("scheduler_flags", "mh-fallback"),
         servers: servers.collect(),
     };
+    if !by_mark {
+        read.protocol = table.require(read.protocol, "protocol", "tcp");
+        read.address = table.require(read.address, "address", "198.51.100.1:80");
+    }
     table.finish();
     read
 }

@@ -47,6 +47,12 @@ impl<'a> TableReader<'a> {
         self.place.clone()
     }
 
+    /// Where the key's value is; the table, when the key is not there.
+    pub fn place_of(&self, key: &'static str) -> Place {
+        self.value(key)
+            .map_or_else(|| self.place(), |found| found.place)
+    }
+
     /// Whether the key is there, with whatever value.
     pub fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)

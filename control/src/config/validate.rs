@@ -2,8 +2,8 @@
 //!
 //! What makes services valid is not said here but in [`Configuration::apply`], which the daemons use too.
 
-use std::collections::HashMap;
-use std::num::NonZeroU16;
+use std::collections::{BTreeMap, HashMap};
+use std::num::{NonZeroU16, NonZeroU32};
 
 use pollux_api::configuration::{Change, ChangeError, Configuration, Destination, VirtualService};
 use pollux_api::settings::PortSettings;
@@ -13,7 +13,9 @@ use pollux_api::{
 use toml::Spanned;
 use toml::de::DeTable;
 
-use super::file_schema::{ControlTable, DataplaneTable, FileSchema, ServerTable, ServiceTable};
+use super::file_schema::{
+    ControlTable, DataplaneTable, FileSchema, IpvsTable, MarkTable, ServerTable, ServiceTable,
+};
 use super::problem::{Located, Place, ProblemList, Problems};
 use super::valid_config::{ControlSettings, ValidConfig};
 
@@ -30,7 +32,7 @@ pub fn parse(file: &str, text: &str) -> Result<ValidConfig, Problems> {
     let config = ValidConfig {
         dataplane: dataplane_settings(schema.dataplane, &problems),
         control: control_settings(schema.control, &problems),
-        configuration: configuration(schema.services, &problems),
+        configuration: configuration(schema.ipvs, schema.marks, schema.services, &problems),
     };
     problems.unless_any(config)
 }
@@ -76,12 +78,27 @@ impl ValidConfig {
     }
 }
 
-fn configuration(services: Vec<ServiceTable>, problems: &ProblemList) -> Configuration {
+fn configuration(
+    ipvs: IpvsTable,
+    marks: Vec<MarkTable>,
+    services: Vec<ServiceTable>,
+    problems: &ProblemList,
+) -> Configuration {
     let mut building = Builder {
         configuration: Configuration::default(),
         first_seen: HashMap::new(),
         problems,
     };
+    for (name, Located { value, place }) in ipvs.0 {
+        let settings = BTreeMap::from([(name.to_owned(), value)]);
+        building.apply(Change::Set { settings }, &place, name);
+    }
+    for MarkTable { place, rule } in marks {
+        if let Some(rule) = rule {
+            let what = format!("the rule \"{rule}\"");
+            building.apply(Change::AddMark { rule }, &place, &what);
+        }
+    }
     for service in services {
         building.add_service(service);
     }
@@ -98,17 +115,13 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn add_service(&mut self, table: ServiceTable) {
-        let (Some(protocol), Some(address)) = (table.protocol, table.address) else {
+        let Some(Located { value: id, place }) = self.service_id(&table) else {
             return;
-        };
-        let id = ServiceId {
-            protocol: protocol.value,
-            endpoint: address.value,
         };
         let scheduler = table.scheduler.map(|located| located.value);
         let (flags, flags_place) = match table.scheduler_flags {
             Some(located) => (located.value, located.place),
-            None => (Vec::new(), address.place.clone()),
+            None => (Vec::new(), place.clone()),
         };
         let persistence = table
             .persistence_timeout
@@ -126,7 +139,7 @@ impl Builder<'_> {
             one_packet: one_packet.is_some_and(|given| given.value),
         };
         if let Some(netmask) = &table.persistence_netmask {
-            let family = |persistence: Persistence| persistence.checked(id.endpoint.address());
+            let family = |persistence: Persistence| persistence.checked(id.family());
             if let Some(Err(error)) = service.persistence.map(family) {
                 return self.problems.add(&netmask.place, error);
             }
@@ -135,9 +148,11 @@ impl Builder<'_> {
                 self.problems.add(&netmask.place, message);
             }
         }
-        if let Some(given) =
-            one_packet.filter(|given| given.value && protocol.value != Protocol::Udp)
-        {
+        let is_udp = match id {
+            ServiceId::Address(id) => id.protocol == Protocol::Udp,
+            ServiceId::Fwmark(_) => true,
+        };
+        if let Some(given) = one_packet.filter(|given| given.value && !is_udp) {
             let message = "one-packet scheduling is only for UDP services: leave it out";
             return self.problems.add(&given.place, message);
         }
@@ -151,12 +166,45 @@ impl Builder<'_> {
         }
         self.apply(
             Change::AddService { service },
-            &address.place,
+            &place,
             &format!("service {id}"),
         );
         for server in table.servers {
             self.add_server(id, server);
         }
+    }
+
+    /// What the service is known by, and where that is written. What is missing is on the list already.
+    fn service_id(&self, table: &ServiceTable) -> Option<Located<ServiceId>> {
+        let Some(fwmark) = &table.fwmark else {
+            if let Some(family) = &table.family {
+                let message =
+                    "the address has a family already: leave it out, or write fwmark instead";
+                self.problems.add(&family.place, message);
+                return None;
+            }
+            let (protocol, address) = table.protocol.as_ref().zip(table.address.as_ref())?;
+            return Some(Located {
+                value: ServiceId::address(protocol.value, address.value),
+                place: address.place.clone(),
+            });
+        };
+        let needless = [
+            table.protocol.as_ref().map(|located| &located.place),
+            table.address.as_ref().map(|located| &located.place),
+        ];
+        if let Some(place) = needless.into_iter().flatten().next() {
+            let message =
+                "a service is one of a firewall mark or of an address: leave out fwmark, or this";
+            self.problems.add(place, message);
+            return None;
+        }
+        let family = table.family.as_ref().map(|located| located.value);
+        let mark = NonZeroU32::new(fwmark.value)?;
+        Some(Located {
+            value: ServiceId::fwmark(mark, family.unwrap_or_default()),
+            place: fwmark.place.clone(),
+        })
     }
 
     fn add_server(&mut self, service: ServiceId, mut table: ServerTable) {

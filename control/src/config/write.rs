@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use pollux_api::ipvs_settings::SETTINGS;
 use pollux_api::{
-    Configuration, Destination, ForwardingMethod, Protocol, SchedulerFlags, ServiceEntry,
-    ServiceId, Tunnel, VirtualService, Weight,
+    Configuration, Destination, Family, ForwardingMethod, IpvsSettings, MarkRule, SchedulerFlags,
+    ServiceEntry, ServiceId, Tunnel, VirtualService, Weight,
 };
 use thiserror::Error;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value, value};
@@ -60,10 +61,89 @@ pub fn merge(old: &str, configuration: &Configuration) -> Result<String, toml_ed
             service_table(known.unwrap_or_default(), entry)
         })
         .collect();
+    merge_settings(&mut document, &configuration.settings);
+    merge_marks(&mut document, &configuration.marks);
     if !services.is_empty() {
         document.insert("service", Item::ArrayOfTables(services));
     }
     Ok(document.to_string())
+}
+
+/// What differs from the kernel's defaults is written; of what is there already, what is true stays.
+fn merge_settings(document: &mut DocumentMut, settings: &IpvsSettings) {
+    let mut table = match document.remove("ipvs").map(Item::into_table) {
+        Some(Ok(table)) => table,
+        _ => Table::new(),
+    };
+    for known in SETTINGS {
+        let value = settings.get(known.name);
+        let as_switch = table.get(known.name).and_then(Item::as_bool);
+        if as_switch.is_some_and(|on| u32::from(on) == value) {
+            continue;
+        }
+        let default = Some(i64::from(known.default));
+        set(&mut table, known.name, i64::from(value), default);
+    }
+    if !table.is_empty() {
+        table.set_position(None);
+        document.insert("ipvs", Item::Table(table));
+    }
+}
+
+/// The rules in their order; those that the file has already keep how they are written.
+fn merge_marks(document: &mut DocumentMut, marks: &[MarkRule]) {
+    let mut old = tables(document.remove("mark"));
+    let rules: ArrayOfTables = marks
+        .iter()
+        .map(|rule| {
+            let new = mark_table(rule);
+            let known = take(&mut old, |table| {
+                let keys = |table: &Table| table.iter().count();
+                keys(table) == keys(&new)
+                    && new.iter().all(|(key, item)| {
+                        let plain = |item: &Item| item.to_string().trim().to_owned();
+                        table.get(key).is_some_and(|old| plain(old) == plain(item))
+                    })
+            });
+            let mut table = known.unwrap_or(new);
+            table.set_position(None);
+            table
+        })
+        .collect();
+    if !rules.is_empty() {
+        document.insert("mark", Item::ArrayOfTables(rules));
+    }
+}
+
+fn mark_table(rule: &MarkRule) -> Table {
+    let mut table = Table::new();
+    table.insert("mark", value(i64::from(rule.mark.get())));
+    let texts = [
+        ("source", rule.source.map(|network| network.to_string())),
+        (
+            "destination",
+            rule.destination.map(|network| network.to_string()),
+        ),
+        (
+            "protocol",
+            rule.protocol.map(|protocol| protocol.as_word().to_owned()),
+        ),
+        (
+            "source_ports",
+            rule.source_ports.map(|ports| ports.to_string()),
+        ),
+        (
+            "destination_ports",
+            rule.destination_ports.map(|ports| ports.to_string()),
+        ),
+        ("ingress", rule.ingress.clone()),
+    ];
+    for (key, text) in texts {
+        if let Some(text) = text {
+            table.insert(key, value(text));
+        }
+    }
+    table
 }
 
 /// The services as a file of their own.
@@ -90,9 +170,17 @@ fn text<'a>(table: &'a Table, key: &str) -> Option<&'a str> {
 }
 
 fn describes_service(table: &Table, entry: &ServiceEntry) -> bool {
-    let id = entry.service.id;
-    let address = text(table, "address").and_then(|address| address.parse().ok());
-    text(table, "protocol") == Some(protocol_word(id.protocol)) && address == Some(id.endpoint)
+    match entry.service.id {
+        ServiceId::Address(id) => {
+            let address = text(table, "address").and_then(|address| address.parse().ok());
+            text(table, "protocol") == Some(id.protocol.as_word()) && address == Some(id.endpoint)
+        }
+        ServiceId::Fwmark(id) => {
+            let mark = table.get("fwmark").and_then(Item::as_integer);
+            mark == Some(id.fwmark.get().into())
+                && text(table, "family").unwrap_or("ipv4") == family_word(id.family)
+        }
+    }
 }
 
 fn describes_server(table: &Table, service: ServiceId, destination: &Destination) -> bool {
@@ -101,10 +189,10 @@ fn describes_server(table: &Table, service: ServiceId, destination: &Destination
     address.and_then(|address| address.endpoint_for(service).ok()) == Some(destination.id)
 }
 
-fn protocol_word(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
+fn family_word(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "ipv4",
+        Family::Ipv6 => "ipv6",
     }
 }
 
@@ -115,8 +203,16 @@ fn service_table(mut table: Table, entry: &ServiceEntry) -> Table {
     // Where a table stood matters no more: it goes where the configuration has it.
     table.set_position(None);
     if table.is_empty() {
-        table.insert("protocol", value(protocol_word(id.protocol)));
-        table.insert("address", value(id.endpoint.to_string()));
+        match id {
+            ServiceId::Address(id) => {
+                table.insert("protocol", value(id.protocol.as_word()));
+                table.insert("address", value(id.endpoint.to_string()));
+            }
+            ServiceId::Fwmark(id) => {
+                table.insert("fwmark", value(i64::from(id.fwmark.get())));
+                set(&mut table, "family", family_word(id.family), Some("ipv4"));
+            }
+        }
     }
     // The scheduler is always written: it is what people look for.
     set(

@@ -62,8 +62,8 @@ impl Daemon {
             Request::StopDaemon(_) => Err(Errno::SRCH.into()),
             Request::Daemons => Ok(Reply::Many(Vec::new())),
             Request::SetTimeouts(new) => {
-                new.compare(self.director().await?.timeouts)?;
-                Ok(Reply::Done)
+                let settings = new.settings();
+                self.change(Change::Set { settings }).await
             }
             Request::Timeouts => {
                 let timeouts = self.director().await?.timeouts;

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use pollux_api::dataplane::{ConnectionQuery, Query, Report};
+use pollux_api::ipvs_settings;
 use pollux_api::line::Failure;
 use rustix::io::Errno;
 use tokio::io::AsyncWriteExt;
@@ -28,7 +29,12 @@ pub enum ProcFile {
     Connections,
     /// Counters and rates of all services together.
     Director,
+    /// A setting: a line with its value.
+    Setting(&'static str),
 }
+
+/// Where the kernel has the settings.
+const SETTINGS_PATH: &str = "/proc/sys/net/ipv4/vs/";
 
 /// Why a file ends before its end.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +57,12 @@ impl ProcFile {
             service_file::PATH => Ok(Self::Services),
             connection_file::PATH => Ok(Self::Connections),
             director_file::PATH => Ok(Self::Director),
-            _ => Err(Errno::NOENT),
+            other => other
+                .strip_prefix(SETTINGS_PATH)
+                .and_then(|name| ipvs_settings::setting(name).ok())
+                .filter(|known| known.is_sysctl)
+                .map(|known| Self::Setting(known.name))
+                .ok_or(Errno::NOENT),
         }
     }
 
@@ -87,6 +98,15 @@ impl ProcFile {
                 pipe.write_all(text.as_bytes()).await?;
             }
             Self::Connections => write_connections(daemon, pipe).await?,
+            Self::Setting(name) => {
+                let Report::Configuration { configuration, .. } =
+                    daemon.dataplane.ask(Query::Configuration).await?
+                else {
+                    return Err(unexpected().into());
+                };
+                let text = format!("{}\n", configuration.settings.get(name));
+                pipe.write_all(text.as_bytes()).await?;
+            }
             Self::Director => {
                 let totals = daemon.director().await?.totals;
                 let rates = lock(&daemon.rates).director();

@@ -129,10 +129,7 @@ mod tests {
             lower_threshold: 0,
         };
         ServiceStatistics {
-            service: VirtualService::new(ServiceId {
-                protocol: Protocol::Tcp,
-                endpoint,
-            }),
+            service: VirtualService::new(ServiceId::address(Protocol::Tcp, endpoint)),
             totals,
             destinations: vec![DestinationStatistics {
                 destination,

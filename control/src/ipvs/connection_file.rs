@@ -22,7 +22,9 @@ pub fn line(connection: &ConnectionReport) -> String {
         endpoints.map(|end| format!("{} {:04X}", address(end.ip()), end.port()));
     format!(
         "{:<3} {client} {service} {server} {:<11} {:>7}\n",
-        connection.protocol, connection.state, connection.expires_s
+        connection.protocol_name(),
+        connection.state,
+        connection.expires_s
     )
 }
 
@@ -47,7 +49,8 @@ mod tests {
     fn lines_are_the_kernels() {
         let report =
             |state: &str, expires_s, client: &str, service: &str, server: &str| ConnectionReport {
-                protocol: Protocol::Tcp,
+                protocol: Some(Protocol::Tcp),
+                service: None,
                 expires_s,
                 state: state.to_owned(),
                 client: client.parse().unwrap(),

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use pollux_api::identity::Endpoint;
 use pollux_api::statistics::DestinationStatistics;
-use pollux_api::{Destination, DestinationId, ForwardingMethod, ServiceId, Tunnel, Weight};
+use pollux_api::{Destination, DestinationId, Family, ForwardingMethod, ServiceId, Tunnel, Weight};
 use rustix::io::Errno;
 
 use super::address;
@@ -75,7 +75,10 @@ impl DestinationKey {
     fn address(&self, service: ServiceId) -> Result<IpAddr, Errno> {
         // Family 0 is what tools wrote before there were mixed services.
         let own = self.family.filter(|family| *family != 0);
-        let family = own.unwrap_or(address::family_of(service.endpoint.address()));
+        let family = own.unwrap_or(match service.family() {
+            Family::Ipv4 => address::INET,
+            Family::Ipv6 => address::INET6,
+        });
         address::read(family, &self.bytes)
     }
 
@@ -112,7 +115,7 @@ impl DestinationSettings {
     /// weight below 0 or thresholds that cross; `EINVAL` for GUE without a port; then what Pollux does not have; at last
     /// an address that no server can have.
     pub fn of(&self, key: &DestinationKey, service: ServiceId) -> Result<Destination, Refusal> {
-        let mixed = key.address(service)?.is_ipv4() != service.endpoint.address().is_ipv4();
+        let mixed = key.address(service)?.is_ipv4() != (service.family() == Family::Ipv4);
         let method = self.flags & METHOD_MASK;
         if mixed && method != METHOD_TUNNEL {
             let reason = "only a tunnel can join IPv4 and IPv6";
@@ -198,10 +201,7 @@ mod tests {
     use super::*;
 
     fn service() -> ServiceId {
-        ServiceId {
-            protocol: Protocol::Tcp,
-            endpoint: "192.0.2.100:80".parse().unwrap(),
-        }
+        ServiceId::address(Protocol::Tcp, "192.0.2.100:80".parse().unwrap())
     }
 
     fn key(family: Option<u16>, address: &str, port: u16) -> DestinationKey {

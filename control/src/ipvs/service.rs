@@ -1,11 +1,13 @@
 //! A virtual service: how tools name and describe it, and which of it Pollux has.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 
 use pollux_api::identity::Endpoint;
 use pollux_api::statistics::ServiceStatistics;
 use pollux_api::{
-    Netmask, Persistence, Protocol, SchedulerFlags, SchedulerName, ServiceId, VirtualService,
+    Family, Netmask, Persistence, Protocol, SchedulerFlags, SchedulerName, ServiceId,
+    VirtualService,
 };
 use rustix::io::Errno;
 
@@ -111,13 +113,21 @@ impl ServiceKey {
     /// # Errors
     /// Why Pollux cannot have such a service.
     pub fn id(&self) -> Result<ServiceId, Refusal> {
-        let Self::Address {
-            protocol,
-            address,
-            port,
-        } = *self
-        else {
-            return Err(Refusal::not_yet("services by firewall mark"));
+        let (protocol, address, port) = match *self {
+            Self::Fwmark { family, mark } => {
+                let family = if family == address::INET {
+                    Family::Ipv4
+                } else {
+                    Family::Ipv6
+                };
+                let mark = NonZeroU32::new(mark).ok_or(Errno::INVAL)?;
+                return Ok(ServiceId::fwmark(mark, family));
+            }
+            Self::Address {
+                protocol,
+                address,
+                port,
+            } => (protocol, address, port),
         };
         let protocol = match protocol {
             TCP => Protocol::Tcp,
@@ -127,12 +137,9 @@ impl ServiceKey {
                 return Err(Refusal::because(Errno::PROTONOSUPPORT, reason));
             }
         };
-        if port == 0 {
-            return Err(Refusal::not_yet("services on any port"));
-        }
         let endpoint = Endpoint::new(address, port)
             .map_err(|error| Refusal::because(Errno::INVAL, error.to_string()))?;
-        Ok(ServiceId { protocol, endpoint })
+        Ok(ServiceId::address(protocol, endpoint))
     }
 }
 
@@ -174,13 +181,13 @@ impl ServiceSettings {
                 return Err(Refusal::because(Errno::NOENT, reason));
             }
         }
-        let netmask = self.netmask(key.family())?;
+        if key.family() == address::INET6 && !(1..=128).contains(&self.netmask) {
+            let reason = format!("/{} is no IPv6 prefix length", self.netmask);
+            return Err(Refusal::because(Errno::INVAL, reason));
+        }
         // Nothing is set that the mask could leave as it is.
         let flags = self.flags & self.flags_mask;
-        let persistence = (flags & FLAG_PERSISTENT != 0).then_some(Persistence {
-            timeout_s: self.timeout_s,
-            netmask: Some(netmask),
-        });
+        let persistence = (flags & FLAG_PERSISTENT != 0).then(|| self.persistence(key));
         let numbers = FLAGS_SCHEDULER
             .into_iter()
             .filter(|(flag, _)| flags & flag != 0);
@@ -194,16 +201,16 @@ impl ServiceSettings {
         })
     }
 
-    fn netmask(&self, family: u16) -> Result<Netmask, Refusal> {
-        if family == address::INET {
-            return Ok(Netmask::V4(self.netmask.to_ne_bytes().into()));
+    fn persistence(&self, key: &ServiceKey) -> Persistence {
+        let mask = if key.family() == address::INET {
+            Netmask::V4(Ipv4Addr::from(self.netmask.to_ne_bytes()))
+        } else {
+            Netmask::V6(u8::try_from(self.netmask).unwrap_or(128))
+        };
+        Persistence {
+            timeout_s: self.timeout_s,
+            netmask: Some(mask),
         }
-        let length = u8::try_from(self.netmask).ok();
-        let length = length.filter(|length| (1..=128).contains(length));
-        length.map(Netmask::V6).ok_or_else(|| {
-            let reason = format!("/{} is no IPv6 prefix length", self.netmask);
-            Refusal::because(Errno::INVAL, reason)
-        })
     }
 }
 
@@ -216,57 +223,58 @@ impl ServiceKey {
     }
 }
 
-/// The number of a protocol.
-fn protocol_number(protocol: Protocol) -> u16 {
-    match protocol {
-        Protocol::Tcp => TCP,
-        Protocol::Udp => UDP,
-    }
-}
-
-/// The netmask of a service; without one every client is by itself.
+/// The netmask of a service, as the kernel has it: host for host when it is not persistent.
 pub fn netmask(service: &VirtualService) -> u32 {
-    let given = service.persistence.and_then(|found| found.netmask);
-    match (given, service.id.endpoint.address()) {
-        (Some(Netmask::V4(mask)), _) => u32::from_ne_bytes(mask.octets()),
-        (Some(Netmask::V6(length)), _) => length.into(),
-        (None, IpAddr::V4(_)) => u32::MAX,
-        (None, IpAddr::V6(_)) => 128,
+    match service.persistence.and_then(|found| found.netmask) {
+        Some(Netmask::V4(mask)) => u32::from_ne_bytes(mask.octets()),
+        Some(Netmask::V6(length)) => length.into(),
+        None if service.id.family() == Family::Ipv4 => u32::MAX,
+        None => 128,
     }
 }
 
 /// A service as an attribute.
 pub fn write(kind: u16, service: &ServiceStatistics, statistics: &Statistics) -> Attribute {
     let service = &service.service;
-    let endpoint = service.id.endpoint;
     let given = FLAGS_SCHEDULER
         .into_iter()
         .filter(|(_, number)| service.scheduler_flags.has_number(*number));
-    let mut flags = given.fold(FLAG_HASHED, |flags, (flag, _)| flags | flag);
-    if service.persistence.is_some() {
-        flags |= FLAG_PERSISTENT;
-    }
-    if service.one_packet {
-        flags |= FLAG_ONE_PACKET;
-    }
-    let timeout_s = service.persistence.map_or(0, |found| found.timeout_s);
+    let own = [
+        (service.persistence.is_some(), FLAG_PERSISTENT),
+        (service.one_packet, FLAG_ONE_PACKET),
+    ];
+    let own = own
+        .into_iter()
+        .filter_map(|(is_set, flag)| is_set.then_some(flag));
+    let flags = given
+        .map(|(flag, _)| flag)
+        .chain(own)
+        .fold(FLAG_HASHED, |flags, flag| flags | flag);
     let mut flags = flags.to_ne_bytes().to_vec();
     flags.extend(u32::MAX.to_ne_bytes());
-    Attribute::nested(
-        kind,
-        vec![
-            Attribute::u16(AF, address::family_of(endpoint.address())),
-            Attribute::u16(PROTOCOL, protocol_number(service.id.protocol)),
-            Attribute::bytes(ADDRESS, address::write(endpoint.address())),
-            Attribute::port(PORT, endpoint.port()),
-            Attribute::text(SCHEDULER, service.scheduler.as_str()),
-            Attribute::bytes(FLAGS, flags),
-            Attribute::u32(TIMEOUT, timeout_s),
-            Attribute::u32(NETMASK, netmask(service)),
-            statistics.narrow(STATISTICS),
-            statistics.wide(STATISTICS_64),
-        ],
-    )
+    let family = match service.id.family() {
+        Family::Ipv4 => address::INET,
+        Family::Ipv6 => address::INET6,
+    };
+    let mut attributes = vec![Attribute::u16(AF, family)];
+    match service.id {
+        ServiceId::Address(id) => attributes.extend([
+            Attribute::u16(PROTOCOL, id.protocol.number().into()),
+            Attribute::bytes(ADDRESS, address::write(id.endpoint.address())),
+            Attribute::port(PORT, id.endpoint.port()),
+        ]),
+        ServiceId::Fwmark(id) => attributes.push(Attribute::u32(FWMARK, id.fwmark.get())),
+    }
+    let timeout_s = service.persistence.map_or(0, |found| found.timeout_s);
+    attributes.extend([
+        Attribute::text(SCHEDULER, service.scheduler.as_str()),
+        Attribute::bytes(FLAGS, flags),
+        Attribute::u32(TIMEOUT, timeout_s),
+        Attribute::u32(NETMASK, netmask(service)),
+        statistics.narrow(STATISTICS),
+        statistics.wide(STATISTICS_64),
+    ]);
+    Attribute::nested(kind, attributes)
 }
 
 #[cfg(test)]
@@ -331,30 +339,6 @@ mod tests {
     }
 
     #[test]
-    fn persistence_comes_back_as_it_was_told() {
-        let v6 = ServiceKey::Address {
-            protocol: UDP,
-            address: "2001:db8::100".parse().unwrap(),
-            port: 80,
-        };
-        let v4_mask = u32::from_ne_bytes([255, 255, 255, 0]);
-        for (key, netmask, shown) in [(key(), v4_mask, "255.255.255.0"), (v6, 64, "64")] {
-            let told = ServiceSettings {
-                flags: FLAG_HASHED | FLAG_PERSISTENT | FLAG_ONE_PACKET,
-                timeout_s: 300,
-                netmask,
-                ..settings()
-            };
-            let service = told.of(&key).unwrap();
-            let persistence = service.persistence.unwrap();
-            assert_eq!(persistence.timeout_s, 300);
-            assert_eq!(persistence.netmask.unwrap().to_string(), shown);
-            assert!(service.one_packet);
-            assert_eq!(listed(service), (Ok(key), Ok(told)));
-        }
-    }
-
-    #[test]
     fn what_is_not_there_yet_is_refused_and_said() {
         type Spoil = fn(&mut ServiceSettings);
         let cases: [(Spoil, Errno, &str); 3] = [
@@ -388,20 +372,36 @@ mod tests {
     }
 
     #[test]
+    fn persistence_and_marks_are_read() {
+        let persistent = ServiceSettings {
+            flags: FLAG_PERSISTENT | FLAG_ONE_PACKET,
+            flags_mask: u32::MAX,
+            timeout_s: 60,
+            netmask: u32::from_ne_bytes([255, 255, 255, 0]),
+            ..settings()
+        };
+        let mark = ServiceKey::Fwmark {
+            family: address::INET,
+            mark: 7,
+        };
+        let service = persistent.of(&mark).unwrap();
+        assert_eq!(service.id.to_string(), "FWM 7");
+        assert!(service.one_packet);
+        let persistence = service.persistence.unwrap();
+        assert_eq!(persistence.timeout_s, 60);
+        assert_eq!(persistence.netmask.unwrap().to_string(), "255.255.255.0");
+        assert_eq!(netmask(&service), persistent.netmask);
+    }
+
+    #[test]
     fn keys_that_pollux_has_not() {
         let address = |protocol, text: &str, port| ServiceKey::Address {
             protocol,
             address: text.parse().unwrap(),
             port,
         };
-        let mark = ServiceKey::Fwmark {
-            family: address::INET,
-            mark: 7,
-        };
         for (key, errno) in [
-            (mark, Errno::OPNOTSUPP),
             (address(132, "192.0.2.100", 80), Errno::PROTONOSUPPORT),
-            (address(TCP, "192.0.2.100", 0), Errno::OPNOTSUPP),
             (address(UDP, "224.0.0.1", 80), Errno::INVAL),
         ] {
             assert_eq!(key.id().unwrap_err().errno, errno, "{key:?}");

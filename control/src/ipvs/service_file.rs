@@ -3,14 +3,12 @@
 use std::net::IpAddr;
 
 use pollux_api::statistics::{DestinationStatistics, ServiceStatistics};
+use pollux_api::{Family, ServiceId};
 
 use super::service::netmask;
 
 /// Its path.
 pub const PATH: &str = "/proc/net/ip_vs";
-
-/// The kernel writes timeouts in its ticks, of which most machines have this many.
-const KERNEL_TICKS_PER_SECOND: u64 = 100;
 
 /// The text of the file.
 pub fn text(services: &[ServiceStatistics], table_size: u32) -> String {
@@ -19,7 +17,12 @@ pub fn text(services: &[ServiceStatistics], table_size: u32) -> String {
          Prot LocalAddress:Port Scheduler Flags\n  \
          -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n"
     );
-    for service in services {
+    // Those of marks are in a table of their own, behind the other one.
+    let is_of_mark =
+        |listed: &&ServiceStatistics| matches!(listed.service.id, ServiceId::Fwmark(_));
+    let of_marks = services.iter().filter(is_of_mark);
+    let others = services.iter().filter(|listed| !is_of_mark(listed));
+    for service in others.chain(of_marks) {
         text.push_str(&service_line(service));
         service
             .destinations
@@ -31,25 +34,31 @@ pub fn text(services: &[ServiceStatistics], table_size: u32) -> String {
 
 fn service_line(listed: &ServiceStatistics) -> String {
     let service = &listed.service;
-    let endpoint = service.id.endpoint;
-    // The kernel writes no flags of an IPv6 service, nor a blank for them.
-    let flags = match (endpoint.address(), service.one_packet) {
-        (IpAddr::V4(_), true) => "ops  ",
-        (IpAddr::V4(_), false) => " ",
-        (IpAddr::V6(_), _) => "",
+    let named = match service.id {
+        ServiceId::Address(id) => format!(
+            "{}  {}:{:04X}",
+            id.protocol,
+            address(id.endpoint.address()),
+            id.endpoint.port()
+        ),
+        ServiceId::Fwmark(id) => format!("FWM  {:08X}", id.fwmark),
     };
-    // In network byte order, prefix lengths too.
-    let netmask = u32::from_be_bytes(netmask(service).to_ne_bytes());
-    let persistence = service.persistence.map_or_else(String::new, |found| {
-        let timeout = u64::from(found.timeout_s) * KERNEL_TICKS_PER_SECOND;
-        format!("persistent {timeout} {netmask:08X}")
+    // Blanks as the kernel writes them: it shows one-packet scheduling of IPv4 and of marks only.
+    let ops = if service.one_packet { "ops " } else { "" };
+    let flags = match service.id {
+        ServiceId::Fwmark(_) => ops.to_owned(),
+        ServiceId::Address(_) if service.id.family() == Family::Ipv6 => String::new(),
+        ServiceId::Address(_) => format!("{ops} "),
+    };
+    let persistence = service.persistence.map(|persistence| {
+        // Jiffies, of which this kernel has a hundred a second.
+        let jiffies = u64::from(persistence.timeout_s) * 100;
+        format!("persistent {jiffies} {:08X}", netmask(service).swap_bytes())
     });
     format!(
-        "{}  {}:{:04X} {} {flags}{persistence}\n",
-        service.id.protocol,
-        address(endpoint.address()),
-        endpoint.port(),
+        "{named} {} {flags}{}\n",
         service.scheduler,
+        persistence.unwrap_or_default()
     )
 }
 

@@ -1,11 +1,12 @@
 //! The three timeouts of `ipvsadm --set`.
 
+use std::collections::BTreeMap;
+
 use pollux_api::dataplane::Timeouts;
 use rustix::io::Errno;
 
 use super::attribute::{Attribute, Attributes};
 use super::command::{TIMEOUT_TCP, TIMEOUT_TCP_FIN, TIMEOUT_UDP};
-use super::refusal::Refusal;
 
 /// The kernel counts timeouts in an `int` of ticks, of which there are up to 1000 a second.
 const SECONDS_MAX: u32 = i32::MAX as u32 / 1000;
@@ -40,23 +41,17 @@ impl NewTimeouts {
         })
     }
 
-    /// Whether they can be had: only those that hold already can, until the data plane's can be changed.
-    ///
-    /// # Errors
-    /// `EOPNOTSUPP` when anything would change.
-    pub fn compare(&self, now: Timeouts) -> Result<(), Refusal> {
-        let stays = [
-            (self.tcp_s, now.tcp_s),
-            (self.tcp_fin_s, now.tcp_fin_s),
-            (self.udp_s, now.udp_s),
+    /// The settings that change.
+    pub fn settings(&self) -> BTreeMap<String, u32> {
+        [
+            ("timeout_established", self.tcp_s),
+            ("timeout_finwait", self.tcp_fin_s),
+            ("timeout_udp", self.udp_s),
         ]
         .into_iter()
-        .all(|(new, now)| new == 0 || new == now);
-        if stays {
-            Ok(())
-        } else {
-            Err(Refusal::not_yet("other timeouts"))
-        }
+        .filter(|(_, seconds)| *seconds != 0)
+        .map(|(name, seconds)| (name.to_owned(), seconds))
+        .collect()
     }
 }
 
@@ -89,17 +84,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_listed_may_be_set_again_and_nothing_else() {
-        let same = read(&write(NOW)).unwrap();
-        assert_eq!(same.compare(NOW), Ok(()));
-        let nothing = NewTimeouts {
+    fn zero_keeps_what_is() {
+        let new = NewTimeouts {
             tcp_s: 0,
-            tcp_fin_s: 0,
+            tcp_fin_s: 60,
             udp_s: 0,
         };
-        assert_eq!(nothing.compare(NOW), Ok(()));
-        let other = NewTimeouts { udp_s: 60, ..same };
-        assert_eq!(other.compare(NOW).unwrap_err().errno, Errno::OPNOTSUPP);
+        let changed: Vec<_> = new.settings().into_iter().collect();
+        assert_eq!(changed, [("timeout_finwait".to_owned(), 60)]);
+        let same = read(&write(NOW)).unwrap();
+        assert_eq!(same.settings().len(), 3);
     }
 
     #[test]

@@ -319,7 +319,11 @@ fn port() -> PortStatus {
 /// A connection from a client port to a server of the usual service.
 pub fn connection(client_port: u16) -> ConnectionReport {
     ConnectionReport {
-        protocol: Protocol::Tcp,
+        protocol: Some(Protocol::Tcp),
+        service: Some(ServiceId::address(
+            Protocol::Tcp,
+            "198.51.100.1:80".parse().unwrap(),
+        )),
         expires_s: 899,
         state: "ESTABLISHED".to_owned(),
         client: SocketAddr::from(([192, 0, 2, 10], client_port)),

@@ -64,8 +64,8 @@ fn nonsense_is_answered_and_the_next_request_is_served() {
             "unknown field `dry`",
         ),
         (
-            r#"{"version":1,"id":1,"body":{"command":"change","changes":[{"change":"flush"},{"change":"remove_service","id":{"protocol":"tcp","endpoint":"198.51.100.1:0"}}]}}"#,
-            "port 0 is not a port",
+            r#"{"version":1,"id":1,"body":{"command":"change","changes":[{"change":"flush"},{"change":"remove_service","id":{"protocol":"tcp","endpoint":"224.0.0.1:80"}}]}}"#,
+            "needs a unicast address",
         ),
         (
             r#"{"version":1,"id":-1,"body":{"command":"flush"}}"#,

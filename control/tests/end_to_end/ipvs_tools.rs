@@ -296,14 +296,11 @@ fn what_pollux_has_not_is_refused_and_the_log_says_what() {
     );
     let before = machine.json("show configuration");
     for (line, reason) in [
-        ("-A -t 198.51.100.1:0 -s rr -p 60", "services on any port"),
-        ("-A -f 7 -s rr", "firewall mark"),
         ("-A --sctp-service 198.51.100.1:81 -s rr", "IP protocol 132"),
         (
             "-A -u 198.51.100.1:81 -s rr -p 60 --pe sip",
             "persistence engine sip",
         ),
-        ("--set 100 20 50", "other timeouts"),
         (
             "--start-daemon master --mcast-interface lo",
             "connection synchronisation",

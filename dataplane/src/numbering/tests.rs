@@ -7,10 +7,8 @@ use proptest::prelude::*;
 use super::*;
 
 fn service(number: u8) -> ServiceId {
-    ServiceId {
-        protocol: Protocol::Tcp,
-        endpoint: format!("198.51.100.{}:80", number + 1).parse().unwrap(),
-    }
+    let endpoint = format!("198.51.100.{}:80", number + 1);
+    ServiceId::address(Protocol::Tcp, endpoint.parse().unwrap())
 }
 
 fn destination(number: u8) -> DestinationId {
@@ -35,6 +33,7 @@ fn configuration(services: &[(u8, Vec<u8>)]) -> Configuration {
     };
     Configuration {
         services: services.iter().map(entry).collect(),
+        ..Configuration::default()
     }
 }
 

@@ -98,10 +98,7 @@ impl DataplaneControl for Fake {
 
 /// The one service that the fake has when asked for one.
 fn only_service() -> ServiceId {
-    ServiceId {
-        protocol: Protocol::Tcp,
-        endpoint: "198.51.100.1:80".parse().unwrap(),
-    }
+    ServiceId::address(Protocol::Tcp, "198.51.100.1:80".parse().unwrap())
 }
 
 /// A running socket and where it is.
@@ -217,10 +214,10 @@ async fn a_failure_arrives_with_its_code() {
     let removal = Query::Transact(Transaction {
         base_generation: None,
         changes: vec![pollux_api::Change::RemoveService {
-            id: ServiceId {
-                protocol: pollux_api::Protocol::Tcp,
-                endpoint: "198.51.100.1:80".parse().unwrap(),
-            },
+            id: ServiceId::address(
+                pollux_api::Protocol::Tcp,
+                "198.51.100.1:80".parse().unwrap(),
+            ),
         }],
     });
     let failure = ask(client, 2, removal).await.unwrap_err();

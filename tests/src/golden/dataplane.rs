@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,17 +14,17 @@ use pollux_api::configuration::Change;
 use pollux_api::dataplane::{
     ConnectionPage, ConnectionQuery, ConnectionReport, DirectorStatus, Query, Report, Timeouts,
 };
+use pollux_api::identity::Endpoint;
 use pollux_api::line::{self, Failure, FailureCode, Request, Response};
 use pollux_api::statistics::{DestinationStatistics, ServiceStatistics, TrafficTotals};
 use pollux_api::{
-    Configuration, Destination, ForwardingMethod, Protocol, ServiceEntry, ServiceId, Transaction,
-    VirtualService,
+    Configuration, Destination, Family, ForwardingMethod, Protocol, ServiceEntry, ServiceId,
+    Transaction, VirtualService,
 };
 use pollux_engine::clock::TICKS_PER_SECOND;
-use pollux_engine::connection::{Connection, Direction, State};
+use pollux_engine::connection::{self as engine, Connection, Direction, State};
 use pollux_engine::service::Destination as Compiled;
 use pollux_engine::service::ServiceIdentity;
-use pollux_engine::wire::protocol;
 
 use super::command::{Command, parse};
 use super::director::Director;
@@ -82,7 +83,13 @@ impl Dataplane {
     fn transact(&mut self, transaction: &Transaction) -> Result<Report, Failure> {
         let next = self.configuration.apply(&transaction.changes)?;
         for change in &transaction.changes {
-            self.make(&command_line(change)?)?;
+            if let Change::Set { settings } = change {
+                for line in setting_lines(settings) {
+                    self.make(&line)?;
+                }
+            } else {
+                self.make(&command_line(change)?)?;
+            }
         }
         self.configuration = next;
         self.generation += 1;
@@ -182,14 +189,9 @@ impl Dataplane {
 
     fn compiled(&self, service: ServiceId, destination: &Destination) -> Option<&Compiled> {
         let specs = self.director.administrator.services();
-        let spec = specs.iter().find(|spec| {
-            spec.identity
-                == ServiceIdentity::Address {
-                    protocol: protocol_number(service.protocol),
-                    address: service.endpoint.address(),
-                    port: service.endpoint.port(),
-                }
-        })?;
+        let spec = specs
+            .iter()
+            .find(|spec| spec.identity == identity(service))?;
         let server = spec.destinations.iter().find(|server| {
             (server.address, server.port) == (destination.id.address(), destination.id.port())
         })?;
@@ -218,7 +220,14 @@ impl Dataplane {
             .destination(connection.destination())?;
         let ticks = self.director.now().until(connection.life().expires());
         Some(ConnectionReport {
-            protocol: protocol_of(key.listed_protocol())?,
+            protocol: Protocol::of_number(key.listed_protocol()),
+            service: self
+                .director
+                .administrator
+                .services()
+                .iter()
+                .find(|spec| spec.number == connection.service())
+                .and_then(|spec| service_of(&spec.identity)),
             expires_s: u32::try_from(ticks).unwrap_or(0) / TICKS_PER_SECOND,
             state: connection.life().state().name().to_owned(),
             client: key.source(),
@@ -265,19 +274,47 @@ fn command_line(change: &Change) -> Result<String, Failure> {
             format!("ipvsadm -d {} -r {id}", named(*service))
         }
         Change::Flush => "ipvsadm -C".to_owned(),
-        Change::PatchService { .. } | Change::PatchDestination { .. } => {
-            let what = "no IPVS tool patches";
+        Change::Set { .. }
+        | Change::AddMark { .. }
+        | Change::RemoveMark { .. }
+        | Change::ReplaceMarks { .. }
+        | Change::PatchService { .. }
+        | Change::PatchDestination { .. } => {
+            let what = "no IPVS tool does this";
             return Err(Failure::new(FailureCode::Internal, what));
         }
     })
 }
 
+/// Settings as `ipvsadm` and `sysctl` write them.
+fn setting_lines(settings: &BTreeMap<String, u32>) -> Vec<String> {
+    let timeout = |name: &str| settings.get(name).copied().unwrap_or(0);
+    let timeouts = ["timeout_established", "timeout_finwait", "timeout_udp"];
+    let [tcp, tcp_fin, udp] = timeouts.map(timeout);
+    let others = settings
+        .iter()
+        .filter(|(name, _)| !name.starts_with("timeout_"))
+        .map(|(name, value)| format!("sysctl -w net.ipv4.vs.{name}={value}"));
+    others
+        .chain([format!("ipvsadm --set {tcp} {tcp_fin} {udp}")])
+        .collect()
+}
+
 fn named(service: ServiceId) -> String {
-    let letter = match service.protocol {
-        Protocol::Tcp => "-t",
-        Protocol::Udp => "-u",
-    };
-    format!("{letter} {}", service.endpoint)
+    match service {
+        ServiceId::Address(id) => {
+            let letter = match id.protocol {
+                Protocol::Tcp => "-t",
+                Protocol::Udp => "-u",
+                Protocol::Sctp => "--sctp-service",
+            };
+            format!("{letter} {}", id.endpoint)
+        }
+        ServiceId::Fwmark(id) => match id.family {
+            Family::Ipv4 => format!("-f {}", id.fwmark),
+            Family::Ipv6 => format!("-f {} -6", id.fwmark),
+        },
+    }
 }
 
 fn with_settings(verb: &str, service: &VirtualService) -> String {
@@ -287,16 +324,16 @@ fn with_settings(verb: &str, service: &VirtualService) -> String {
     } else {
         format!(" -b {flags}")
     };
-    let persistence = service.persistence.map_or_else(String::new, |found| {
-        let mask = found.netmask;
-        let mask = mask.map_or_else(String::new, |mask| format!(" -M {mask}"));
-        format!(" -p {}{mask}", found.timeout_s)
+    let persistence = service.persistence.map(|persistence| {
+        let mask = persistence.netmask.map(|mask| format!(" -M {mask}"));
+        format!(" -p {}{}", persistence.timeout_s, mask.unwrap_or_default())
     });
     let one_packet = if service.one_packet { " --ops" } else { "" };
     format!(
-        "ipvsadm {verb} {} -s {}{flags}{persistence}{one_packet}",
+        "ipvsadm {verb} {} -s {}{flags}{}{one_packet}",
         named(service.id),
-        service.scheduler
+        service.scheduler,
+        persistence.unwrap_or_default()
     )
 }
 
@@ -316,19 +353,41 @@ fn server_line(verb: &str, service: ServiceId, server: &Destination) -> String {
     )
 }
 
-fn protocol_number(protocol: Protocol) -> u8 {
-    match protocol {
-        Protocol::Tcp => protocol::TCP,
-        Protocol::Udp => protocol::UDP,
+fn identity(id: ServiceId) -> ServiceIdentity {
+    match id {
+        ServiceId::Address(id) => ServiceIdentity::Address {
+            protocol: id.protocol.number(),
+            address: id.endpoint.address(),
+            port: id.endpoint.port(),
+        },
+        ServiceId::Fwmark(id) => ServiceIdentity::Fwmark {
+            mark: id.fwmark.get(),
+            family: match id.family {
+                Family::Ipv4 => engine::Family::V4,
+                Family::Ipv6 => engine::Family::V6,
+            },
+        },
     }
 }
 
-fn protocol_of(number: u8) -> Option<Protocol> {
-    match number {
-        protocol::TCP => Some(Protocol::Tcp),
-        protocol::UDP => Some(Protocol::Udp),
-        _ => None,
-    }
+fn service_of(identity: &ServiceIdentity) -> Option<ServiceId> {
+    Some(match *identity {
+        ServiceIdentity::Address {
+            protocol,
+            address,
+            port,
+        } => ServiceId::address(
+            Protocol::of_number(protocol)?,
+            Endpoint::new(address, port).ok()?,
+        ),
+        ServiceIdentity::Fwmark { mark, family } => ServiceId::fwmark(
+            NonZeroU32::new(mark)?,
+            match family {
+                engine::Family::V4 => Family::Ipv4,
+                engine::Family::V6 => Family::Ipv6,
+            },
+        ),
+    })
 }
 
 fn key(service: ServiceId, destination: &Destination) -> (String, SocketAddr) {

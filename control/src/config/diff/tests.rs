@@ -43,8 +43,21 @@ proptest! {
                     let wanted = &to.service(service).unwrap().destinations;
                     prop_assert!(wanted.iter().all(|known| known.id != id));
                 }
+                Change::Set { settings } => {
+                    for (name, value) in settings {
+                        prop_assert_ne!(from.settings.get(&name), value);
+                        prop_assert_eq!(to.settings.get(&name), value);
+                    }
+                }
+                Change::ReplaceMarks { rules } => {
+                    prop_assert_ne!(&rules, &from.marks);
+                    prop_assert_eq!(rules, to.marks.clone());
+                }
                 Change::AddService { .. } | Change::AddDestination { .. } => {}
-                Change::Flush | Change::PatchService { .. } | Change::PatchDestination { .. } => {
+                Change::AddMark { .. }
+                | Change::RemoveMark { .. }
+                | Change::Flush
+                | Change::PatchService { .. } | Change::PatchDestination { .. } => {
                     prop_assert!(false, "a difference is never made of this");
                 }
             }

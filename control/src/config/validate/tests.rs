@@ -1,7 +1,7 @@
 //! What files are valid, what they mean, and every message for those that are not.
 
+use pollux_api::ForwardingMethod;
 use pollux_api::settings::{HugePages, PollMode};
-use pollux_api::{ForwardingMethod, Protocol};
 
 use super::*;
 
@@ -122,7 +122,17 @@ fn the_example_of_the_schema_is_valid_and_means_what_it_says() {
     assert_eq!(config.control().socket_mode, 0o660);
     assert_eq!(config.control().socket_group.as_deref(), Some("pollux"));
     let entry = &config.configuration().services[0];
-    assert_eq!(entry.service.id.protocol, Protocol::Tcp);
+    assert_eq!(entry.service.id.to_string(), "TCP 198.51.100.1:80");
+    let persistence = entry.service.persistence.unwrap();
+    assert_eq!(persistence.timeout_s, 300);
+    assert_eq!(persistence.netmask.unwrap().to_string(), "255.255.255.0");
+    assert_eq!(config.configuration().settings.get("sloppy_tcp"), 1);
+    assert_eq!(config.configuration().settings.get("timeout_udp"), 60);
+    assert_eq!(
+        config.configuration().marks[0].to_string(),
+        "mark 7 protocol tcp source 192.0.2.0/24 source-ports 1024-65535 destination 203.0.113.0/24 destination-ports 80 \
+         ingress wan"
+    );
     assert_eq!(entry.service.scheduler.as_str(), "mh");
     assert_eq!(
         entry.service.scheduler_flags.to_string(),
@@ -206,8 +216,8 @@ fn services_are_checked() {
     );
     assert_problem(
         "[[service]]\nprotocol = \"tcp\"\naddress = \"198.51.100.1:0\"\n",
-        "3: service[0].address: bad address \"198.51.100.1:0\": port 0 is not a port a service or server can have; \
-         write a port from 1 to 65535",
+        "3: service[0].address: service TCP 198.51.100.1:0: a service of all ports must be persistent, or what belongs \
+         together would part: make it so, or write a port",
     );
     assert_problem(
         &format!("{SERVICE}\n{SERVICE}"),
