@@ -2,9 +2,9 @@
 //! front of IPVS for this; nothing is in front of DPDK.
 //!
 //! Rules are looked up, not tried one after the other. Those of one shape (how long the prefixes are, whether protocol and
-//! ingress are said) share a hash table, so a packet costs a look into each shape's table, however many rules there are;
-//! configurations have a handful of shapes. Shapes are in the order of their first rule, and once a rule has matched,
-//! shapes whose rules all come later are not looked at. Within a table entry, destination ports are cut into intervals and
+//! ingress are said) share a hash table, so a packet costs a look into each shape's table, however many rules there are.
+//! Configurations have a handful of shapes; nothing limits them but what prefix lengths there are. Shapes are in the order of their first rule, and once a rule has matched,
+//! shapes whose rules all come later are not looked at. Within a table entry, ports are looked up in a tree that is
 //! searched by halves. (Tuple space search: Srinivasan, Suri, Varghese, SIGCOMM 1999.)
 
 use std::net::IpAddr;
@@ -12,6 +12,7 @@ use std::ops::RangeInclusive;
 
 use hashbrown::HashMap;
 
+use super::port_table::{Marked, PortTable};
 use crate::connection::{Family, FlowKey};
 
 /// Packets of these get the mark. What is not said matches everything.
@@ -77,21 +78,6 @@ struct Tuple {
     ingress: u16,
 }
 
-/// A rule's rest: the place it has among all rules, source ports and mark.
-#[derive(Debug, Clone)]
-struct PortRule {
-    place: u32,
-    source_ports: RangeInclusive<u16>,
-    mark: u32,
-}
-
-/// Rules of one tuple by destination port.
-#[derive(Debug)]
-struct PortTable {
-    /// First port of each interval, rising from 0, and its rules in order, up to the first that takes any source port.
-    intervals: Vec<(u16, Vec<PortRule>)>,
-}
-
 #[derive(Debug)]
 struct TupleTable {
     shape: Shape,
@@ -142,7 +128,7 @@ impl Classifier {
 
     /// The mark of a packet of this flow that came in by this port; 0 when no rule matches.
     pub fn mark(&self, key: &FlowKey, ingress: u16) -> u32 {
-        let mut found: Option<&PortRule> = None;
+        let mut found: Option<Marked> = None;
         for table in &self.tables {
             if found.is_some_and(|found| found.place < table.first) {
                 break;
@@ -208,7 +194,7 @@ impl Shape {
 }
 
 impl TupleTable {
-    fn find(&self, key: &FlowKey, ingress: u16) -> Option<&PortRule> {
+    fn find(&self, key: &FlowKey, ingress: u16) -> Option<Marked> {
         if key.family != self.shape.family {
             return None;
         }
@@ -221,51 +207,10 @@ impl TupleTable {
             ),
         };
         let tuple = self.shape.tuple(source, destination, key.protocol, ingress);
-        self.tuples.get(&tuple)?.find(key)
-    }
-}
-
-impl PortTable {
-    fn new(rules: &[(u32, &MarkRule)]) -> Self {
-        let ends = rules.iter().flat_map(|(_, rule)| {
-            let (start, last) = (rule.destination_ports.start(), rule.destination_ports.end());
-            [Some(*start), last.checked_add(1)]
-        });
-        let mut starts: Vec<u16> = ends.flatten().chain([0]).collect();
-        starts.sort_unstable();
-        starts.dedup();
-        let intervals = starts.into_iter().map(|start| {
-            let mut of_interval = Vec::new();
-            for (place, rule) in rules {
-                if !rule.destination_ports.contains(&start) {
-                    continue;
-                }
-                of_interval.push(PortRule {
-                    place: *place,
-                    source_ports: rule.source_ports.clone(),
-                    mark: rule.mark,
-                });
-                if rule.source_ports == (0..=u16::MAX) {
-                    // Later ones never have their turn.
-                    break;
-                }
-            }
-            (start, of_interval)
-        });
-        Self {
-            intervals: intervals.collect(),
-        }
-    }
-
-    fn find(&self, key: &FlowKey) -> Option<&PortRule> {
-        let port = key.destination_port();
-        let after = self.intervals.partition_point(|(start, _)| *start <= port);
-        let (_, rules) = self.intervals.get(after.checked_sub(1)?)?;
         #[allow(clippy::cast_possible_truncation)] // the upper half is meant
         let source_port = (key.ports >> 16) as u16;
-        rules
-            .iter()
-            .find(|rule| rule.source_ports.contains(&source_port))
+        let ports = self.tuples.get(&tuple)?;
+        ports.find(source_port, key.destination_port())
     }
 }
 

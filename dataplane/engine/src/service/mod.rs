@@ -5,6 +5,7 @@ pub mod destination;
 pub mod identity;
 pub mod lookup;
 pub mod persistence;
+mod port_table;
 pub mod virtual_service;
 
 pub use classifier::{Classifier, MarkRule};
