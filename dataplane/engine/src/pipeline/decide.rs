@@ -4,6 +4,7 @@
 use super::icmp_error::Problem;
 use super::icmp_related::{self, Layout};
 use super::meta::{Kind, Meta};
+use super::record_route::record_route;
 use super::refuse::{Refusal, Way};
 use super::schedule::Scheduled;
 use super::worker::{Context, unbind};
@@ -66,12 +67,15 @@ impl Worker {
                 Ok(Scheduled::Connection(hit)) => hit,
                 Ok(Scheduled::NotOurs) => return Ok(Verdict::Punt(Fate::Punted)),
                 Ok(Scheduled::WithoutEntry(destination)) => {
+                    record_route(context, frame, meta, Direction::Inbound);
                     return self.without_entry(context, ingress, frame, meta, destination);
                 }
                 Ok(Scheduled::OnePacket(destination, port)) => {
+                    record_route(context, frame, meta, Direction::Inbound);
                     return self.one_packet(context, ingress, frame, meta, (destination, port));
                 }
                 Ok(Scheduled::AnswerWithoutEntry(answer)) => {
+                    record_route(context, frame, meta, Direction::Outbound);
                     return self.answer_without_entry(context, ingress, frame, meta, answer);
                 }
                 Err(fate @ Fate::NoDestination) => {
@@ -87,6 +91,7 @@ impl Worker {
                 Err(fate) => return Err(fate),
             },
         };
+        record_route(context, frame, meta, hit.direction);
         match hit.direction {
             Direction::Inbound => self.inbound(context, ingress, frame, meta, &hit.connection),
             Direction::Outbound => self.outbound(context, ingress, frame, meta, &hit.connection),

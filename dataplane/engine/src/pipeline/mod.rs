@@ -13,6 +13,7 @@ mod parse;
 mod persist;
 mod plain;
 mod plan;
+mod record_route;
 mod refuse;
 mod schedule;
 mod sweep_pace;

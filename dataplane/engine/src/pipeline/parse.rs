@@ -18,6 +18,7 @@ use crate::wire::gre::GreHeader;
 use crate::wire::gue::{GUE_BYTES, GueHeader};
 use crate::wire::icmp::{self, ICMP_BYTES, IcmpHeader};
 use crate::wire::ipv4::{FRAGMENT_OFFSET_MASK, IPV4_BYTES, Ipv4Header};
+use crate::wire::ipv4_options;
 use crate::wire::ipv6::{IPV6_BYTES, Ipv6Header, upper_layer};
 use crate::wire::protocol;
 use crate::wire::tcp::TcpHeader;
@@ -101,6 +102,10 @@ fn parse_ipv4(bytes: &[u8], meta: &mut Meta) -> Parsed {
     meta.ip_bytes = offset(total);
     meta.ttl = header.ttl;
     meta.transport = meta.ip.saturating_add(offset(header_bytes));
+    let options = whole_header.get(IPV4_BYTES..).unwrap_or_default();
+    if !ipv4_options::is_forwarded(options) {
+        return Err(PUNT);
+    }
     if !matches!(
         header.protocol,
         protocol::TCP | protocol::UDP | protocol::ICMP

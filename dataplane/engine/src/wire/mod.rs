@@ -10,6 +10,7 @@ pub mod gre;
 pub mod gue;
 pub mod icmp;
 pub mod ipv4;
+pub mod ipv4_options;
 pub mod ipv6;
 pub mod plain;
 pub mod tcp;
