@@ -291,7 +291,7 @@ fn connection_report(
 ) -> Option<ConnectionReport> {
     let inbound = entry.key(Direction::Inbound);
     let destination = snapshot.destination(entry.destination())?;
-    let left = now.until(entry.life().expires());
+    let left = now.until(entry.end(now));
     Some(ConnectionReport {
         protocol: Protocol::of_number(inbound.listed_protocol()),
         service: services.get(&entry.service()).copied(),

@@ -30,7 +30,7 @@ const FORWARDED_MIN: u64 = 5000;
 /// But no more changes than this, of a millisecond or more each: then nothing gets through at all.
 const GENERATIONS_MAX: u64 = 60_000;
 
-const FIRST: [&str; 12] = [
+const FIRST: [&str; 18] = [
     "ipvsadm -A -t 192.0.2.100:80 -s rr",
     "ipvsadm -a -t 192.0.2.100:80 -r 10.1.0.11:80 -m",
     "ipvsadm -a -t 192.0.2.100:80 -r 10.1.0.12:81 -m -x 4",
@@ -43,10 +43,16 @@ const FIRST: [&str; 12] = [
     "ipvsadm -A -t 192.0.2.100:81 -s wlc",
     "ipvsadm -a -t 192.0.2.100:81 -r 10.1.0.12:81 -m",
     "ipvsadm -a -t 192.0.2.100:81 -r 10.1.0.13 -g",
+    "ipvsadm -A -t 192.0.2.100:53 -s rr -p 20",
+    "ipvsadm -a -t 192.0.2.100:53 -r 10.1.0.11:53 -m",
+    "ipvsadm -a -t 192.0.2.100:53 -r 10.1.0.12:53 -m",
+    "ipvsadm -A -u [2001:db8::100]:80 -s rr -p 2 -M 64 --ops",
+    "ipvsadm -a -u [2001:db8::100]:80 -r [2001:db8:1::11]:80 -m",
+    "ipvsadm -a -u [2001:db8::100]:80 -r [2001:db8:1::12]:80 -m",
 ];
 
 /// What the administrator does while packets flow; every server was there before, so its number is known.
-const LATER: [&str; 12] = [
+const LATER: [&str; 17] = [
     "ipvsadm -d -t 192.0.2.100:80 -r 10.1.0.11:80",
     "ipvsadm -a -t 192.0.2.100:80 -r 10.1.0.11:80 -m -w 2",
     "ipvsadm -e -t 192.0.2.100:80 -r 10.1.0.12:81 -m -w 0",
@@ -59,6 +65,11 @@ const LATER: [&str; 12] = [
     "ipvsadm -d -t 192.0.2.100:81 -r 10.1.0.12:81",
     "ipvsadm -a -t 192.0.2.100:81 -r 10.1.0.12:81 -m",
     "ipvsadm --set 30 5 3",
+    "ipvsadm -d -t 192.0.2.100:53 -r 10.1.0.11:53",
+    "ipvsadm -a -t 192.0.2.100:53 -r 10.1.0.11:53 -m",
+    "ipvsadm -E -u [2001:db8::100]:80 -s rr -p 2 -M 64",
+    "ipvsadm -E -u [2001:db8::100]:80 -s rr -p 3 --ops",
+    "ipvsadm -e -u [2001:db8::100]:80 -r [2001:db8:1::12]:80 -m -w 2",
 ];
 
 /// What the threads share.
@@ -137,11 +148,17 @@ impl Lab {
 
     fn check_counts(&self) {
         let snapshot = self.snapshot.lock().unwrap();
-        let mut recount = BTreeMap::<u32, ConnectionCounts>::new();
+        let mut recount = BTreeMap::<u32, (ConnectionCounts, u32)>::new();
+        let mut children = BTreeMap::<u32, u64>::new();
         let entries = (0..self.table.size().connections()).filter_map(|n| self.table.connection(n));
         for entry in entries.filter(|entry| entry.life().is_used()) {
-            let counts = recount.entry(entry.destination()).or_default();
-            if entry.life().state().is_active() {
+            if let Some(control) = entry.control() {
+                *children.entry(control).or_default() += 1;
+            }
+            let (counts, templates) = recount.entry(entry.destination()).or_default();
+            if entry.is_template() {
+                *templates += 1;
+            } else if entry.life().state().is_active() {
                 counts.active += 1;
             } else {
                 counts.inactive += 1;
@@ -152,9 +169,16 @@ impl Lab {
                 break;
             };
             let entries = recount.remove(&number).unwrap_or_default();
-            assert_eq!(destination.shared.counts(), entries, "destination {number}");
+            let shared = &destination.shared;
+            let counted = (shared.counts(), shared.persistent_connections());
+            assert_eq!(counted, entries, "destination {number}");
         }
         assert!(recount.is_empty());
+        for number in 0..self.table.size().connections() {
+            let life = self.table.connection(number).unwrap().life();
+            let expected = children.remove(&number).unwrap_or_default();
+            assert_eq!(life.children(), expected, "children of entry {number}");
+        }
     }
 }
 
@@ -246,6 +270,11 @@ fn nothing_is_lost_or_counted_twice() {
         snapshot: &snapshot,
         now: lab.now().after(seconds(2000)),
     };
+    for worker in &mut workers {
+        worker.sweep(&late, size.connections());
+        worker.sweep(&late, size.connections());
+    }
+    // Templates whose connections other workers have ended.
     for worker in &mut workers {
         worker.sweep(&late, size.connections());
         worker.sweep(&late, size.connections());

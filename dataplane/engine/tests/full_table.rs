@@ -19,7 +19,7 @@ use pollux_engine::forwarding_table::{
 };
 use pollux_engine::memory::Memory;
 use pollux_engine::scheduler::SchedulerKind;
-use pollux_engine::service::{DestinationSpec, ServiceIdentity, ServiceSpec};
+use pollux_engine::service::{DestinationSpec, Persistence, ServiceIdentity, ServiceSpec};
 use pollux_engine::wire::checksum::Sum;
 use pollux_engine::wire::protocol::TCP;
 use pollux_engine::{
@@ -90,7 +90,27 @@ impl Director {
     }
 
     /// Services that all have the same servers.
+    /// One service that keeps clients of a /24 together.
+    fn persistent(method: ForwardingMethod) -> Self {
+        Self::make(
+            method,
+            &[VIP],
+            Some(Persistence {
+                timeout: seconds(300),
+                mask: 0xffff_ff00,
+            }),
+        )
+    }
+
     fn with_services(method: ForwardingMethod, addresses: &[Ipv4Addr]) -> Self {
+        Self::make(method, addresses, None)
+    }
+
+    fn make(
+        method: ForwardingMethod,
+        addresses: &[Ipv4Addr],
+        persistence: Option<Persistence>,
+    ) -> Self {
         let size = TableSize::with_ipv6(TableSize::CONNECTIONS_MIN, 0);
         let memory = Memory::anonymous(size.lines(), false).unwrap();
         let table = ConnectionTable::create(memory, size, 1, [1, 2, 3, 4, 5, 6]).unwrap();
@@ -120,7 +140,7 @@ impl Director {
                         address: (*address).into(),
                         port: 80,
                     },
-                    persistence: None,
+                    persistence,
                     one_packet: false,
                     scheduler: SchedulerKind::RoundRobin,
                     destinations: (1..=SERVERS)
@@ -385,4 +405,39 @@ fn without_translation_new_flows_are_served_without_an_entry() {
     // Long after, an unknown flow is the kernel's again.
     director.now = director.now.after(seconds(901));
     assert_eq!(director.send(capacity + 1000, ACK), None);
+}
+
+#[test]
+fn a_persistent_client_goes_to_its_server_without_an_entry() {
+    for method in [ForwardingMethod::Masquerade, ForwardingMethod::DirectRoute] {
+        let mut director = Director::persistent(method);
+        // A table of established connections and the templates of their networks: four, of 256 clients each.
+        let capacity = director.table.size().connections();
+        let servers: Vec<u8> = (0..capacity)
+            .map(|client| {
+                let server = director.send(client, SYN).unwrap();
+                director.send(client, ACK).unwrap();
+                server
+            })
+            .collect();
+        for client in 0..capacity {
+            let of_its_network = servers[(client & !0xff) as usize];
+            assert_eq!(servers[client as usize], of_its_network, "client {client}");
+        }
+        // The last of these got no entry already. Nor does another network, whose clients keep together all the same.
+        for network in 10..20_u32 {
+            let first = director.send(network << 8, SYN).unwrap();
+            for client in network << 8..(network << 8) + 20 {
+                assert_eq!(director.send(client, SYN), Some(first), "client {client}");
+                assert_eq!(director.send(client, ACK), Some(first));
+                assert_eq!(director.state(client), None);
+                if method == ForwardingMethod::Masquerade {
+                    let answer = director.answer(server(first), SERVER_PORT, client, ACK);
+                    assert_eq!(ends(&answer.unwrap())[0], (VIP, 80));
+                }
+            }
+            director.turn();
+        }
+        assert!(director.worker.counters().without_entry.get() > 400);
+    }
 }

@@ -218,7 +218,10 @@ impl Dataplane {
             .director
             .snapshot()
             .destination(connection.destination())?;
-        let ticks = self.director.now().until(connection.life().expires());
+        let ticks = self
+            .director
+            .now()
+            .until(connection.end(self.director.now()));
         Some(ConnectionReport {
             protocol: Protocol::of_number(key.listed_protocol()),
             service: self

@@ -296,7 +296,9 @@ impl Director {
     }
 
     fn check_index(&self) -> Result<(), String> {
-        let alive = |(_, connection): &(u32, Connection<'_>)| connection.life().is_alive(self.now);
+        let alive = |(_, connection): &(u32, Connection<'_>)| {
+            connection.life().is_alive(self.now) && !connection.is_dead_template()
+        };
         self.entries()
             .filter(alive)
             .try_for_each(|(number, connection)| {
@@ -345,5 +347,5 @@ impl Director {
 fn alive(table: &ConnectionTable, now: Tick) -> impl Iterator<Item = Connection<'_>> {
     (0..table.size().connections())
         .filter_map(|number| table.connection(number))
-        .filter(move |connection| connection.life().is_alive(now))
+        .filter(move |connection| connection.is_listed(now))
 }

@@ -88,7 +88,7 @@ fn connections(director: &Director) -> Lines {
             key.destination(),
             connection.life().state().name()
         );
-        let ticks = director.now().until(connection.life().expires());
+        let ticks = director.now().until(connection.end(director.now()));
         (about, i64::from(ticks) / i64::from(TICKS_PER_SECOND))
     };
     director.connections().map(line).collect()

@@ -88,7 +88,7 @@ pub struct NewConnection {
 
 /// How long an entry may stay unwritten while packets flow, in ticks: it lives up to that much longer than its timeout.
 /// The kernel's timers are later than that (an eighth of the timeout).
-const REFRESH_TICKS: u32 = TICKS_PER_SECOND / 2;
+pub(super) const REFRESH_TICKS: u32 = TICKS_PER_SECOND / 2;
 
 const STATE_SHIFT: u32 = 32;
 /// Being inserted: found, and packets pass, but not to be stepped or removed yet. Another entry of the flow may still win.
@@ -100,11 +100,8 @@ const NO_OUTPUT: u64 = 1 << 42;
 /// A packet of the server's has passed.
 const ANSWERED: u64 = 1 << 43;
 const FLAGS: u64 = RESERVED | LIVE | NO_OUTPUT | ANSWERED;
-/// Its time has come, but it has children: a round of the sweep ago, those whose time has come as well may not have been
-/// ended yet.
-const OVERDUE: u64 = 1 << 44;
 /// How many entries this one controls: it does not end before them.
-const CHILDREN_SHIFT: u32 = 45;
+const CHILDREN_SHIFT: u32 = 44;
 const CHILD: u64 = 1 << CHILDREN_SHIFT;
 const CHILDREN: u64 = u64::MAX << CHILDREN_SHIFT;
 /// In the byte of the method: a template.
@@ -129,15 +126,7 @@ impl Life {
     }
 
     pub(super) fn ending_at(self, expires: Tick) -> Self {
-        Self(self.0 & !(u64::from(u32::MAX) | OVERDUE) | u64::from(expires.0))
-    }
-
-    pub(super) fn is_overdue(self) -> bool {
-        self.0 & OVERDUE != 0
-    }
-
-    pub(super) fn overdue(self) -> Self {
-        Self(self.0 | OVERDUE)
+        Self(self.0 & !u64::from(u32::MAX) | u64::from(expires.0))
     }
 
     pub(super) fn in_state(self, state: State) -> Self {
@@ -186,6 +175,11 @@ impl Life {
     #[inline]
     pub fn children(self) -> u64 {
         self.0 >> CHILDREN_SHIFT
+    }
+
+    /// Whether it can count no more children.
+    pub fn has_all_children(self) -> bool {
+        self.0 & CHILDREN == CHILDREN
     }
 
     /// Whether its time has come and it controls no other entry.

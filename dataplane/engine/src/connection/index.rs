@@ -330,21 +330,37 @@ impl<'t> Index<'t> {
         })
     }
 
-    /// Removes the slot of a key that leads to this entry. True when there was one.
+    /// Removes the slot of a key that leads to this entry. True when there was one. Only for who alone may.
     pub fn remove(&self, hash: u64, number: u32, direction: Direction) -> bool {
+        self.slot_of(hash, number, direction)
+            .inspect(|(slot, _)| slot.store(0, Release))
+            .is_some()
+    }
+
+    /// The same where several may try at once: true for one of them.
+    pub fn remove_once(&self, hash: u64, number: u32, direction: Direction) -> bool {
+        self.slot_of(hash, number, direction)
+            .is_some_and(|(slot, whole)| slot.compare_exchange(whole, 0, AcqRel, Relaxed).is_ok())
+    }
+
+    fn slot_of(
+        &self,
+        hash: u64,
+        number: u32,
+        direction: Direction,
+    ) -> Option<(&'t AtomicU64, u64)> {
         let home = self.home(hash);
         let side = if direction == Direction::Outbound {
             OUTBOUND
         } else {
             0
         };
-        (0..REACH.min(self.buckets.len())).any(|displacement| {
+        (0..REACH.min(self.buckets.len())).find_map(|displacement| {
             let whole = pattern(hash, displacement) | side | u64::from(number);
-            let slot = self
-                .slots(home, displacement)
+            self.slots(home, displacement)
                 .iter()
-                .find(|slot| slot.load(Acquire) == whole);
-            slot.inspect(|slot| slot.store(0, Release)).is_some()
+                .find(|slot| slot.load(Acquire) == whole)
+                .map(|slot| (slot, whole))
         })
     }
 }

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::entry::{Connection, Life, NewConnection};
+use super::entry::{Connection, Life, NewConnection, REFRESH_TICKS};
 use super::free_chain::FreeList;
 use super::sweep::Sweeper;
 use super::table::{CHUNK, ConnectionTable, Hit, InsertError, KeyHashes};
@@ -55,6 +55,8 @@ pub struct Shard {
     pub(super) sweeper: Sweeper,
     created: u64,
     in_use: u64,
+    /// The time, as it was last told.
+    pub(super) now: Tick,
 }
 
 impl Shard {
@@ -81,6 +83,7 @@ impl Shard {
             sweeper: Sweeper::default(),
             created: 0,
             in_use: 0,
+            now: Tick::default(),
         };
         for chunk in table
             .chunks_inherited()
@@ -128,6 +131,7 @@ impl Shard {
         now: Tick,
         timeouts: &Timeouts,
     ) -> Result<Hit<'t>, InsertError<'t>> {
+        self.now = now;
         let hashes = table.hashes_of_new(new);
         // The bucket of the answers' key comes while the entry is written.
         table.prefetch_buckets(hashes);
@@ -139,7 +143,7 @@ impl Shard {
             .ok_or(InsertError::Full)?;
         let connection = table.connection(number).ok_or(InsertError::Full)?;
         let timeout = match new.template {
-            Some(template) => template.timeout,
+            Some(template) => template.timeout.saturating_add(REFRESH_TICKS),
             None => timeouts.of(new.state),
         };
         let written = connection.write(new, now.after(timeout));
@@ -210,7 +214,16 @@ impl Shard {
         if let Some(control) = connection.control()
             && let Some(control) = table.connection(control)
         {
-            control.release_child();
+            let until = last.expires();
+            control.release_child(if until.has_passed(self.now) {
+                until
+            } else {
+                self.now
+            });
+            let life = control.life();
+            if life.is_live() && life.children() == 0 && !life.is_established() {
+                table.expendables().note(number, true);
+            }
         }
         table.unlink(number, hashes);
         push(table, &mut self.freed, number);

@@ -179,6 +179,7 @@ impl Shard {
         is_doomed: impl Fn(&Connection<'_>) -> bool,
         mut on_end: impl FnMut(Ended),
     ) -> SweepBudget {
+        self.now = now;
         let over = |life: Life| life.is_over(now);
         let childless = |life: Life| life.children() == 0;
         let mut done = SweepBudget::default();
@@ -193,7 +194,7 @@ impl Shard {
                     break;
                 };
                 done.looks += 1;
-                if is_to_end(table, number, now, over) {
+                if is_to_end(table, number, over) {
                     batch.push(number);
                 } else if table
                     .connection(number)
@@ -226,6 +227,7 @@ impl Shard {
     /// When the table is full and this worker's reserve of free entries has run low: ends connections that never got
     /// established, a bounded number. Established ones stay, whatever comes.
     pub fn make_room(&mut self, table: &ConnectionTable, now: Tick, mut on_end: impl FnMut(Ended)) {
+        self.now = now;
         for wide in [false, true] {
             let missing = self.missing(table, wide);
             if missing > 0 {
@@ -357,12 +359,7 @@ impl Shard {
 
 /// Whether the sweep is to end an entry, by this condition. Asks for lines ahead.
 #[inline]
-fn is_to_end(
-    table: &ConnectionTable,
-    number: u32,
-    now: Tick,
-    condition: impl Fn(Life) -> bool,
-) -> bool {
+fn is_to_end(table: &ConnectionTable, number: u32, condition: impl Fn(Life) -> bool) -> bool {
     table.prefetch_entry(number + LOOK_AHEAD);
     let Some(entry) = table.connection(number) else {
         return false;
@@ -375,9 +372,8 @@ fn is_to_end(
         table.prefetch_wide(number);
         return true;
     }
-    if life.children() > 0 && life.expires().has_passed(now) {
-        entry.outlive_children(now);
-    }
-    table.expendables().note(number, !life.is_established());
+    table
+        .expendables()
+        .note(number, life.children() == 0 && !life.is_established());
     false
 }

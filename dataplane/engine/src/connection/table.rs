@@ -485,16 +485,7 @@ impl ConnectionTable {
     /// Removes the slot of an entry that has no key of answers. True for one caller of several.
     pub(super) fn unlink_once(&self, number: u32, entry: &Connection<'_>) -> bool {
         let hash = self.hash(&entry.key(Direction::Inbound));
-        self.index().remove(hash, number, Direction::Inbound)
-    }
-
-    /// Puts such an entry under its key again, unless another has that key.
-    pub(super) fn relink_dead(&self, number: u32, entry: &Connection<'_>) {
-        let key = entry.key(Direction::Inbound);
-        self.index()
-            .insert(self.hash(&key), number, Direction::Inbound, |found| {
-                self.is_flow(found, &key)
-            });
+        self.index().remove_once(hash, number, Direction::Inbound)
     }
 
     /// The next chunk of entries nobody has, of those with (`wide`) or without room for IPv6.

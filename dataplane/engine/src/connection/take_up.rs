@@ -4,6 +4,7 @@
 //! are asked for before the first is used. Threads insert at the same time as workers do, each its own entries.
 
 use std::num::NonZero;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
@@ -36,18 +37,17 @@ impl ConnectionTable {
         let threads = thread::available_parallelism().map_or(1, NonZero::get);
         let threads = threads.min(worthwhile);
         side_by_side(self.buckets(), threads, clear);
+        let any_controlled = AtomicBool::new(false);
         side_by_side(&chunks, threads, |chunks| {
-            for number in chunks.iter().flat_map(entries_of) {
-                if let Some(entry) = self.connection(number) {
-                    entry.forget_children();
+            for chunk in chunks {
+                if self.take_up_chunk(*chunk, now) {
+                    any_controlled.store(true, Relaxed);
                 }
             }
         });
-        side_by_side(&chunks, threads, |chunks| {
-            for chunk in chunks {
-                self.take_up_chunk(*chunk, now);
-            }
-        });
+        if !any_controlled.into_inner() {
+            return;
+        }
         side_by_side(&chunks, threads, |chunks| {
             for number in chunks.iter().flat_map(entries_of) {
                 if let Some(entry) = self.connection(number)
@@ -59,7 +59,9 @@ impl ConnectionTable {
         });
     }
 
-    fn take_up_chunk(&self, chunk: u32, now: Tick) {
+    /// Whether there was an entry that another one controls.
+    fn take_up_chunk(&self, chunk: u32, now: Tick) -> bool {
+        let mut any_controlled = false;
         let mut batch = ArrayVec::<Found, BATCH>::new();
         for number in entries_of(&chunk) {
             self.prefetch_entry(number + LOOK_AHEAD);
@@ -67,7 +69,14 @@ impl ConnectionTable {
                 continue;
             };
             let life = entry.life();
-            if life.is_live() && (life.is_alive(now) || entry.is_template()) {
+            if life.is_live() && (life.is_alive(now) || life.children() > 0) {
+                any_controlled |= entry.control().is_some();
+                if life.children() > 0 {
+                    entry.forget_children();
+                }
+                if entry.is_dead_template() {
+                    continue;
+                }
                 let connection = read(&entry);
                 let hashes = self.hashes_of_new(&connection);
                 self.prefetch_buckets(hashes);
@@ -84,6 +93,7 @@ impl ConnectionTable {
             }
         }
         self.relink(&mut batch);
+        any_controlled
     }
 
     fn relink(&self, batch: &mut ArrayVec<Found, BATCH>) {
@@ -143,5 +153,89 @@ fn read(entry: &Connection<'_>) -> NewConnection {
         state: entry.life().state(),
         template,
         control: entry.control(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Family, FlowKey, ForwardingMethod, Shard, State, TableSize, Timeouts};
+    use super::*;
+    use crate::clock::seconds;
+    use crate::memory::{LINE_BYTES, Memory};
+
+    fn client(address: u32, port: u32, control: Option<u32>) -> NewConnection {
+        let key = FlowKey::v4(6, address, 9, port << 16 | 80);
+        NewConnection {
+            inbound: if port == 0 { key.template() } else { key },
+            outbound: None,
+            destination: 7,
+            destination_port: 0,
+            service: 1,
+            method: ForwardingMethod::DirectRoute,
+            state: if port == 0 {
+                State::Template
+            } else {
+                State::SynRecv
+            },
+            template: (port == 0).then_some(Template {
+                timeout: seconds(10),
+            }),
+            control,
+        }
+    }
+
+    /// The next process counts the children anew, whatever the last one had counted when it died; templates without any
+    /// end as ever, dead ones are under no key.
+    #[test]
+    fn templates_have_their_children_again() {
+        let size = TableSize::for_connections(TableSize::CONNECTIONS_MIN);
+        let path = format!("/dev/shm/pollux-templates-{}", std::process::id());
+        let open = || {
+            let mut options = std::fs::File::options();
+            let file = options.read(true).write(true).create(true).open(&path);
+            let file = file.unwrap();
+            file.set_len((size.lines() * LINE_BYTES) as u64).unwrap();
+            Memory::file(&file, size.lines(), false).unwrap()
+        };
+        let (now, timeouts) = (Tick(0), Timeouts::default());
+        let table = ConnectionTable::create(open(), size, 1, [1, 2, 3, 4, 5, 6]).unwrap();
+        let mut shard = Shard::new(&table, 0, 1, |_| {});
+        let mut template = |address| {
+            let new = client(address, 0, None);
+            shard.insert(&table, &new, now, &timeouts).unwrap().number
+        };
+        let [kept, left, dead] = [1, 2, 3].map(&mut template);
+        for (template, port) in [(kept, 4000), (kept, 4001), (dead, 4002)] {
+            let address = if template == kept { 1 } else { 3 };
+            assert!(table.connection(template).unwrap().adopt(now));
+            let new = client(address, port, Some(template));
+            shard.insert(&table, &new, now, &timeouts).unwrap();
+        }
+        // The process dies while it makes one more.
+        assert!(table.connection(kept).unwrap().adopt(now));
+        let key = client(3, 0, None).inbound;
+        table.retire_template(&table.find_template(&key, now).unwrap());
+        drop(table);
+
+        let later = Tick(seconds(20));
+        let table = ConnectionTable::attach(open(), size, 1, later).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let children = |number| table.connection(number).unwrap().life().children();
+        assert_eq!([kept, left, dead].map(children), [2, 0, 1]);
+        let found = |address| {
+            let key = client(address, 0, None).inbound;
+            table.find_template(&key, later).map(|hit| hit.number)
+        };
+        assert_eq!([1, 2, 3].map(found), [Some(kept), None, None]);
+        assert!(table.connection(dead).unwrap().is_dead_template());
+        // All end after their connections, in a minute.
+        let mut shard = Shard::new(&table, 0, 1, |_| {});
+        assert_eq!(shard.in_use(), 5);
+        let budget = super::super::SweepBudget::looks(size.connections());
+        for _ in 0..2 {
+            shard.sweep(&table, Tick(seconds(71)), budget, |_| false, |_| {});
+        }
+        assert_eq!(shard.in_use(), 0);
+        assert!(shard.has_room(&table, Family::V4));
     }
 }

@@ -4,10 +4,14 @@
 //! children; while it has any, it does not end, so a child's reference to it, its entry's number, stays right. The count
 //! of children is a part of the word that says whether an entry is in use: nobody can become the child of an entry that
 //! ends at this moment.
+//!
+//! A template whose time comes while it has children lives on by a minute, and a minute is its timeout from then on. That
+//! is written when somebody asks, and by the time at which the last child ended, not when it was found to have: else a
+//! sweep that comes to the template before a child of the same age would give it a minute that Linux does not.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
-use super::entry::{Connection, Life};
+use super::entry::{Connection, Life, REFRESH_TICKS};
 use super::table::{ConnectionTable, Hit};
 use super::{FlowKey, State};
 use crate::clock::{Tick, seconds};
@@ -66,10 +70,18 @@ impl<'t> Connection<'t> {
         life.is_alive(now) || (life.is_live() && life.children() > 0)
     }
 
-    /// Makes room for one more child and puts off a template's end. False when the entry has ended meanwhile, or has a
-    /// million children.
+    /// Makes room for one more child and puts off a template's end. False when the entry has ended meanwhile, or can
+    /// count no more children.
     pub(crate) fn adopt(&self, now: Tick) -> bool {
+        if self.life().expires().has_passed(now) {
+            self.shorten();
+        }
         self.change_life(|life| life.with_child(self.end_of_template(now)))
+    }
+
+    /// Whether it is a template that no client finds any more.
+    pub fn is_dead_template(&self) -> bool {
+        self.is_template() && (self.ports_word().load(Relaxed) >> 32) & 0xffff == DEAD_PORT.into()
     }
 
     /// A connection that is not kept was made after the template: puts off its end.
@@ -77,9 +89,34 @@ impl<'t> Connection<'t> {
         self.change_life(|life| Some(life.ending_at(self.end_of_template(now))))
     }
 
-    /// A child has ended, or did not come to be.
-    pub(crate) fn release_child(&self) {
-        self.change_life(Life::without_child);
+    /// A child has ended, or did not come to be, at this time. An end that has passed before is put off, as it would have
+    /// been when it came, and again each time.
+    pub(crate) fn release_child(&self, at: Tick) {
+        let outlived = self.end(at) != self.life().expires();
+        if outlived {
+            self.shorten();
+        }
+        self.change_life(|life| {
+            let end = extended(life.expires(), at);
+            life.without_child().map(|life| life.ending_at(end))
+        });
+    }
+
+    /// When it ends without traffic. One with children whose time has come lives on.
+    pub fn end(&self, now: Tick) -> Tick {
+        let life = self.life();
+        if life.children() > 0 {
+            extended(life.expires(), now)
+        } else {
+            life.expires()
+        }
+    }
+
+    /// A template has outlived its timeout: it is another one from now on.
+    fn shorten(&self) {
+        if self.is_template() {
+            self.route_word().store(EXPIRE_LATER.into(), Relaxed);
+        }
     }
 
     /// A child has been seen to be a real connection.
@@ -89,24 +126,6 @@ impl<'t> Connection<'t> {
                 (life.state() == State::Template).then(|| life.in_state(State::Assured))
             });
         }
-    }
-
-    /// The sweep has met the entry, whose time has come, and it has children. If it had them a round ago too, its end is
-    /// put off; before that, children whose time came with its own have to be ended.
-    pub(super) fn outlive_children(&self, now: Tick) {
-        if !self.life().is_overdue() {
-            self.change_life(|life| Some(life.overdue()));
-            return;
-        }
-        if self.is_template() {
-            self.route_word().store(EXPIRE_LATER.into(), Relaxed);
-        }
-        self.change_life(|life| {
-            let overdue = life.expires().until(now).unsigned_abs();
-            let periods = overdue / EXPIRE_LATER + 1;
-            let later = life.expires().after(periods * EXPIRE_LATER);
-            life.is_overdue().then(|| life.ending_at(later))
-        });
     }
 
     /// Forgets children: those that are there count themselves again.
@@ -130,7 +149,7 @@ impl<'t> Connection<'t> {
 
     fn end_of_template(&self, now: Tick) -> Tick {
         let timeout = u32::try_from(self.route_word().load(Relaxed)).unwrap_or(0);
-        now.after(timeout)
+        now.after(timeout.saturating_add(REFRESH_TICKS))
     }
 
     fn change_life(&self, change: impl Fn(Life) -> Option<Life>) -> bool {
@@ -139,6 +158,14 @@ impl<'t> Connection<'t> {
             change(life).filter(|_| life.is_live()).map(Life::word)
         });
         changed.is_ok()
+    }
+}
+
+/// The end of an entry that has children until `at`: unless it comes later, so many times put off that it does.
+fn extended(end: Tick, at: Tick) -> Tick {
+    match u32::try_from(end.until(at)) {
+        Ok(late) if late > 0 => end.after(late.div_ceil(EXPIRE_LATER) * EXPIRE_LATER),
+        _ => end,
     }
 }
 
@@ -154,13 +181,15 @@ impl ConnectionTable {
     /// with port 65535 until its time has come (`ip_vs_check_template`). One caller of several does it.
     pub(crate) fn retire_template(&self, hit: &Hit<'_>) {
         let entry = hit.connection;
-        if !self.unlink_once(hit.number, &entry) {
+        // As if it had a child: or the sweep might end it meanwhile, and remove the slot that is removed here.
+        if !entry.change_life(|life| life.with_child(life.expires())) {
             return;
         }
-        let dead = u64::from(DEAD_PORT);
-        entry.ports_word().store(dead << 32 | dead << 16, Relaxed);
-        // Another dead one of this client may be there: then this one is in no listing by its key, and ends as ever.
-        self.relink_dead(hit.number, &entry);
+        if self.unlink_once(hit.number, &entry) {
+            let dead = u64::from(DEAD_PORT);
+            entry.ports_word().store(dead << 32 | dead << 16, Relaxed);
+        }
+        entry.change_life(Life::without_child);
     }
 }
 

@@ -27,7 +27,7 @@ impl Worker {
         let key = template_key(service, persistence, &meta.key);
         for _ in 0..ATTEMPTS {
             let Some((template, destination)) = self.template(context, meta, service, key)? else {
-                return full(context, context.snapshot.candidates(service), meta);
+                return full(context, service, meta);
             };
             let virtual_port = meta.key.destination_port();
             // Only a service of one port has its servers' ports; others keep the packet's.
@@ -41,21 +41,27 @@ impl Worker {
                 self.count_connection(destination);
                 return Ok(Scheduled::OnePacket(destination, port));
             }
-            if !template.connection.adopt(context.now) {
-                continue;
+            let is_child = template.connection.adopt(context.now);
+            if !is_child {
+                // One of so many is not missed: the others keep the template.
+                let crowded = template.connection.life().has_all_children();
+                if !crowded || !template.connection.renew(context.now) {
+                    continue;
+                }
             }
             let new = NewConnection {
-                control: Some(template.number),
+                control: is_child.then_some(template.number),
                 ..new_connection(context, meta, service, destination, port)
             };
             let opened = self.open(context, &new, destination);
             match &opened {
                 Ok((_, true)) => destination.bind(new.state),
                 // Another worker was faster, or there is no room.
-                _ => template.connection.release_child(),
+                _ if is_child => template.connection.release_child(context.now),
+                _ => {}
             }
             return match opened {
-                Err(Fate::TableFull) => full(context, context.snapshot.candidates(service), meta),
+                Err(Fate::TableFull) => full(context, service, meta),
                 other => other.map(|(hit, _)| Scheduled::Connection(hit)),
             };
         }
@@ -71,11 +77,7 @@ impl Worker {
         key: FlowKey,
     ) -> Result<Option<(Hit<'c>, &'c Destination)>, Fate> {
         if let Some(found) = context.table.find_template(&key, context.now) {
-            let destination = context
-                .snapshot
-                .destination(found.connection.destination())
-                .filter(|destination| holds(context, destination));
-            if let Some(destination) = destination {
+            if let Some(destination) = destination_of(context, &found) {
                 return Ok(Some((found, destination)));
             }
             context.table.retire_template(&found);
@@ -111,6 +113,28 @@ fn holds(context: &Context<'_>, destination: &Destination) -> bool {
     let is_quiescent = destination.spec.weight == 0;
     destination.available
         && !(is_quiescent && context.snapshot.settings().expire_quiescent_template)
+}
+
+/// The destination of a template, if it still leads there.
+fn destination_of<'c>(context: &Context<'c>, template: &Hit<'_>) -> Option<&'c Destination> {
+    let number = template.connection.destination();
+    let found = context.snapshot.destination(number);
+    found.filter(|destination| holds(context, destination))
+}
+
+/// Where a client's flows go that get no entry: with its others, or, when it has no template, always to one destination,
+/// by the hash that `choose` is given.
+pub(super) fn destination_without_entry<'c>(
+    context: &Context<'c>,
+    service: &VirtualService,
+    persistence: &Persistence,
+    flow: &FlowKey,
+    choose: impl FnOnce(u64) -> Option<&'c Destination>,
+) -> Option<&'c Destination> {
+    let key = template_key(service, persistence, flow);
+    let template = context.table.find_template(&key, context.now);
+    let kept = template.and_then(|template| destination_of(context, &template));
+    kept.or_else(|| choose(context.table.hash(&key)))
 }
 
 /// What a client's template is found by: of a service of one port the virtual address and that port, of FTP and of all ports

@@ -9,7 +9,7 @@ use crate::connection::{
     Family, FlowKey, ForwardingMethod, Hit, InsertError, NewConnection, State, tcp_state,
 };
 use crate::fate::Fate;
-use crate::scheduler::{Arrival, Candidates};
+use crate::scheduler::Arrival;
 use crate::service::{Destination, ServiceIdentity, VirtualService};
 use crate::settings::Defence;
 use crate::wire::protocol;
@@ -68,12 +68,13 @@ impl Worker {
         let candidates = context.snapshot.candidates(service);
         if !opens {
             // Perhaps a flow that found the table full when it began.
-            let found = destination_by_hash(context, candidates, &meta.key, meta.hash);
+            let found = destination_by_hash(context, service, &meta.key, meta.hash);
             return Ok(found.map_or(Scheduled::NotOurs, Scheduled::WithoutEntry));
         }
         // Asked first: a flow that gets no entry is not to take another one's turn.
-        if !self.shard.has_room(context.table, meta.key.family) {
-            return full(context, candidates, meta);
+        let needs_entry = !is_one_packet(service, meta) || service.persistence.is_some();
+        if needs_entry && !self.shard.has_room(context.table, meta.key.family) {
+            return full(context, service, meta);
         }
         if let Some(persistence) = &service.persistence {
             return self.schedule_persistent(context, meta, service, persistence);
@@ -120,7 +121,7 @@ impl Worker {
             (_, Some(state)) => chosen.unbind(state),
         }
         match opened {
-            Err(Fate::TableFull) => full(context, candidates, meta),
+            Err(Fate::TableFull) => full(context, service, meta),
             other => other.map(|(hit, _)| Scheduled::Connection(hit)),
         }
     }
@@ -229,16 +230,16 @@ pub(super) fn is_one_packet(service: &VirtualService, meta: &Meta) -> bool {
 #[cold]
 pub(super) fn full<'c>(
     context: &Context<'c>,
-    candidates: Candidates<'c>,
+    service: &'c VirtualService,
     meta: &Meta,
 ) -> Result<Scheduled<'c>, Fate> {
     context.table.note_full(context.now);
-    if !candidates.iter().any(Destination::is_usable) {
-        return Err(Fate::NoDestination);
+    let candidates = context.snapshot.candidates(service);
+    match destination_by_hash(context, service, &meta.key, meta.hash) {
+        Some(found) => Ok(Scheduled::WithoutEntry(found)),
+        None if candidates.iter().any(Destination::is_usable) => Err(Fate::TableFull),
+        None => Err(Fate::NoDestination),
     }
-    destination_by_hash(context, candidates, &meta.key, meta.hash)
-        .map(Scheduled::WithoutEntry)
-        .ok_or(Fate::TableFull)
 }
 
 /// The state that a new connection begins in.

@@ -8,6 +8,7 @@
 
 use super::decide::ip_packet;
 use super::meta::Meta;
+use super::persist::destination_without_entry;
 use super::refuse::Way;
 use super::worker::Context;
 use super::{Verdict, Worker, deliver};
@@ -16,7 +17,7 @@ use crate::fate::Fate;
 use crate::forward::masquerade::{End, translate_v4, translate_v6};
 use crate::frame::Frame;
 use crate::scheduler::Candidates;
-use crate::service::Destination;
+use crate::service::{Destination, VirtualService};
 
 /// An answer of such a flow.
 #[derive(Clone, Copy)]
@@ -31,11 +32,18 @@ pub(super) struct Answer<'c> {
 /// chosen one could not be told from another service's.
 pub(super) fn destination_by_hash<'c>(
     context: &Context<'c>,
-    candidates: Candidates<'c>,
+    service: &'c VirtualService,
     inbound: &FlowKey,
     hash: u64,
 ) -> Option<&'c Destination> {
-    let chosen = choose(candidates, hash)?;
+    let candidates = context.snapshot.candidates(service);
+    let chosen = match &service.persistence {
+        Some(persistence) => {
+            let choose = |hash| choose(candidates, hash);
+            destination_without_entry(context, service, persistence, inbound, choose)
+        }
+        None => choose(candidates, hash),
+    }?;
     let spec = &chosen.spec;
     let translated = spec.method == ForwardingMethod::Masquerade;
     let services = context.snapshot.services();
@@ -47,8 +55,7 @@ pub(super) fn destination_by_hash<'c>(
 pub(super) fn answer<'c>(context: &Context<'c>, meta: &Meta) -> Option<Answer<'c>> {
     let (inbound, service) = context.snapshot.services().of_answer(&meta.key)?;
     let hash = context.table.hash(&inbound);
-    let candidates = context.snapshot.candidates(service);
-    let destination = destination_by_hash(context, candidates, &inbound, hash)?;
+    let destination = destination_by_hash(context, service, &inbound, hash)?;
     let source = meta.key.source();
     let is_its_own = destination.spec.method == ForwardingMethod::Masquerade
         && destination.spec.address == source.ip()
