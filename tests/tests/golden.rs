@@ -17,7 +17,6 @@ const FILES: [&str; 6] = [
 
 /// Scenarios of features that are not built: what their names begin or, after `*`, end with, and the feature.
 const NOT_BUILT: &[(&str, &str)] = &[
-    ("states/sctp", "SCTP"),
     ("misc/conntrack=1", "entries in nf_conntrack"),
     ("sync/", "connection synchronisation"),
     ("cli/", "ipvsadm's texts"),

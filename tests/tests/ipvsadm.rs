@@ -19,7 +19,6 @@ use pollux_tests::lab::{eventually, program};
 
 /// Steps that differ, and the feature that they wait for.
 const WAITING: &[(&str, &[usize], &str)] = &[
-    ("cli/lists", &[24], "SCTP"),
     ("cli/lists", &[27], "persistence engine sip"),
     ("cli/lists", &[68], "counters by core"),
     ("cli/lists", &[69], "FTP"),

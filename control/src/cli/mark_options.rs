@@ -52,6 +52,7 @@ pub struct Rule {
 enum ProtocolWord {
     Tcp,
     Udp,
+    Sctp,
 }
 
 impl Rule {
@@ -64,6 +65,7 @@ impl Rule {
             protocol: self.protocol.map(|word| match word {
                 ProtocolWord::Tcp => Protocol::Tcp,
                 ProtocolWord::Udp => Protocol::Udp,
+                ProtocolWord::Sctp => Protocol::Sctp,
             }),
             source_ports: self.source_ports,
             destination_ports: self.destination_ports,

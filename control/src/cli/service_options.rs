@@ -41,6 +41,9 @@ struct OneName {
     /// UDP service; port 0: all ports
     #[arg(short = 'u', long = "udp-service", value_name = "ADDRESS:PORT")]
     udp: Option<Endpoint>,
+    /// SCTP service; port 0: all ports
+    #[arg(long = "sctp-service", value_name = "ADDRESS:PORT")]
+    sctp: Option<Endpoint>,
     /// Service of a firewall mark, which `pollux mark` gives to packets
     #[arg(short = 'f', long = "fwmark-service", value_name = "MARK")]
     fwmark: Option<NonZeroU32>,
@@ -55,6 +58,9 @@ struct AnyName {
     /// Only this UDP service
     #[arg(short = 'u', long = "udp-service", value_name = "ADDRESS:PORT")]
     udp: Option<Endpoint>,
+    /// Only this SCTP service
+    #[arg(long = "sctp-service", value_name = "ADDRESS:PORT")]
+    sctp: Option<Endpoint>,
     /// Only the service of this firewall mark
     #[arg(short = 'f', long = "fwmark-service", value_name = "MARK")]
     fwmark: Option<NonZeroU32>,
@@ -73,6 +79,7 @@ impl FamilyOption {
         &self,
         tcp: Option<Endpoint>,
         udp: Option<Endpoint>,
+        sctp: Option<Endpoint>,
         fwmark: Option<NonZeroU32>,
     ) -> Option<ServiceId> {
         let family = if self.ipv6 {
@@ -83,6 +90,7 @@ impl FamilyOption {
         let of = |protocol| move |endpoint| ServiceId::address(protocol, endpoint);
         tcp.map(of(Protocol::Tcp))
             .or(udp.map(of(Protocol::Udp)))
+            .or(sctp.map(of(Protocol::Sctp)))
             .or(fwmark.map(|mark| ServiceId::fwmark(mark, family)))
     }
 }
@@ -93,9 +101,14 @@ impl OneService {
     /// # Errors
     /// None was given; the parser sees to it before.
     pub fn id(&self) -> Result<ServiceId, CliError> {
-        let OneName { tcp, udp, fwmark } = self.name;
+        let OneName {
+            tcp,
+            udp,
+            sctp,
+            fwmark,
+        } = self.name;
         self.family
-            .service(tcp, udp, fwmark)
+            .service(tcp, udp, sctp, fwmark)
             .ok_or(CliError::NoService)
     }
 }
@@ -103,8 +116,13 @@ impl OneService {
 impl AnyService {
     /// The service, if one was named.
     pub fn id(&self) -> Option<ServiceId> {
-        let AnyName { tcp, udp, fwmark } = self.name;
-        self.family.service(tcp, udp, fwmark)
+        let AnyName {
+            tcp,
+            udp,
+            sctp,
+            fwmark,
+        } = self.name;
+        self.family.service(tcp, udp, sctp, fwmark)
     }
 }
 

@@ -24,7 +24,11 @@ fn address() -> impl Strategy<Value = IpAddr> {
 }
 
 fn service() -> impl Strategy<Value = VirtualService> {
-    let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)];
+    let protocol = prop_oneof![
+        Just(Protocol::Tcp),
+        Just(Protocol::Udp),
+        Just(Protocol::Sctp),
+    ];
     let scheduler = proptest::sample::select(&SchedulerName::ALL);
     let flags = proptest::sample::subsequence(
         &["fallback", "port", "bounded=0", "bounded=25", "flag-3"],

@@ -32,7 +32,7 @@
 //! ingress = "wan"                  # name of a port
 //!
 //! [[service]]
-//! protocol = "tcp"                 # or "udp"
+//! protocol = "tcp"                 # or "udp", "sctp"
 //! address = "198.51.100.1:80"      # port 0: all ports, with persistence
 //! # fwmark = 7                     # instead of protocol and address
 //! # family = "ipv6"                # with fwmark; default: ipv4
@@ -341,7 +341,11 @@ fn read_mark(table: TableReader<'_>) -> MarkTable {
     read
 }
 
-const PROTOCOLS: [(&str, Protocol); 2] = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+const PROTOCOLS: [(&str, Protocol); 3] = [
+    ("tcp", Protocol::Tcp),
+    ("udp", Protocol::Udp),
+    ("sctp", Protocol::Sctp),
+];
 
 fn read_service(table: TableReader<'_>) -> ServiceTable {
     let families = [("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)];

@@ -46,6 +46,7 @@ pub const FLAGS_SCHEDULER: [(u32, u8); 3] = [(0x08, 1), (0x10, 2), (0x20, 3)];
 
 const TCP: u16 = 6;
 const UDP: u16 = 17;
+const SCTP: u16 = 132;
 
 /// How a tool names a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +133,7 @@ impl ServiceKey {
         let protocol = match protocol {
             TCP => Protocol::Tcp,
             UDP => Protocol::Udp,
+            SCTP => Protocol::Sctp,
             other => {
                 let reason = format!("services of IP protocol {other}: not supported yet");
                 return Err(Refusal::because(Errno::PROTONOSUPPORT, reason));
@@ -401,7 +403,7 @@ mod tests {
             port,
         };
         for (key, errno) in [
-            (address(132, "192.0.2.100", 80), Errno::PROTONOSUPPORT),
+            (address(33, "192.0.2.100", 80), Errno::PROTONOSUPPORT),
             (address(UDP, "224.0.0.1", 80), Errno::INVAL),
         ] {
             assert_eq!(key.id().unwrap_err().errno, errno, "{key:?}");

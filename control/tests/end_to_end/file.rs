@@ -39,7 +39,7 @@ fn check_needs_no_daemon_and_reports_everything() {
 
     let other = machine.write(
         "other.toml",
-        "[[service]]\nprotocol = \"sctp\"\n\n[dataplane]\ncore = 1\n",
+        "[[service]]\nprotocol = \"dccp\"\n\n[dataplane]\ncore = 1\n",
     );
     let ran = machine.pollux(&format!("check {}", other.display()));
     let name = other.display();
@@ -49,7 +49,7 @@ fn check_needs_no_daemon_and_reports_everything() {
         format!(
             "pollux: the configuration file is not valid; to mend:\n\
              {name}:1: service[0]: address is missing: write address = \"198.51.100.1:80\"\n\
-             {name}:2: service[0].protocol: unknown protocol \"sctp\": known are \"tcp\", \"udp\"\n\
+             {name}:2: service[0].protocol: unknown protocol \"dccp\": known are \"tcp\", \"udp\", \"sctp\"\n\
              {name}:5: dataplane.core: unknown key: known here are connections, cores, file_prefix, huge_pages, memory_mib, \
              poll, port\n"
         )

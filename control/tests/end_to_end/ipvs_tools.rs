@@ -296,7 +296,6 @@ fn what_pollux_has_not_is_refused_and_the_log_says_what() {
     );
     let before = machine.json("show configuration");
     for (line, reason) in [
-        ("-A --sctp-service 198.51.100.1:81 -s rr", "IP protocol 132"),
         (
             "-A -u 198.51.100.1:81 -s rr -p 60 --pe sip",
             "persistence engine sip",

@@ -53,7 +53,7 @@ fn wrong_usage_is_explained() {
         ),
         (
             "service add",
-            "--tcp-service <ADDRESS:PORT>|--udp-service <ADDRESS:PORT>",
+            "--tcp-service <ADDRESS:PORT>|--udp-service <ADDRESS:PORT>|--sctp-service <ADDRESS:PORT>|--fwmark-service <MARK>",
         ),
         (
             "service add -t 198.51.100.2:80 -u 198.51.100.2:80",

@@ -220,7 +220,7 @@ impl<'l> Options<'l> {
                 "-M" => options.netmask = Some(value()?),
                 "-b" => options.scheduler_flags = value()?,
                 "-o" | "--ops" => options.one_packet = true,
-                "--sctp-service" => return unsupported("SCTP"),
+                "--sctp-service" => options.service = Some(service(protocol::SCTP, value()?)?),
                 "--tun-type" => options.tunnel_type = Some(value()?),
                 "--tun-port" => options.tunnel_port = number(value()?)?,
                 "--tun-nocsum" => options.tunnel_checksum = false,

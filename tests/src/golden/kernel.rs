@@ -119,6 +119,11 @@ fn answer_of_local_stack(packet: &Packet<'_>, out: &[Frame]) -> (&'static str, b
             "called the port unreachable",
             is_answer(packet, out, is_port_unreachable),
         ),
+        // The lab's kernel has no SCTP of its own.
+        protocol::SCTP => (
+            "called the protocol unreachable",
+            is_answer(packet, out, is_protocol_unreachable),
+        ),
         protocol::ICMP if kind == 8 => (
             "echoed",
             is_answer(packet, out, |out| out.payload.first() == Some(&0)),
@@ -141,6 +146,10 @@ fn is_answer(packet: &Packet<'_>, out: &[Frame], is_right: impl Fn(&Packet<'_>) 
 
 fn is_reset(out: &Packet<'_>) -> bool {
     out.protocol == protocol::TCP && out.payload.get(13).is_some_and(|flags| flags & RESET != 0)
+}
+
+fn is_protocol_unreachable(out: &Packet<'_>) -> bool {
+    out.payload.starts_with(&[3, 2])
 }
 
 fn is_port_unreachable(out: &Packet<'_>) -> bool {

@@ -207,8 +207,8 @@ fn every_error_of_syntax_is_reported_at_once() {
 #[test]
 fn services_are_checked() {
     assert_problem(
-        "[[service]]\nprotocol = \"sctp\"\naddress = \"198.51.100.1:80\"\n",
-        "2: service[0].protocol: unknown protocol \"sctp\": known are \"tcp\", \"udp\"",
+        "[[service]]\nprotocol = \"dccp\"\naddress = \"198.51.100.1:80\"\n",
+        "2: service[0].protocol: unknown protocol \"dccp\": known are \"tcp\", \"udp\", \"sctp\"",
     );
     assert_problem(
         &format!("{SERVICE}scheduler = \"fair\"\n"),

@@ -12,6 +12,7 @@ pub mod flow_key;
 mod free_chain;
 mod index;
 pub mod quiescence;
+pub mod sctp_state;
 mod shard;
 pub mod state;
 mod sweep;

@@ -1,10 +1,11 @@
-//! Connection states with IPVS's names and timeouts (`ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`).
+//! Connection states with IPVS's names and timeouts (`ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`, `ip_vs_proto_sctp.c`).
 
 use zerocopy::TryFromBytes;
 
 use crate::clock::seconds;
 
-/// State of a connection, TCP and UDP.
+/// State of a connection: TCP, UDP and SCTP. [`State::None`] is TCP's and SCTP's. The numbers are in connection tables that
+/// other processes take up: new ones go to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, TryFromBytes)]
 #[repr(u8)]
 pub enum State {
@@ -36,11 +37,37 @@ pub enum State {
     Template,
     /// A template of which a connection has been seen to be real.
     Assured,
+    /// The client's first INIT.
+    SctpInit1,
+    /// The client has sent INIT again.
+    SctpInit,
+    /// The server has answered INIT.
+    SctpCookieSent,
+    /// The client has sent the cookie back.
+    SctpCookieReplied,
+    /// The server opens it: its INIT.
+    SctpCookieWait,
+    /// The client has answered the server's INIT.
+    SctpCookie,
+    /// The server has sent the client's cookie back.
+    SctpCookieEchoed,
+    /// An SCTP association is up.
+    SctpEstablished,
+    /// The server ends it.
+    SctpShutdownSent,
+    /// The client ends it.
+    SctpShutdownReceived,
+    /// The server has agreed to the end.
+    SctpShutdownAckSent,
+    /// INIT was answered by ABORT.
+    SctpRejected,
+    /// Aborted or over.
+    SctpClosed,
 }
 
 impl State {
     /// Every state, by number.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 27] = [
         Self::None,
         Self::Established,
         Self::SynSent,
@@ -55,6 +82,19 @@ impl State {
         Self::Udp,
         Self::Template,
         Self::Assured,
+        Self::SctpInit1,
+        Self::SctpInit,
+        Self::SctpCookieSent,
+        Self::SctpCookieReplied,
+        Self::SctpCookieWait,
+        Self::SctpCookie,
+        Self::SctpCookieEchoed,
+        Self::SctpEstablished,
+        Self::SctpShutdownSent,
+        Self::SctpShutdownReceived,
+        Self::SctpShutdownAckSent,
+        Self::SctpRejected,
+        Self::SctpClosed,
     ];
 
     /// The state of a number; an unknown one is [`State::None`].
@@ -68,7 +108,7 @@ impl State {
         match self {
             Self::None | Self::Template => "NONE",
             Self::Assured => "ASSURED",
-            Self::Established => "ESTABLISHED",
+            Self::Established | Self::SctpEstablished => "ESTABLISHED",
             Self::SynSent => "SYN_SENT",
             Self::SynRecv => "SYN_RECV",
             Self::FinWait => "FIN_WAIT",
@@ -79,15 +119,32 @@ impl State {
             Self::Listen => "LISTEN",
             Self::SynAck => "SYNACK",
             Self::Udp => "UDP",
+            Self::SctpInit1 => "INIT1",
+            Self::SctpInit => "INIT",
+            Self::SctpCookieSent => "C-SENT",
+            Self::SctpCookieReplied => "C-REPLIED",
+            Self::SctpCookieWait => "C-WAIT",
+            Self::SctpCookie => "COOKIE",
+            Self::SctpCookieEchoed => "C-ECHOED",
+            Self::SctpShutdownSent => "S-SENT",
+            Self::SctpShutdownReceived => "S-RECEIVED",
+            Self::SctpShutdownAckSent => "S-ACK-SENT",
+            Self::SctpRejected => "REJECTED",
+            Self::SctpClosed => "CLOSED",
         }
     }
 
-    /// Whether a connection in this state counts as active (`tcp_state_active_table`); UDP never does.
+    /// Whether a connection in this state counts as active: by `tcp_state_active_table`, SCTP when it is established, UDP
+    /// never.
     #[inline]
     pub fn is_active(self) -> bool {
         matches!(
             self,
-            Self::Established | Self::SynSent | Self::SynRecv | Self::SynAck
+            Self::Established
+                | Self::SynSent
+                | Self::SynRecv
+                | Self::SynAck
+                | Self::SctpEstablished
         )
     }
 
@@ -97,7 +154,15 @@ impl State {
     pub fn is_established(self) -> bool {
         matches!(
             self,
-            Self::Established | Self::FinWait | Self::CloseWait | Self::Template | Self::Assured
+            Self::Established
+                | Self::FinWait
+                | Self::CloseWait
+                | Self::Template
+                | Self::Assured
+                | Self::SctpEstablished
+                | Self::SctpShutdownSent
+                | Self::SctpShutdownReceived
+                | Self::SctpShutdownAckSent
         )
     }
 
@@ -110,14 +175,14 @@ impl State {
 
 /// Lifetimes without traffic, in ticks, by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts([u32; 16]);
+pub struct Timeouts([u32; 32]);
 
 impl Timeouts {
     /// Ticks a connection in this state lives without traffic.
     #[inline]
     pub fn of(&self, state: State) -> u32 {
         #[allow(clippy::indexing_slicing)] // masked to the array's size
-        self.0[state as usize & 15]
+        self.0[state as usize & 31]
     }
 
     /// Sets one, in ticks.
@@ -131,7 +196,7 @@ impl Timeouts {
 impl Default for Timeouts {
     /// The kernel's.
     fn default() -> Self {
-        let mut timeouts = Self([0; 16]);
+        let mut timeouts = Self([0; 32]);
         for (state, value) in [
             (State::None, 2),
             (State::Established, 900),
@@ -148,6 +213,19 @@ impl Default for Timeouts {
             // Templates have timeouts of their own.
             (State::Template, 60),
             (State::Assured, 60),
+            (State::SctpInit1, 4),
+            (State::SctpInit, 61),
+            (State::SctpCookieSent, 61),
+            (State::SctpCookieReplied, 61),
+            (State::SctpCookieWait, 61),
+            (State::SctpCookie, 61),
+            (State::SctpCookieEchoed, 61),
+            (State::SctpEstablished, 900),
+            (State::SctpShutdownSent, 61),
+            (State::SctpShutdownReceived, 61),
+            (State::SctpShutdownAckSent, 61),
+            (State::SctpRejected, 4),
+            (State::SctpClosed, 61),
         ] {
             timeouts.set(state, seconds(value));
         }
@@ -166,6 +244,6 @@ mod tests {
             assert_eq!(State::from_number(u8::try_from(number).unwrap()), state);
             assert!(Timeouts::default().of(state) > 0);
         }
-        assert_eq!(State::from_number(15), State::None);
+        assert_eq!(State::from_number(31), State::None);
     }
 }

@@ -1,6 +1,7 @@
 //! NAT (IPVS: masquerading): one address and one port of a packet are replaced, and every checksum that covers them is
 //! mended incrementally (RFC 1624), so a packet whose checksum was wrong stays wrong, as in Linux. A UDP packet that came
-//! without a checksum gets one, as in Linux, over IPv6 too.
+//! without a checksum gets one, as in Linux, over IPv6 too. SCTP's, a CRC over the whole packet, is made anew when the port
+//! changes, as in Linux: there a wrong one does become right.
 
 use zerocopy::FromBytes;
 use zerocopy::byteorder::network_endian::{U16, U32};
@@ -10,6 +11,7 @@ use crate::wire::checksum::{Change, Sum};
 use crate::wire::ipv4::Ipv4Header;
 use crate::wire::ipv6::Ipv6Header;
 use crate::wire::protocol;
+use crate::wire::sctp;
 use crate::wire::tcp::TcpHeader;
 use crate::wire::udp::{UDP_BYTES, UdpHeader};
 
@@ -34,7 +36,7 @@ impl End {
 }
 
 /// Translates an IPv4 packet and takes a hop off. `packet` starts with the IP header, `transport` is the offset of the
-/// TCP or UDP header in it. Nothing happens when the headers are not there, which parsing has excluded.
+/// transport header in it. Nothing happens when the headers are not there, which parsing has excluded.
 pub fn translate_v4(
     packet: &mut [u8],
     transport: usize,
@@ -49,15 +51,14 @@ pub fn translate_v4(
     let Ok((header, _)) = Ipv4Header::mut_from_prefix(before) else {
         return;
     };
-    if !is_unchecked_udp(segment, protocol) {
+    if !is_special(segment, protocol) {
         return rewrite_v4(header, segment, protocol, end, address, port);
     }
     rewrite_v4(header, &mut [], protocol, end, address, port);
-    replace_port(segment, end, port);
     let addresses = Sum::default()
         .add32(header.source.get())
         .add32(header.destination.get());
-    fill_udp_checksum(segment, addresses);
+    translate_special(segment, protocol, end, port, addresses);
 }
 
 /// Translates a header and the beginning of a segment or datagram that has a checksum.
@@ -99,13 +100,12 @@ pub fn translate_v6(
     let Ok((header, _)) = Ipv6Header::mut_from_prefix(before) else {
         return;
     };
-    if !is_unchecked_udp(segment, protocol) {
+    if !is_special(segment, protocol) {
         return rewrite_v6(header, segment, protocol, end, address, port);
     }
     rewrite_v6(header, &mut [], protocol, end, address, port);
-    replace_port(segment, end, port);
     let addresses = Sum::of(&header.source).plus(Sum::of(&header.destination));
-    fill_udp_checksum(segment, addresses);
+    translate_special(segment, protocol, end, port, addresses);
 }
 
 /// Translates a header and the beginning of a segment or datagram that has a checksum.
@@ -150,10 +150,30 @@ fn translate_segment(segment: &mut [u8], protocol: u8, end: End, port: u16, chan
     }
 }
 
+/// What the short way does not know: everything but TCP, and UDP with a checksum.
 #[inline]
-fn is_unchecked_udp(segment: &[u8], protocol: u8) -> bool {
-    protocol == protocol::UDP
-        && UdpHeader::ref_from_prefix(segment).is_ok_and(|(header, _)| header.checksum.get() == 0)
+fn is_special(segment: &[u8], protocol: u8) -> bool {
+    match protocol {
+        protocol::TCP => false,
+        protocol::UDP => is_unchecked_udp(segment),
+        _ => true,
+    }
+}
+
+/// Replaces the port of such a segment and makes its checksum. `addresses` is the sum of the packet's, translated.
+#[cold]
+fn translate_special(segment: &mut [u8], protocol: u8, end: End, port: u16, addresses: Sum) {
+    let old_port = replace_port(segment, end, port);
+    if protocol == protocol::UDP {
+        fill_udp_checksum(segment, addresses);
+    } else if old_port != Some(port.to_be_bytes()) {
+        sctp::fill_checksum(segment);
+    }
+}
+
+#[inline]
+fn is_unchecked_udp(segment: &[u8]) -> bool {
+    UdpHeader::ref_from_prefix(segment).is_ok_and(|(header, _)| header.checksum.get() == 0)
 }
 
 /// Computes the checksum of a UDP packet that has none.

@@ -9,6 +9,7 @@ use super::refuse::{Refusal, Way};
 use super::schedule::Scheduled;
 use super::worker::{Context, unbind};
 use super::{Verdict, Worker, deliver, parse};
+use crate::connection::sctp_state::{self, Event};
 use crate::connection::{
     Connection, Direction, Family, ForwardingMethod, Hit, Life, State, Transition, tcp_state,
 };
@@ -21,6 +22,7 @@ use crate::frame::Frame;
 use crate::service::Destination;
 use crate::settings::Defence;
 use crate::wire::ethernet::FRAME_BYTES_MIN;
+use crate::wire::protocol;
 use crate::wire::tcp::flag;
 
 impl Worker {
@@ -119,7 +121,7 @@ impl Worker {
         }
         let settings = context.snapshot.settings();
         let connection = &hit.connection;
-        let opens = meta.tcp_flags & flag::SYN != 0;
+        let opens = is_new(meta);
         if !opens && !settings.expire_nodest_conn {
             return false;
         }
@@ -135,7 +137,7 @@ impl Worker {
         }
         let one_way_too = settings.conn_reuse_mode & 2 != 0;
         let over = |life: Life| match life.state() {
-            State::TimeWait | State::Close => true,
+            State::TimeWait | State::Close | State::SctpClosed => true,
             State::FinWait => one_way_too && life.no_output(),
             _ => false,
         };
@@ -429,8 +431,20 @@ pub(super) fn next_state(state: State, side: tcp_state::Side, meta: &Meta, secur
         tcp_state::next_secure(state, side, meta.tcp_flags)
     } else if meta.key.is_tcp() {
         tcp_state::next(state, side, meta.tcp_flags)
+    } else if !meta.is_plain && meta.key.protocol == protocol::SCTP {
+        // Never plain, so that UDP hits do not ask.
+        sctp_state::next(state, side, meta.sctp_event)
     } else {
         State::Udp
+    }
+}
+
+/// Whether a packet begins a connection: with SYN or INIT.
+fn is_new(meta: &Meta) -> bool {
+    if meta.key.protocol == protocol::SCTP {
+        meta.sctp_event == Event::Init
+    } else {
+        meta.tcp_flags & flag::SYN != 0
     }
 }
 

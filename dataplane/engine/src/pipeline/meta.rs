@@ -1,12 +1,13 @@
 //! What the later stages know of a frame: offsets, the flow's key, its hash.
 
+use crate::connection::sctp_state::Event;
 use crate::connection::{Candidate, FlowKey};
 use crate::fate::Fate;
 
 /// What kind of packet it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// TCP or UDP: `key` is its flow.
+    /// TCP, UDP or SCTP: `key` is its flow.
     Flow,
     /// An ICMP error: `key` is the flow that the embedded packet's answers belong to.
     Related {
@@ -37,7 +38,7 @@ pub(super) struct Meta {
     pub candidate: Option<Candidate>,
     /// Offset of the IP header: Ethernet and VLAN tags lie before it.
     pub ip: u16,
-    /// Offset of the TCP, UDP or ICMP header.
+    /// Offset of the TCP, UDP, SCTP or ICMP header.
     pub transport: u16,
     /// Header and payload of the IP packet, bytes.
     pub ip_bytes: u16,
@@ -45,6 +46,8 @@ pub(super) struct Meta {
     pub ttl: u8,
     /// TCP flags.
     pub tcp_flags: u8,
+    /// What an SCTP packet means; of any other, nothing in particular.
+    pub sctp_event: Event,
 }
 
 impl Kind {
@@ -70,5 +73,6 @@ impl Meta {
         ip_bytes: 0,
         ttl: 0,
         tcp_flags: 0,
+        sctp_event: Event::Nothing,
     };
 }

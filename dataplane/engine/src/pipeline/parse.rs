@@ -2,12 +2,13 @@
 //!
 //! Checks come in the order of the RFCs: Ethernet, VLAN tags, IP version, header length, total length, header checksum
 //! (RFC 1812 5.2.2), fragments before ports, transport header. A frame to another MAC than the port's, and everything
-//! that is not TCP, UDP or an ICMP error, is the kernel's.
+//! that is not TCP, UDP, SCTP or an ICMP error, is the kernel's.
 
 use zerocopy::FromBytes;
 
 use super::meta::{Kind, Meta};
 use super::plain;
+use crate::connection::sctp_state::Event;
 use crate::connection::{ConnectionTable, Family, FlowKey};
 use crate::fate::Fate;
 use crate::wire::checksum::Sum;
@@ -21,6 +22,7 @@ use crate::wire::ipv4::{FRAGMENT_OFFSET_MASK, IPV4_BYTES, Ipv4Header};
 use crate::wire::ipv4_options;
 use crate::wire::ipv6::{IPV6_BYTES, Ipv6Header, upper_layer};
 use crate::wire::protocol;
+use crate::wire::sctp::SctpHeader;
 use crate::wire::tcp::TcpHeader;
 use crate::wire::udp::{UDP_BYTES, UdpHeader};
 
@@ -108,7 +110,7 @@ fn parse_ipv4(bytes: &[u8], meta: &mut Meta) -> Parsed {
     }
     if !matches!(
         header.protocol,
-        protocol::TCP | protocol::UDP | protocol::ICMP
+        protocol::TCP | protocol::UDP | protocol::SCTP | protocol::ICMP
     ) {
         return Err(PUNT);
     }
@@ -147,7 +149,7 @@ fn parse_ipv6(bytes: &[u8], meta: &mut Meta) -> Parsed {
     }
     if !matches!(
         upper.protocol,
-        protocol::TCP | protocol::UDP | protocol::ICMPV6
+        protocol::TCP | protocol::UDP | protocol::SCTP | protocol::ICMPV6
     ) {
         return Err(PUNT);
     }
@@ -170,7 +172,11 @@ fn parse_transport(protocol: u8, payload: &[u8], meta: &mut Meta) -> Result<u32,
         let (header, _) = TcpHeader::ref_from_prefix(payload).map_err(|_| TRUNCATED)?;
         meta.tcp_flags = header.flags;
     }
-    // UDP's whole header must be there; TCP's is.
+    if protocol == protocol::SCTP {
+        SctpHeader::ref_from_prefix(payload).map_err(|_| TRUNCATED)?;
+        meta.sctp_event = Event::of(payload);
+    }
+    // UDP's whole header must be there; the others' are.
     let header = payload.first_chunk::<UDP_BYTES>().ok_or(TRUNCATED)?;
     let [a, b, c, d, ..] = *header;
     Ok(u32::from_be_bytes([a, b, c, d]))
@@ -278,7 +284,7 @@ fn parse_icmpv6(payload: &[u8], meta: &mut Meta) -> Parsed {
 }
 
 fn embedded_ports(embedded: &[u8], at: usize, protocol: u8) -> Result<u32, Kind> {
-    if !matches!(protocol, protocol::TCP | protocol::UDP) {
+    if !matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
         return Err(PUNT);
     }
     let ports = embedded

@@ -5,6 +5,7 @@ use super::decide::{is_secure, next_state};
 use super::meta::Meta;
 use super::without_entry::{Answer, answer, destination_by_hash};
 use super::worker::{Context, unbind};
+use crate::connection::sctp_state::Event;
 use crate::connection::{
     Family, FlowKey, ForwardingMethod, Hit, InsertError, NewConnection, State, tcp_state,
 };
@@ -198,7 +199,10 @@ impl Worker {
     /// Ends an entry in the way if it has expired or, when `over_is_enough`, if its connection is over.
     fn clear_away(&mut self, context: &Context<'_>, number: u32, over_is_enough: bool) {
         let ended = self.shard.end(context.table, number, |life| {
-            let over = matches!(life.state(), State::TimeWait | State::Close);
+            let over = matches!(
+                life.state(),
+                State::TimeWait | State::Close | State::SctpClosed
+            );
             life.is_over(context.now) || (over_is_enough && over)
         });
         if let Some(ended) = ended {
@@ -210,10 +214,17 @@ impl Worker {
 /// Port of FTP's data connections at the server (RFC 959).
 pub(super) const FTP_DATA: u16 = 20;
 
-/// Whether a packet may open a connection: Linux schedules any TCP segment that has SYN and not RST set, and, if it is told
-/// to be sloppy, any without RST (`tcp_conn_schedule`).
+/// Whether a packet may open a connection: Linux schedules any TCP segment that has SYN and not RST set, SCTP that begins
+/// with INIT and, if it is told to be sloppy, any without RST or ABORT (`tcp_conn_schedule`, `sctp_conn_schedule`).
 #[inline]
 pub(super) fn opens(context: &Context<'_>, meta: &Meta) -> bool {
+    if meta.key.protocol == protocol::SCTP {
+        return match meta.sctp_event {
+            Event::Init => true,
+            Event::Abort | Event::Nothing => false,
+            _ => context.snapshot.settings().sloppy_sctp,
+        };
+    }
     if !meta.key.is_tcp() {
         return true;
     }
@@ -242,8 +253,12 @@ pub(super) fn full<'c>(
     }
 }
 
-/// The state that a new connection begins in.
+/// The state that a new connection begins in. Its first packet steps it once more, which changes nothing of TCP's and
+/// UDP's states; a second INIT is another event than the first.
 pub(super) fn first_state(context: &Context<'_>, meta: &Meta, chosen: &Destination) -> State {
+    if meta.key.protocol == protocol::SCTP {
+        return State::None;
+    }
     let side = match chosen.spec.method {
         ForwardingMethod::Masquerade => tcp_state::Side::Input,
         ForwardingMethod::Tunnel | ForwardingMethod::DirectRoute => tcp_state::Side::InputOnly,

@@ -13,6 +13,7 @@ pub mod ipv4;
 pub mod ipv4_options;
 pub mod ipv6;
 pub mod plain;
+pub mod sctp;
 pub mod tcp;
 pub mod udp;
 
@@ -34,6 +35,10 @@ pub mod protocol {
     pub const GRE: u8 = 47;
     /// IPv6 in IP, RFC 2473.
     pub const IPV6: u8 = 41;
+    /// Encapsulating security payload, RFC 4303.
+    pub const ESP: u8 = 50;
+    /// Authentication header, RFC 4302.
+    pub const AH: u8 = 51;
     /// ICMPv6, RFC 4443.
     pub const ICMPV6: u8 = 58;
 }
