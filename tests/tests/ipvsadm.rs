@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use pollux_tests::golden::dataplane::{Dataplane, lock};
 use pollux_tests::golden::refused::Refused;
-use pollux_tests::golden::trace::{Scenario, Step, scenarios};
+use pollux_tests::golden::trace::{Scenario, Step, scenarios, ticks};
 use pollux_tests::lab::{eventually, program};
 
 /// Steps that differ, and the feature that they wait for.
@@ -168,7 +168,7 @@ fn play(scenario: &Scenario, wrong: &mut Vec<String>) -> usize {
                     .director
                     .receive(received.port, &received.bytes);
             }
-            Step::Sleep { sleep } => lock(&machine.dataplane).director.sleep(*sleep),
+            Step::Sleep { sleep, .. } => lock(&machine.dataplane).director.pass(ticks(*sleep)),
             Step::Pick { .. } | Step::Note { .. } | Step::Late { .. } => {}
         }
     }

@@ -27,7 +27,7 @@ pub enum Refused {
     NoDestination,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Removed {
     service: ServiceIdentity,
     destination: DestinationSpec,
@@ -35,7 +35,7 @@ struct Removed {
 }
 
 /// The configuration and its history.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Administrator {
     services: Vec<ServiceSpec>,
     trash: Vec<Removed>,

@@ -9,6 +9,7 @@ use pollux_engine::scheduler::{HashFlags, MaglevFlags, SchedulerKind};
 use pollux_engine::service::{MarkRule, Persistence, ServiceIdentity};
 use pollux_engine::wire::protocol;
 
+use super::ask;
 use super::nft;
 use super::setting::{self, Setting};
 
@@ -81,6 +82,10 @@ pub enum Listing {
     Persistent,
     /// `-Lnc`: the connections.
     Connections,
+    /// `-Sn`: services and servers with their settings.
+    Saved,
+    /// `-L --timeout`.
+    Timeouts,
 }
 
 /// A command of a scenario.
@@ -88,14 +93,20 @@ pub enum Listing {
 pub enum Command {
     /// Changes services or servers.
     Change(Change),
-    /// Prints something that is compared.
-    List(Listing),
+    /// Prints something that is compared; of one service, or of all.
+    List(Listing, Option<ServiceIdentity>),
+    /// `-Z`: counts from here on, of one service, or of all.
+    Zero(Option<ServiceIdentity>),
+    /// `-Sn > FILE`.
+    Save(String),
+    /// `-R < FILE`.
+    Restore(String),
     /// `ip link set rs0 mtu N`.
     ServerSideMtu(u16),
     /// The only route by way of the gateway.
     OnlyRoute(IpAddr, u8),
-    /// Nothing to do with the engine.
-    Aside,
+    /// Changes nothing of what is compared, and what it prints is not compared: why.
+    Aside(&'static str),
 }
 
 /// A feature that Pollux does not have yet.
@@ -111,13 +122,8 @@ fn unsupported<T>(feature: &str) -> Result<T, Unsupported> {
 /// # Errors
 /// [`Unsupported`] names the feature that is missing.
 pub fn parse(line: &str) -> Result<Command, Unsupported> {
-    let words: Vec<&str> = line.split_whitespace().collect();
+    let words = ask::words(line);
     match *words {
-        ["ipvsadm", "-Ln"] => Ok(Command::List(Listing::Servers)),
-        ["ipvsadm", "-Ln", "--thresholds"] => Ok(Command::List(Listing::Thresholds)),
-        ["ipvsadm", "-Ln", "--persistent-conn"] => Ok(Command::List(Listing::Persistent)),
-        ["ipvsadm", "-Ln", "--stats"] => Ok(Command::List(Listing::Statistics)),
-        ["ipvsadm", "-Lnc", ..] => Ok(Command::List(Listing::Connections)),
         ["ipvsadm", "-C"] => Ok(Command::Change(Change::Clear)),
         ["ipvsadm", "--set", tcp, tcp_fin, udp] => {
             let seconds = |text: &str| {
@@ -127,9 +133,15 @@ pub fn parse(line: &str) -> Result<Command, Unsupported> {
             let timeouts = [seconds(tcp)?, seconds(tcp_fin)?, seconds(udp)?];
             Ok(Command::Change(Change::Timeouts(timeouts)))
         }
-        ["ipvsadm", verb, ref options @ ..] => {
-            Options::read(options)?.change(verb).map(Command::Change)
+        ["ipvsadm", "-R", "<", file] => Ok(Command::Restore(file.to_owned())),
+        ["ipvsadm", "--version" | "-h" | "--help"] => Ok(Command::Aside("a text of ipvsadm's own")),
+        ["ipvsadm", "-Z", ref options @ ..] => {
+            Options::read(options).map(|options| Command::Zero(options.service))
         }
+        ["ipvsadm", verb, ref options @ ..] => match ask::read(&words[1..]) {
+            Some(asked) => asked,
+            None => Options::read(options)?.change(verb).map(Command::Change),
+        },
         ["ip", "link", "set", "rs0", "mtu", mtu] => match mtu.parse() {
             Ok(mtu) => Ok(Command::ServerSideMtu(mtu)),
             Err(_) => unsupported("this MTU"),
@@ -152,7 +164,10 @@ pub fn parse(line: &str) -> Result<Command, Unsupported> {
         ["sysctl", "-w", setting] | ["sysctl", setting] if setting.contains('=') => {
             setting::read(setting).map(|setting| Command::Change(Change::Setting(setting)))
         }
-        ["nft" | "cat" | "sysctl", ..] => Ok(Command::Aside),
+        ["nft", ..] => Ok(Command::Aside("rules that give no marks")),
+        ["cat" | "sysctl", ..] => Ok(Command::Aside(
+            "files of /proc: tests/ipvsadm.rs compares them",
+        )),
         _ => unsupported(line),
     }
 }
@@ -347,6 +362,26 @@ impl<'l> Options<'l> {
             lower_threshold: self.lower_threshold,
         })
     }
+}
+
+/// Whether a command gives a service a scheduler that draws lots.
+pub fn draws_lots(line: &str) -> bool {
+    let words = ask::words(line);
+    words.windows(2).any(|pair| pair == ["-s", "twos"])
+}
+
+/// The service that an option and its value name.
+///
+/// # Errors
+/// What is no service's name.
+pub fn service_of(option: &str, text: &str, is_v6: bool) -> Result<ServiceIdentity, Unsupported> {
+    let words: &[&str] = if is_v6 {
+        &[option, text, "-6"]
+    } else {
+        &[option, text]
+    };
+    let read = Options::read(words)?.service;
+    read.ok_or_else(|| Unsupported(text.to_owned()))
 }
 
 fn service(protocol: u8, text: &str) -> Result<ServiceIdentity, Unsupported> {

@@ -7,6 +7,7 @@ use pollux_engine::wire::ipv4::IPV4_BYTES;
 use pollux_engine::wire::ipv6::IPV6_BYTES;
 use pollux_engine::wire::protocol;
 
+use super::decode;
 use super::trace::{Frame, Wire};
 
 /// Says where the frames that came out differ from those of the kernel.
@@ -29,11 +30,23 @@ pub fn compare(expected: &[Frame], got: Option<(Wire, &[u8])>) -> Result<(), Str
         .map(|frame| format!("{:?} {}\n    {}", frame.port, frame.text, hex(&frame.bytes)))
         .collect();
     let ours = got.map(|(wire, bytes)| format!("{wire:?}\n    {}", hex(bytes)));
+    let fields = match (expected, got) {
+        ([expected], Some((_, bytes))) => decode::side_by_side(&expected.bytes, bytes),
+        ([], Some((_, bytes))) => told(bytes),
+        (expected, _) => expected.iter().map(|frame| told(&frame.bytes)).collect(),
+    };
     Err(format!(
-        "kernel {}\nengine {}",
+        "kernel {}\nengine {}\n{fields}",
         theirs.join("\n  "),
         ours.unwrap_or_default()
     ))
+}
+
+fn told(frame: &[u8]) -> String {
+    let fields = decode::fields(frame).into_iter();
+    fields
+        .map(|(name, value)| format!("      {name:<28} {value}\n"))
+        .collect()
 }
 
 /// Bytes as hexadecimal digits.

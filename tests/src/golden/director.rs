@@ -223,7 +223,12 @@ impl Director {
 
     /// Time passes; what has expired goes.
     pub fn sleep(&mut self, passed: u32) {
-        self.now = self.now.after(seconds(passed));
+        self.pass(seconds(passed));
+    }
+
+    /// Time passes, in ticks; what has expired goes.
+    pub fn pass(&mut self, ticks: u32) {
+        self.now = self.now.after(ticks);
         self.sweep();
         let (table, now) = (&self.table, self.now);
         self.administrator.empty_trash(now, |number| {

@@ -95,6 +95,31 @@ pub fn answers(frame: &[u8], out: &[Frame]) -> Result<(), String> {
     ))
 }
 
+/// So many ICMP messages the kernel sends at once (`icmp_msgs_burst`), of all its work, and then 1000 a second.
+pub const MESSAGES_AT_ONCE: usize = 50;
+
+/// ICMP messages of the kernel's own among frames.
+pub fn messages(out: &[Frame]) -> usize {
+    let own = |frame: &&Frame| {
+        Packet::read(&frame.bytes)
+            .is_some_and(|packet| matches!(packet.protocol, protocol::ICMP | protocol::ICMPV6))
+    };
+    out.iter().filter(own).count()
+}
+
+/// Whether a packet may be answered by an ICMP error at all: it is none itself.
+pub fn may_be_told(frame: &[u8]) -> bool {
+    Packet::read(frame).is_some_and(|packet| packet.protocol != protocol::ICMP)
+}
+
+/// "Reassembly time exceeded": what the stack says 30 s after the first fragment of a packet that never got whole.
+pub fn is_about_reassembly(frame: &Frame) -> bool {
+    Packet::read(&frame.bytes).is_some_and(|packet| {
+        (packet.protocol == protocol::ICMP && packet.payload.starts_with(&[11, 1]))
+            || (packet.protocol == protocol::ICMPV6 && packet.payload.starts_with(&[3, 1]))
+    })
+}
+
 fn is_forwarded(packet: &Packet<'_>, out: &[Frame]) -> bool {
     let [out] = out else { return false };
     Packet::read(&out.bytes).is_some_and(|out| {

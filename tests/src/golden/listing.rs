@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use pollux_engine::clock::TICKS_PER_SECOND;
-use pollux_engine::connection::{Direction, ForwardingMethod};
+use pollux_engine::connection::{Direction, ForwardingMethod, State};
 use pollux_engine::counters::Counter;
 use pollux_engine::service::{Destination, ServiceIdentity, ServiceSpec};
 use pollux_engine::wire::protocol;
 
 use super::command::Listing;
 use super::director::Director;
+use super::saved;
 
 /// The kernel shows whole seconds, counted down from just below the timeout; Pollux refreshes in steps of half a second.
 const EXPIRY_TOLERANCE_SECONDS: i64 = 2;
@@ -24,12 +25,20 @@ type Lines = BTreeMap<String, i64>;
 ///
 /// # Errors
 /// Both, for people.
-pub fn compare(listing: Listing, printed: &str, director: &Director) -> Result<(), String> {
+pub fn compare(
+    listing: Listing,
+    of: Option<ServiceIdentity>,
+    printed: &str,
+    director: &Director,
+    zeroed: &Zeroed,
+) -> Result<(), String> {
     let (theirs, ours) = match listing {
+        Listing::Saved => return saved::compare(printed, &director.administrator),
+        Listing::Timeouts => return compare_timeouts(printed, director),
         Listing::Connections => (printed_connections(printed), connections(director)),
         _ => (
             printed_servers(printed, listing),
-            servers(director, listing),
+            servers(director, listing, of, zeroed),
         ),
     };
     let same = theirs.len() == ours.len()
@@ -39,10 +48,56 @@ pub fn compare(listing: Listing, printed: &str, director: &Director) -> Result<(
             .all(|((their_line, theirs), (our_line, ours))| {
                 their_line == our_line && (theirs - ours).abs() <= EXPIRY_TOLERANCE_SECONDS
             });
-    if same {
+    if !same {
+        return Err(difference(&theirs, &ours));
+    }
+    match listing {
+        Listing::Servers => saved::compare_services(printed, &director.administrator, of),
+        _ => Ok(()),
+    }
+}
+
+/// What counters stood at when they were set to zero, by number of the server.
+pub type Zeroed = BTreeMap<u32, [u64; 5]>;
+
+/// What counters stand at.
+pub fn counted(director: &Director, of: Option<ServiceIdentity>) -> Zeroed {
+    let services = director.administrator.services().iter();
+    services
+        .filter(|service| of.is_none_or(|of| of == service.identity))
+        .flat_map(|service| &service.destinations)
+        .filter_map(|spec| {
+            let destination = director.snapshot().destination(spec.number)?;
+            Some((spec.number, statistics(destination)))
+        })
+        .collect()
+}
+
+/// Lines that only one has, or with another expiry.
+fn difference(theirs: &Lines, ours: &Lines) -> String {
+    let differs = |line: &str| match (theirs.get(line), ours.get(line)) {
+        (Some(theirs), Some(ours)) => (theirs - ours).abs() > EXPIRY_TOLERANCE_SECONDS,
+        _ => true,
+    };
+    let of = |whose: &str, lines: &Lines| {
+        let lines = lines.iter().filter(|(line, _)| differs(line));
+        lines
+            .map(|(line, expiry)| format!("{whose} {line} expires {expiry}\n"))
+            .collect::<String>()
+    };
+    of("- kernel", theirs) + &of("+ engine", ours)
+}
+
+/// `Timeout (tcp tcpfin udp): 900 120 300`.
+fn compare_timeouts(printed: &str, director: &Director) -> Result<(), String> {
+    let timeouts = director.snapshot().timeouts();
+    let seconds = |state| (timeouts.of(state) / TICKS_PER_SECOND).to_string();
+    let ours = [State::Established, State::FinWait, State::Udp].map(seconds);
+    let theirs = printed.rsplit_once(": ").map_or("", |(_, numbers)| numbers);
+    if theirs.split_whitespace().eq(ours.iter()) {
         Ok(())
     } else {
-        Err(format!("kernel {theirs:#?}\nengine {ours:#?}"))
+        Err(format!("- kernel {theirs}\n+ engine {}", ours.join(" ")))
     }
 }
 
@@ -115,19 +170,25 @@ fn printed_servers(text: &str, listing: Listing) -> Lines {
     lines
 }
 
-fn servers(director: &Director, listing: Listing) -> Lines {
+fn servers(
+    director: &Director,
+    listing: Listing,
+    of: Option<ServiceIdentity>,
+    zeroed: &Zeroed,
+) -> Lines {
     let line = |service: &ServiceSpec, number: u32| {
         let destination = director.snapshot().destination(number).unwrap();
         let about = format!(
             "{} -> {} {}",
             service_name(&service.identity),
             address(destination),
-            numbers(destination, listing)
+            numbers(destination, listing, zeroed.get(&number))
         );
         (about, 0)
     };
     let services = director.administrator.services().iter();
     services
+        .filter(|service| of.is_none_or(|of| of == service.identity))
         .flat_map(|service| {
             service
                 .destinations
@@ -137,7 +198,7 @@ fn servers(director: &Director, listing: Listing) -> Lines {
         .collect()
 }
 
-fn numbers(destination: &Destination, listing: Listing) -> String {
+fn numbers(destination: &Destination, listing: Listing, zeroed: Option<&[u64; 5]>) -> String {
     let spec = &destination.spec;
     let counts = destination.shared.counts();
     let columns = match listing {
@@ -153,8 +214,14 @@ fn numbers(destination: &Destination, listing: Listing) -> String {
             counts.active.to_string(),
             counts.inactive.to_string(),
         ],
-        Listing::Statistics => statistics(destination).iter().map(u64::to_string).collect(),
-        Listing::Servers | Listing::Connections => vec![
+        Listing::Statistics => {
+            let since = zeroed.copied().unwrap_or_default();
+            let counted = statistics(destination).into_iter().zip(since);
+            counted
+                .map(|(now, before)| (now - before).to_string())
+                .collect()
+        }
+        _ => vec![
             method_name(spec.method).to_owned(),
             spec.weight.to_string(),
             counts.active.to_string(),

@@ -9,9 +9,12 @@
 //! ```
 
 pub mod administrator;
+pub mod agreed;
+pub mod ask;
 pub mod command;
 pub mod compare;
 pub mod dataplane;
+pub mod decode;
 pub mod director;
 pub mod kernel;
 pub mod listing;
@@ -19,6 +22,7 @@ pub mod nft;
 pub mod packet;
 pub mod refused;
 pub mod replay;
+pub mod saved;
 pub mod setting;
 pub mod topology;
 pub mod trace;

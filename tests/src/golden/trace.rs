@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
+use pollux_engine::clock::TICKS_PER_SECOND;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
@@ -14,6 +15,7 @@ pub struct Scenario {
     #[serde(rename = "scenario")]
     pub name: String,
     /// Settings other than the kernel's defaults.
+    #[serde(default)]
     pub sysctls: Vec<String>,
     /// What was done and what came of it, in order.
     pub steps: Vec<Step>,
@@ -48,7 +50,8 @@ pub enum Step {
         /// The packet.
         #[serde(rename = "in", deserialize_with = "hex")]
         packet: Vec<u8>,
-        /// The server that got it.
+        /// The server that got it; a MAC address for what is none of the lab's servers.
+        #[serde(deserialize_with = "server_number")]
         server: Option<u32>,
         /// What came out when no server got it.
         #[serde(default)]
@@ -57,7 +60,10 @@ pub enum Step {
     /// Time passes.
     Sleep {
         /// Seconds.
-        sleep: u32,
+        sleep: f64,
+        /// What came out meanwhile.
+        #[serde(default)]
+        out: Vec<Frame>,
     },
     /// A remark.
     Note {
@@ -142,21 +148,56 @@ fn bytes_of_hex(text: &str) -> Option<Vec<u8>> {
     pairs.iter().map(byte).collect()
 }
 
+/// A server's number; [`NO_SERVER`] for the MAC address that the recorder writes of what is none.
+fn server_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Server {
+        Number(u32),
+        Mac(#[allow(dead_code)] String),
+    }
+    let server = Option::<Server>::deserialize(deserializer)?;
+    Ok(server.map(|server| match server {
+        Server::Number(number) => number,
+        Server::Mac(_) => NO_SERVER,
+    }))
+}
+
+/// Seconds as the engine counts time.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a sleep is neither negative nor of years
+pub fn ticks(seconds: f64) -> u32 {
+    (seconds * f64::from(TICKS_PER_SECOND)).round() as u32
+}
+
+/// What a packet went to that was sent to the servers' side but to none of the lab's servers.
+pub const NO_SERVER: u32 = u32::MAX;
+
+/// The scenarios of a file.
+///
+/// # Errors
+/// That the file cannot be read, or which line is no scenario and why.
+pub fn read(path: &Path) -> Result<Vec<Scenario>, String> {
+    let at = path.display();
+    let text = fs::read_to_string(path).map_err(|error| format!("{at}: {error}"))?;
+    let lines = text.lines().enumerate();
+    let scenarios: Vec<Scenario> = lines
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(|(number, line)| {
+            serde_json::from_str(line)
+                .map_err(|error| format!("{at}:{}: not a recorded scenario: {error}", number + 1))
+        })
+        .collect::<Result<_, _>>()?;
+    if scenarios.is_empty() {
+        return Err(format!("{at}: no scenario in it"));
+    }
+    Ok(scenarios)
+}
+
 /// The scenarios of a file of `tests/golden`.
 ///
 /// # Panics
 /// When the file is missing or is no trace: the repository is broken.
 pub fn scenarios(file: &str) -> Vec<Scenario> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("golden")
-        .join(file);
-    let text =
-        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    text.lines()
-        .enumerate()
-        .map(|(line, scenario)| {
-            serde_json::from_str(scenario)
-                .unwrap_or_else(|error| panic!("{}:{}: {error}", path.display(), line + 1))
-        })
-        .collect()
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    read(&folder.join(file)).unwrap_or_else(|error| panic!("{error}"))
 }

@@ -1,0 +1,230 @@
+//! In which scenarios and steps the engine may differ from the traces of `tests/golden`, and why. An entry that is no longer
+//! true is a fault as a new difference is, so the lists are what is missing, no more and no less.
+//! `tests/golden/DIFFERENCES.md` is [`document`] of them.
+
+use super::command;
+use super::kernel;
+use super::replay::{Difference, Replay};
+use super::trace::{Scenario, Step};
+
+/// The files of `tests/golden`.
+pub const FILES: [&str; 6] = [
+    "smoke.json",
+    "sched.json",
+    "schedulers.json",
+    "modes.json",
+    "edge.json",
+    "cli.json",
+];
+
+/// Scenarios of features that are not built: what their names begin or, after `*`, end with, and the feature.
+pub const NOT_BUILT: &[(&str, &str)] = &[
+    ("misc/conntrack=1", "entries in nf_conntrack"),
+    ("sync/", "connection synchronisation"),
+    ("cli/", "ipvsadm's texts"),
+];
+
+/// Scenarios of schedulers that draw lots: any server may get a packet that the kernel sent to some server, and the
+/// counts of the servers are other ones. What they draw is compared by how often: see `scheduler_traces.rs`.
+pub const RANDOM: &[&str] = &["twos/", "draws/twos"];
+
+/// The kernel sends at most 50 ICMP messages at once (`icmp_msgs_burst`), of all its work; the rest it drops silently.
+const ICMP_LIMIT: &str = "the kernel's limit of ICMP messages was used up";
+const FRAGMENTS: &str = "packets that must be fragmented, or come in fragments, are not served yet";
+
+const MTU_AT_ONCE: &str = "the first time, the kernel still tells the MTU from before the router's message; Pollux the router's at once";
+
+/// Steps that differ in scenarios that otherwise agree; a `*` in a name stands for anything.
+pub const DIFFERENT: &[(&str, &[usize], &str)] = &[
+    ("ovf/w111", &[63], ICMP_LIMIT),
+    (
+        "ovf/change",
+        &[57, 58, 59, 80, 81, 82, 83, 84, 100, 101, 102, 103],
+        ICMP_LIMIT,
+    ),
+    ("ovf/fwm", &[64, 65, 66, 88, 89, 90, 91, 92], ICMP_LIMIT),
+    ("nat/mtu", &[26], FRAGMENTS),
+    ("nat/udp", &[11, 13, 15], FRAGMENTS),
+    ("dr/mtu", &[26], FRAGMENTS),
+    ("dr/udp", &[9, 11, 13], FRAGMENTS),
+    ("tun/mtu", &[17, 19, 21, 23, 26], FRAGMENTS),
+    ("tun/udp", &[9, 11, 13], FRAGMENTS),
+    ("tun/icmp", &[33], MTU_AT_ONCE),
+    ("tun-gue*/mtu", &[11, 13, 15, 17, 19, 21, 23, 26], FRAGMENTS),
+    ("tun-gue*/udp", &[9, 11, 13], FRAGMENTS),
+    ("tun-gue*/icmp", &[33], MTU_AT_ONCE),
+    ("tun-gre/mtu", &[15, 17, 19, 21, 23, 26], FRAGMENTS),
+    ("tun-gre-csum/mtu", &[13, 15, 17, 19, 21, 23, 26], FRAGMENTS),
+    ("tun-gre*/udp", &[9, 11, 13], FRAGMENTS),
+    ("tun-gre*/icmp", &[33], MTU_AT_ONCE),
+    ("tun-4in6/mtu", &[11, 13, 15, 17, 19, 21, 23, 26], FRAGMENTS),
+    ("tun-4in6/udp", &[9, 11, 13], FRAGMENTS),
+    (
+        "nodest/vip not local",
+        &[2],
+        "Pollux serves a virtual IP whether or not the kernel has it as an address",
+    ),
+    (
+        "misc/local server",
+        &[4],
+        "a server on the director itself gets its packets as they came, past the connection's state",
+    ),
+];
+
+/// Whether the scenario agrees; or why the lists are wrong about it.
+///
+/// # Errors
+/// That, for people.
+pub fn judge(scenario: &Scenario, outcome: &Replay) -> Result<bool, String> {
+    let name = &scenario.name;
+    let not_built = NOT_BUILT.iter().find(|(pattern, _)| matches(pattern, name));
+    if let Some((_, feature)) = not_built {
+        let agrees = outcome.unsupported.is_none() && outcome.differences.is_empty();
+        return if agrees {
+            Err(format!(
+                "{name} agrees: take it off the list of what is not built ({feature})"
+            ))
+        } else {
+            Ok(false)
+        };
+    }
+    if let Some(feature) = &outcome.unsupported {
+        return Err(format!("{name}: not supported: {}", feature.0));
+    }
+    if let Some(broken) = &outcome.broken {
+        return Err(format!("{name}: {broken}"));
+    }
+    if RANDOM.iter().any(|pattern| matches(pattern, name)) {
+        return judge_random(scenario, outcome);
+    }
+    let listed = DIFFERENT.iter().find(|(listed, ..)| is_named(listed, name));
+    let listed = listed.map_or(&[][..], |(_, steps, _)| steps);
+    let different: Vec<usize> = outcome.differences.iter().map(|found| found.step).collect();
+    if different == listed {
+        return Ok(listed.is_empty());
+    }
+    let told: Vec<String> = outcome
+        .differences
+        .iter()
+        .map(|found| format!("  step {}: {}", found.step, found.what))
+        .collect();
+    Err(format!(
+        "{name}: differs at {different:?}, listed {listed:?}\n{}",
+        told.join("\n")
+    ))
+}
+
+/// Whether nothing differs but who was drawn.
+fn judge_random(scenario: &Scenario, outcome: &Replay) -> Result<bool, String> {
+    let mut found = outcome.differences.iter();
+    match found.find(|found| !is_drawn(scenario, found)) {
+        None => Ok(true),
+        Some(found) => Err(format!(
+            "{}: step {}: {}",
+            scenario.name, found.step, found.what
+        )),
+    }
+}
+
+fn is_drawn(scenario: &Scenario, found: &Difference) -> bool {
+    match scenario.steps.get(found.step) {
+        Some(Step::Pick { server, .. }) => server.is_some() && found.what.contains("engine Rs"),
+        Some(Step::Command { cmd, .. }) => cmd.starts_with("ipvsadm -Ln"),
+        _ => false,
+    }
+}
+
+/// Whether a name begins so, or begins and ends so around a `*`.
+pub fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        Some(_) => is_named(pattern, name),
+        None => name.starts_with(pattern),
+    }
+}
+
+fn is_named(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        Some((start, end)) => name
+            .strip_prefix(start)
+            .is_some_and(|rest| rest.ends_with(end)),
+        None => name == pattern,
+    }
+}
+
+/// Whether a scenario has a scheduler that draws lots: any server is right where the kernel sent to some server.
+pub fn draws_lots(scenario: &Scenario) -> bool {
+    scenario.steps.iter().any(|step| match step {
+        Step::Command { cmd, .. } => command::draws_lots(cmd),
+        _ => false,
+    })
+}
+
+/// Why a difference is none, by a rule that holds for traces of any origin. `messages` are the ICMP messages the kernel had
+/// sent since it last had time to rest.
+pub fn general_reason(
+    scenario: &Scenario,
+    found: &Difference,
+    messages: usize,
+) -> Option<&'static str> {
+    let step = scenario.steps.get(found.step)?;
+    if draws_lots(scenario) && is_drawn(scenario, found) {
+        return Some("the scheduler draws lots");
+    }
+    let is_silent = match step {
+        Step::Frame { received, out } => out.is_empty() && kernel::may_be_told(&received.bytes),
+        Step::Pick { server, out, .. } => server.is_none() && out.is_empty(),
+        _ => false,
+    };
+    let answers = found.what.contains("engine punted") || found.what.contains("icmp.type");
+    (is_silent && answers && messages >= kernel::MESSAGES_AT_ONCE).then_some(ICMP_LIMIT)
+}
+
+/// Why a difference in a scenario of `tests/golden` is agreed.
+pub fn listed_reason(scenario: &Scenario, step: usize) -> Option<&'static str> {
+    let name = &scenario.name;
+    let listed = DIFFERENT
+        .iter()
+        .find(|(listed, steps, _)| is_named(listed, name) && steps.contains(&step));
+    let not_built = NOT_BUILT.iter().find(|(pattern, _)| matches(pattern, name));
+    listed
+        .map(|(.., reason)| *reason)
+        .or(not_built.map(|(_, feature)| *feature))
+}
+
+/// The lists as `tests/golden/DIFFERENCES.md` has them.
+pub fn document() -> String {
+    let mut text = String::from(
+        "# Where the engine differs from the traces\n\n\
+         Made of the lists in `tests/src/golden/agreed.rs`, which `tests/tests/golden.rs` checks against every replay: an entry\n\
+         that is no longer true fails. To write this file anew: `cargo run -p pollux-tests --bin golden -- --differences`.\n\n\
+         ## Steps\n\n\
+         Steps are numbered from 0; a `*` stands for anything.\n\n\
+         | scenario | steps | reason |\n|---|---|---|\n",
+    );
+    for (name, steps, reason) in DIFFERENT {
+        let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
+        text += &format!("| `{name}` | {} | {reason} |\n", steps.join(", "));
+    }
+    text += "\n## Scenarios of features that are not built\n\n| scenarios that begin with | feature |\n|---|---|\n";
+    for (name, feature) in NOT_BUILT {
+        text += &format!("| `{name}` | {feature} |\n");
+    }
+    text += "\n## Rules for any trace\n\n";
+    for rule in RULES {
+        text += &format!("* {rule}\n");
+    }
+    text
+}
+
+/// What counts as equal whatever the trace.
+const RULES: [&str; 6] = [
+    "Masked: IPv4 identifications and IPv6 flow labels of packets that the kernel makes itself (ICMP, outer headers that may be \
+     fragmented), source ports of GUE.",
+    "Where IPVS lets a packet pass, the frame that comes out is that of the kernel's own stack: a reset, an ICMP message, an \
+     echo, plain forwarding. Such a frame must be what that stack does; the engine must have punted.",
+    "The order of lines in listings, and up to two seconds of an expiry.",
+    "The server that a scheduler drew by lot (`twos`), and the counts that follow of it.",
+    "Silence of the kernel once it has sent 50 ICMP messages without a rest of a second: its limit is used up.",
+    "Named and not compared: `--rate`, `--daemon`, `--tun-info`, `/proc`, names in place of numbers, pipes other than `sort`. \
+     `tests/tests/ipvsadm.rs` compares the texts of the stock `ipvsadm`.",
+];
