@@ -12,6 +12,7 @@ pub mod accounts;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod health;
 pub mod ipvs;
 pub mod run_directory;
 pub mod server_address;

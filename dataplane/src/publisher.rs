@@ -88,7 +88,7 @@ impl FirstSnapshot {
     ) -> Self {
         let forwarding = Arc::new(compile::forwarding(1, &facts(ports), &view));
         let names: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
-        let spec = compile::services(&state.configuration, &names, &state.numbering, 1);
+        let spec = compile::services(&state.configuration.in_force(), &names, &state.numbering, 1);
         let snapshot = Arc::new(Snapshot::compile(
             &spec,
             Arc::clone(&forwarding),
@@ -288,7 +288,7 @@ impl Publisher {
         let current = self.shared.publication.current();
         let generation = current.generation() + 1;
         let spec = compile::services(
-            &running.state.configuration,
+            &running.state.configuration.in_force(),
             &self.port_names(),
             &running.state.numbering,
             generation,

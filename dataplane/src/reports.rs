@@ -70,7 +70,8 @@ impl DataplaneControl for Publisher {
     async fn services(&self) -> Result<Vec<ServiceStatistics>, Failure> {
         let running = self.running().await;
         let snapshot = self.shared.publication.current();
-        let entries = running.state.configuration.services.iter();
+        let in_force = running.state.configuration.in_force();
+        let entries = in_force.services.iter();
         Ok(entries
             .map(|entry| service_report(&running, entry, &snapshot))
             .collect())
@@ -79,7 +80,8 @@ impl DataplaneControl for Publisher {
     async fn service(&self, service: ServiceId) -> Result<Option<ServiceStatistics>, Failure> {
         let running = self.running().await;
         let snapshot = self.shared.publication.current();
-        let entry = running.state.configuration.service(service);
+        let in_force = running.state.configuration.in_force();
+        let entry = in_force.service(service);
         Ok(entry.map(|entry| service_report(&running, entry, &snapshot)))
     }
 

@@ -273,6 +273,25 @@ fn checked(configuration: &Configuration) -> Result<Configuration, String> {
             destination: destination.clone(),
         }));
     }
+    let settings = configuration.settings.changed();
+    changes.push(Change::Set {
+        settings: settings
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    });
+    changes.push(Change::ReplaceMarks {
+        rules: configuration.marks.clone(),
+    });
+    let health = &configuration.health;
+    changes.push(Change::ReplaceChecks {
+        checks: health.checks.clone(),
+        services: health.services.clone(),
+    });
+    changes.extend(health.off.iter().map(|off| Change::SwitchServer {
+        service: off.service,
+        id: off.server,
+        off: true,
+    }));
     Configuration::default()
         .apply(&changes)
         .map_err(|error| error.to_string())
@@ -281,9 +300,11 @@ fn checked(configuration: &Configuration) -> Result<Configuration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pollux_api::health::{Check, CheckedService, Probe};
     use pollux_api::{
-        Destination, ForwardingMethod, Protocol, SchedulerName, VirtualService, Weight,
+        Destination, ForwardingMethod, MarkRule, Protocol, SchedulerName, VirtualService, Weight,
     };
+    use std::num::NonZeroU32;
 
     fn state() -> State {
         let service = ServiceId::address(Protocol::Udp, "[2001:db8:100::1]:53".parse().unwrap());
@@ -307,6 +328,40 @@ mod tests {
             },
             add("[2001:db8:2::11]:53"),
             add("[2001:db8:2::12]:53"),
+            Change::Set {
+                settings: [("sloppy_tcp".to_owned(), 1)].into(),
+            },
+            Change::ReplaceMarks {
+                rules: vec![MarkRule {
+                    mark: NonZeroU32::MIN,
+                    source: None,
+                    destination: None,
+                    protocol: Some(Protocol::Udp),
+                    source_ports: None,
+                    destination_ports: None,
+                    ingress: None,
+                }],
+            },
+            Change::ReplaceChecks {
+                checks: vec![Check {
+                    name: "connect".to_owned(),
+                    probe: Probe::Tcp,
+                    port: None,
+                    interval_ms: 1000,
+                    timeout_ms: 100,
+                    rise: 2,
+                    fall: 3,
+                }],
+                services: vec![CheckedService {
+                    service,
+                    check: "connect".to_owned(),
+                }],
+            },
+            Change::SwitchServer {
+                service,
+                id: "[2001:db8:2::12]:53".parse().unwrap(),
+                off: true,
+            },
         ];
         let before = Configuration::default().apply(&changes).unwrap();
         let removed = Change::RemoveDestination {

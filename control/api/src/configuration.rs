@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::health::{Check, CheckError, CheckedService, Health};
 use crate::identity::{DestinationId, Family, ForwardingMethod, Protocol, ServiceId, Weight};
 use crate::ipvs_settings::{IpvsSettings, SettingError};
 use crate::line::{Failure, FailureCode};
@@ -102,6 +103,9 @@ pub struct Configuration {
     /// Which packets have which firewall mark; the first that matches decides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<MarkRule>,
+    /// How servers are checked, and which are off.
+    #[serde(default, skip_serializing_if = "Health::is_empty")]
+    pub health: Health,
 }
 
 /// One change.
@@ -182,6 +186,22 @@ pub enum Change {
         /// The rules.
         rules: Vec<MarkRule>,
     },
+    /// Replaces all checks, and which services use them.
+    ReplaceChecks {
+        /// The checks.
+        checks: Vec<Check>,
+        /// The services.
+        services: Vec<CheckedService>,
+    },
+    /// A check takes a server off, or brings it back; its configured weight stays.
+    SwitchServer {
+        /// Of which service.
+        service: ServiceId,
+        /// Which.
+        id: DestinationId,
+        /// Whether it is off from now on.
+        off: bool,
+    },
 }
 
 /// Changes that are done together or not at all.
@@ -251,6 +271,9 @@ pub enum ChangeError {
     /// A setting.
     #[error(transparent)]
     Setting(#[from] SettingError),
+    /// A health check.
+    #[error(transparent)]
+    Check(#[from] CheckError),
     /// A rule that is there.
     #[error("the rule \"{0}\" is there already")]
     MarkExists(Box<MarkRule>),
@@ -284,6 +307,7 @@ impl From<ChangeError> for Failure {
             | ChangeError::Persistence(..)
             | ChangeError::OnePacket(_)
             | ChangeError::Setting(_)
+            | ChangeError::Check(_)
             | ChangeError::MarkFamilies(_)
             | ChangeError::WrongFamily(..)
             | ChangeError::ForeignFlag(..)
@@ -341,11 +365,15 @@ impl Configuration {
             Change::RemoveService { id } => {
                 self.service_mut(*id)?;
                 self.services.retain(|entry| entry.service.id != *id);
+                self.forget_the_gone();
             }
             Change::AddDestination {
                 service,
                 destination,
             } => {
+                self.service(*service)
+                    .ok_or(ChangeError::NoService(*service))?;
+                self.health.check_port(*service, destination.id)?;
                 let entry = self.service_mut(*service)?;
                 destination.check(*service)?;
                 if entry
@@ -381,8 +409,12 @@ impl Configuration {
                 let entry = self.service_mut(*service)?;
                 entry.destination_mut(*id)?;
                 entry.destinations.retain(|known| known.id != *id);
+                self.forget_the_gone();
             }
-            Change::Flush => self.services.clear(),
+            Change::Flush => {
+                self.services.clear();
+                self.forget_the_gone();
+            }
             Change::Set { settings } => {
                 let mut next = self.settings.clone();
                 for (name, value) in settings {
@@ -401,6 +433,8 @@ impl Configuration {
                 self.marks.remove(place);
             }
             Change::ReplaceMarks { rules } => self.marks = checked_marks(rules.clone())?,
+            Change::ReplaceChecks { checks, services } => self.replace_checks(checks, services)?,
+            Change::SwitchServer { service, id, off } => self.switch_server(*service, *id, *off)?,
         }
         Ok(())
     }

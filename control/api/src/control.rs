@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::configuration::{Change, Configuration};
 use crate::dataplane::{ConnectionPage, ConnectionQuery, PortStatus, WorkerStatus};
+use crate::health::ServerHealth;
 use crate::identity::ServiceId;
 use crate::statistics::{DropReport, RateReport, ServiceStatistics};
 
@@ -35,6 +36,8 @@ pub enum Command {
     ShowWorkers,
     /// Answered by [`Answer::Drops`].
     ShowDrops,
+    /// What the health checks found. Answered by [`Answer::Health`].
+    ShowHealth,
 }
 
 /// An answer of `polluxd`.
@@ -60,4 +63,6 @@ pub enum Answer {
     Workers(Vec<WorkerStatus>),
     /// Fates of all packets by port.
     Drops(Vec<DropReport>),
+    /// All servers that are checked.
+    Health(Vec<ServerHealth>),
 }

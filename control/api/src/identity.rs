@@ -352,6 +352,8 @@ pub struct Weight(u32);
 impl Weight {
     /// The largest weight `ipvsadm` takes.
     pub const MAX: u32 = i32::MAX as u32;
+    /// No new connections.
+    pub const ZERO: Self = Self(0);
 
     /// The weight as a number.
     pub fn get(self) -> u32 {

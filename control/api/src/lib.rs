@@ -13,6 +13,7 @@
 pub mod configuration;
 pub mod control;
 pub mod dataplane;
+pub mod health;
 pub mod identity;
 pub mod ipvs_settings;
 pub mod line;
@@ -27,6 +28,7 @@ pub mod tunnel;
 pub use configuration::{
     Change, ChangeError, Configuration, Destination, ServiceEntry, Transaction, VirtualService,
 };
+pub use health::{Check, Health};
 pub use identity::{
     DestinationId, Family, ForwardingMethod, Fwmark, Protocol, ServiceAddress, ServiceId, Weight,
 };

@@ -271,6 +271,12 @@ pub enum View {
         #[arg(long)]
         all: bool,
     },
+    /// The servers that are checked: since when they serve or are off, why, and the last results
+    Health {
+        /// Which.
+        #[command(flatten)]
+        service: AnyService,
+    },
     /// The services that run, as `save` would write them
     Configuration,
     /// The settings of IPVS: name, value, default, what they do

@@ -6,6 +6,7 @@ mod ipvs;
 mod manual;
 mod mark_options;
 mod numbers;
+mod output_health;
 mod output_json;
 mod output_table;
 mod service_options;

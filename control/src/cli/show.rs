@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::arguments::View;
 use super::connection::Connection;
-use super::{CliError, Session, output_json, output_table};
+use super::{CliError, Session, output_health, output_json, output_table};
 use crate::config::write;
 
 /// Connections asked for at once: few enough that polluxd and the data plane have time for others in between.
@@ -63,6 +63,19 @@ impl<W: Write> Session<'_, W> {
                 };
                 self.print(&drops, |drops| {
                     blocks(drops.iter().map(|report| output_table::drops(report, all)))
+                })
+            }
+            View::Health { service } => {
+                let Answer::Health(servers) = self.ask(Command::ShowHealth)? else {
+                    return Err(CliError::Unexpected);
+                };
+                let wanted = service.id();
+                let servers: Vec<_> = servers
+                    .into_iter()
+                    .filter(|server| wanted.is_none_or(|id| server.service == id))
+                    .collect();
+                self.print(&servers, |servers| {
+                    output_health::health(servers).to_string()
                 })
             }
             View::Schedulers => {

@@ -32,7 +32,21 @@ pub fn changes(from: &Configuration, to: &Configuration) -> Vec<Change> {
         .chain(marks)
         .chain(gone)
         .chain(rest)
+        .chain(check_changes(from, to))
         .collect()
+}
+
+/// Which servers are off is not asked for by a configuration, but found.
+fn check_changes(from: &Configuration, to: &Configuration) -> Option<Change> {
+    let (old, new) = (&from.health, &to.health);
+    // Of services that go, the checks have gone by then.
+    let left = old.services.iter();
+    let left = left.filter(|used| to.service(used.service).is_some());
+    let is_same = old.checks == new.checks && left.eq(&new.services);
+    (!is_same).then(|| Change::ReplaceChecks {
+        checks: new.checks.clone(),
+        services: new.services.clone(),
+    })
 }
 
 fn settings_changes(from: &IpvsSettings, to: &IpvsSettings) -> Option<Change> {

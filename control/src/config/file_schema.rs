@@ -31,7 +31,12 @@
 //! destination_ports = "80"
 //! ingress = "wan"                  # name of a port
 //!
+//! [[check]]                        # how servers are checked; see `super::health`
+//! name = "web"
+//! kind = "http"                    # or "tcp"
+//!
 //! [[service]]
+//! check = "web"                    # default: its servers are not checked
 //! protocol = "tcp"                 # or "udp", "sctp"
 //! address = "198.51.100.1:80"      # port 0: all ports, with persistence
 //! # fwmark = 7                     # instead of protocol and address
@@ -67,6 +72,7 @@ use pollux_api::{
 };
 use toml::de::DeTable;
 
+use super::health::CheckTable;
 use super::problem::{Located, Place, ProblemList};
 use super::table_reader::TableReader;
 use crate::server_address::ServerAddress;
@@ -84,6 +90,8 @@ pub struct FileSchema {
     pub marks: Vec<MarkTable>,
     /// `[[service]]`
     pub services: Vec<ServiceTable>,
+    /// `[[check]]`
+    pub checks: Vec<CheckTable>,
 }
 
 /// `[ipvs]`: names and values, in the order of the names.
@@ -163,6 +171,8 @@ pub struct ServiceTable {
     pub scheduler: Option<Located<SchedulerName>>,
     /// Flags of the scheduler, one each.
     pub scheduler_flags: Option<Located<Vec<SchedulerFlags>>>,
+    /// The name of the check of its servers.
+    pub check: Option<Located<String>>,
     /// `[[service.server]]`
     pub servers: Vec<ServerTable>,
 }
@@ -205,6 +215,11 @@ impl FileSchema {
             ipvs: root.table("ipvs").map(read_ipvs).unwrap_or_default(),
             marks: root.tables("mark").into_iter().map(read_mark).collect(),
             services: services.collect(),
+            checks: root
+                .tables("check")
+                .into_iter()
+                .map(CheckTable::read)
+                .collect(),
         };
         root.ignore("dataplane");
         root.finish();
@@ -363,6 +378,7 @@ fn read_service(table: TableReader<'_>) -> ServiceTable {
         one_packet: table.boolean("one_packet"),
         scheduler: table.parsed("scheduler", "wlc"),
         scheduler_flags: table.all_parsed("scheduler_flags", "mh-fallback"),
+        check: table.text("check", "web"),
         servers: servers.collect(),
     };
     if !by_mark {

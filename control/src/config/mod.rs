@@ -12,6 +12,7 @@
 mod any_configuration;
 pub mod diff;
 pub mod file_schema;
+mod health;
 pub mod problem;
 pub mod table_reader;
 pub mod valid_config;

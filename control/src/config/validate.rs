@@ -14,8 +14,9 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::file_schema::{
-    ControlTable, DataplaneTable, FileSchema, IpvsTable, MarkTable, ServerTable, ServiceTable,
+    ControlTable, DataplaneTable, FileSchema, MarkTable, ServerTable, ServiceTable,
 };
+use super::health::CheckReader;
 use super::problem::{Located, Place, ProblemList, Problems};
 use super::valid_config::{ControlSettings, ValidConfig};
 
@@ -28,11 +29,11 @@ const INTERFACE_NAME_BYTES_MAX: usize = 15;
 /// Everything that is wrong with it.
 pub fn parse(file: &str, text: &str) -> Result<ValidConfig, Problems> {
     let (root, problems) = parse_syntax(file, text)?;
-    let schema = FileSchema::read(root.get_ref(), &problems);
+    let mut schema = FileSchema::read(root.get_ref(), &problems);
     let config = ValidConfig {
-        dataplane: dataplane_settings(schema.dataplane, &problems),
-        control: control_settings(schema.control, &problems),
-        configuration: configuration(schema.ipvs, schema.marks, schema.services, &problems),
+        dataplane: dataplane_settings(std::mem::take(&mut schema.dataplane), &problems),
+        control: control_settings(std::mem::take(&mut schema.control), &problems),
+        configuration: configuration(schema, &problems),
     };
     problems.unless_any(config)
 }
@@ -78,30 +79,27 @@ impl ValidConfig {
     }
 }
 
-fn configuration(
-    ipvs: IpvsTable,
-    marks: Vec<MarkTable>,
-    services: Vec<ServiceTable>,
-    problems: &ProblemList,
-) -> Configuration {
+fn configuration(schema: FileSchema, problems: &ProblemList) -> Configuration {
     let mut building = Builder {
         configuration: Configuration::default(),
         first_seen: HashMap::new(),
+        checks: CheckReader::new(schema.checks, problems),
         problems,
     };
-    for (name, Located { value, place }) in ipvs.0 {
+    for (name, Located { value, place }) in schema.ipvs.0 {
         let settings = BTreeMap::from([(name.to_owned(), value)]);
         building.apply(Change::Set { settings }, &place, name);
     }
-    for MarkTable { place, rule } in marks {
+    for MarkTable { place, rule } in schema.marks {
         if let Some(rule) = rule {
             let what = format!("the rule \"{rule}\"");
             building.apply(Change::AddMark { rule }, &place, &what);
         }
     }
-    for service in services {
+    for service in schema.services {
         building.add_service(service);
     }
+    building.checks.apply(&mut building.configuration, problems);
     building.configuration
 }
 
@@ -110,6 +108,7 @@ struct Builder<'a> {
     configuration: Configuration,
     /// The line in which a service, or a server of a service, was first defined.
     first_seen: HashMap<String, usize>,
+    checks: CheckReader,
     problems: &'a ProblemList,
 }
 
@@ -169,6 +168,9 @@ impl Builder<'_> {
             &place,
             &format!("service {id}"),
         );
+        if let Some(check) = table.check {
+            self.checks.used_by(id, check);
+        }
         for server in table.servers {
             self.add_server(id, server);
         }

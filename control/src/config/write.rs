@@ -58,11 +58,14 @@ pub fn merge(old: &str, configuration: &Configuration) -> Result<String, toml_ed
         .iter()
         .map(|entry| {
             let known = take(&mut old, |table| describes_service(table, entry));
-            service_table(known.unwrap_or_default(), entry)
+            let mut table = service_table(known.unwrap_or_default(), entry);
+            super::health::write_use(&mut table, entry.service.id, &configuration.health);
+            table
         })
         .collect();
     merge_settings(&mut document, &configuration.settings);
     merge_marks(&mut document, &configuration.marks);
+    super::health::write_checks(&mut document, &configuration.health);
     if !services.is_empty() {
         document.insert("service", Item::ArrayOfTables(services));
     }
@@ -153,19 +156,19 @@ pub fn to_text(configuration: &Configuration) -> String {
 }
 
 /// The tables of `[[key]]`, in whichever way they are written.
-fn tables(item: Option<Item>) -> Vec<Table> {
+pub(super) fn tables(item: Option<Item>) -> Vec<Table> {
     match item.map(Item::into_array_of_tables) {
         Some(Ok(array)) => array.into_iter().collect(),
         _ => Vec::new(),
     }
 }
 
-fn take(tables: &mut Vec<Table>, is_wanted: impl Fn(&Table) -> bool) -> Option<Table> {
+pub(super) fn take(tables: &mut Vec<Table>, is_wanted: impl Fn(&Table) -> bool) -> Option<Table> {
     let index = tables.iter().position(is_wanted)?;
     Some(tables.remove(index))
 }
 
-fn text<'a>(table: &'a Table, key: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(table: &'a Table, key: &str) -> Option<&'a str> {
     table.get(key)?.as_str()
 }
 
@@ -341,7 +344,7 @@ fn set_tunnel(table: &mut Table, tunnel: Tunnel) {
 }
 
 /// Sets a key to a value. A default is only written over another value, and the comment behind it stays.
-fn set<V>(table: &mut Table, key: &str, new: V, default: Option<V>)
+pub(super) fn set<V>(table: &mut Table, key: &str, new: V, default: Option<V>)
 where
     V: Into<Value> + PartialEq,
 {

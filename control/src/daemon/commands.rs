@@ -32,6 +32,7 @@ impl Daemon {
             Command::ShowPorts => Query::Ports,
             Command::ShowWorkers => Query::Workers,
             Command::ShowDrops => Query::Drops,
+            Command::ShowHealth => return Ok(Answer::Health(self.health.report())),
         };
         answer(self.dataplane.ask(query).await?)
     }

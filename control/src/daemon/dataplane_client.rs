@@ -12,7 +12,7 @@ use pollux_api::line::{self, Failure, FailureCode, Request, Response};
 use pollux_api::{Configuration, Transaction};
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::MutexGuard;
+use tokio::sync::{MutexGuard, watch};
 use tokio::time::timeout;
 
 use super::limits::{DATAPLANE_TIME_MAX, SMALL_BYTES, TURN_TIME_MAX};
@@ -30,6 +30,8 @@ pub struct DataplaneClient {
     connection: tokio::sync::Mutex<Option<Connection>>,
     /// What was last said in the log, so that a state is logged once and not four times a second.
     logged: Mutex<Option<String>>,
+    /// Counts what may have changed the configuration that runs.
+    changes: watch::Sender<u64>,
 }
 
 /// The file with the configuration for a data plane that has none.
@@ -93,7 +95,18 @@ impl DataplaneClient {
             file,
             connection: tokio::sync::Mutex::new(None),
             logged: Mutex::new(None),
+            changes: watch::Sender::default(),
         }
+    }
+
+    /// Tells whenever another configuration may run.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn note_change(&self) {
+        self.changes
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Connects unless connected.
@@ -122,6 +135,9 @@ impl DataplaneClient {
         }
         match result {
             Ok(answer) => {
+                if answer.is_ok() && matches!(query, Query::Transact(_)) {
+                    self.note_change();
+                }
                 *held = Some(connection);
                 answer
             }
@@ -165,6 +181,7 @@ impl DataplaneClient {
             next_id: 1,
         };
         self.adopt(&mut connection).await?;
+        self.note_change();
         Ok(connection)
     }
 

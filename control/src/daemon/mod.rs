@@ -3,6 +3,7 @@
 //! ```text
 //! control.sock ──► session (one task a client) ──► commands ──► dataplane_client ──► dataplane.sock
 //! ipvs.sock ──► ipvs_session (one task a client) ──► ipvs_commands ──┘ ▲ rates ◄── every 2 s: counters of all services
+//!                                                                       health ◄── results of the checks
 //! ```
 //!
 //! It holds nothing that a restart would lose: the configuration that runs is the data plane's, the file is the
@@ -15,6 +16,7 @@ mod commands;
 pub mod control_socket;
 mod dataplane_client;
 pub mod estimator;
+mod health;
 mod ipvs_commands;
 mod ipvs_file;
 mod ipvs_session;
@@ -38,6 +40,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use tokio_seqpacket::UnixSeqpacketListener;
 
 use crate::config;
+use crate::health::HealthTable;
 use crate::run_directory::RunDirectory;
 use clients::{Clients, Presence};
 use control_socket::ClaimError;
@@ -79,6 +82,7 @@ pub enum StartError {
 struct Daemon {
     dataplane: DataplaneClient,
     rates: Mutex<RateTable>,
+    health: HealthTable,
     budget: Budget,
 }
 
@@ -97,6 +101,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     let daemon = Arc::new(Daemon {
         dataplane: DataplaneClient::new(options.run_directory.clone(), file),
         rates: Mutex::default(),
+        health: HealthTable::default(),
         budget: Budget::new(BUDGET_BYTES),
     });
     // A data plane that is there already has its configuration before the first client is answered.
@@ -111,6 +116,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
         () = accept_ipvs(&daemon, &mut listeners.ipvs) => {}
         () = keep_connected(&daemon) => {}
         () = keep_sampling(&daemon) => {}
+        () = daemon.keep_healthy() => {}
         () = service_manager::keep_alive() => {}
         name = stop_signal(signals) => log::info!("stopping on {name}; the data plane goes on"),
     }

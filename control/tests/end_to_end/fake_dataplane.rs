@@ -194,7 +194,8 @@ impl State {
     }
 
     fn services(&self) -> Vec<ServiceStatistics> {
-        let services = self.configuration.services.iter().map(|entry| {
+        let in_force = self.configuration.in_force();
+        let services = in_force.services.iter().map(|entry| {
             let totals = self.totals.get(&entry.service.id.to_string());
             let totals = totals.copied().unwrap_or_default();
             let half = TrafficTotals {

@@ -16,6 +16,7 @@ mod machine;
 
 mod changes;
 mod file;
+mod health;
 mod hostile_clients;
 mod ipvs_socket;
 mod ipvs_tools;

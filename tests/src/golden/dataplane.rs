@@ -281,6 +281,8 @@ fn command_line(change: &Change) -> Result<String, Failure> {
         | Change::AddMark { .. }
         | Change::RemoveMark { .. }
         | Change::ReplaceMarks { .. }
+        | Change::ReplaceChecks { .. }
+        | Change::SwitchServer { .. }
         | Change::PatchService { .. }
         | Change::PatchDestination { .. } => {
             let what = "no IPVS tool does this";

@@ -54,7 +54,9 @@ proptest! {
                     prop_assert_eq!(rules, to.marks.clone());
                 }
                 Change::AddService { .. } | Change::AddDestination { .. } => {}
-                Change::AddMark { .. }
+                // Configurations with checks: `config::health`.
+                Change::ReplaceChecks { .. } | Change::SwitchServer { .. }
+                | Change::AddMark { .. }
                 | Change::RemoveMark { .. }
                 | Change::Flush
                 | Change::PatchService { .. } | Change::PatchDestination { .. } => {

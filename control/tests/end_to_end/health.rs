@@ -1,0 +1,206 @@
+//! Servers that fail in every way are off in time, come back by themselves, and keep their weight all along.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::machine::Machine;
+
+const INTERVAL: Duration = Duration::from_millis(100);
+const TIMEOUT: Duration = Duration::from_millis(80);
+const FALL: u32 = 3;
+
+/// What a server does with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Habit {
+    Answers(&'static str),
+    Hangs,
+    HangsUp,
+}
+
+const GOOD: Habit = Habit::Answers("HTTP/1.1 200 OK\r\n\r\n");
+
+struct Server {
+    habit: Arc<Mutex<Habit>>,
+    address: String,
+}
+
+impl Server {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let habit = Arc::new(Mutex::new(GOOD));
+        let asked = Arc::clone(&habit);
+        thread::spawn(move || {
+            let mut hung: Vec<TcpStream> = Vec::new();
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let habit = *asked.lock().unwrap();
+                if habit == Habit::Hangs {
+                    hung.push(stream);
+                    continue;
+                }
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                while lines
+                    .next()
+                    .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
+                {}
+                if let Habit::Answers(answer) = habit {
+                    let _ = stream.write_all(answer.as_bytes());
+                }
+            }
+        });
+        Self { habit, address }
+    }
+
+    fn is_now(&self, habit: Habit) {
+        *self.habit.lock().unwrap() = habit;
+    }
+}
+
+/// A machine with a service of a server that is checked and one that always answers.
+fn checked() -> (Machine, Server) {
+    let (server, other) = (Server::start(), Server::start());
+    let mut machine = Machine::new();
+    let file = format!(
+        r#"
+[[check]]
+name = "web"
+kind = "http"
+path = "/healthy"
+interval_ms = {}
+timeout_ms = {}
+rise = 2
+fall = {FALL}
+
+[[service]]
+protocol = "tcp"
+address = "127.0.0.9:0"
+persistence_timeout = 300
+check = "web"
+
+[[service.server]]
+address = "{}"
+method = "nat"
+weight = 7
+
+[[service.server]]
+address = "{}"
+method = "nat"
+weight = 2
+"#,
+        INTERVAL.as_millis(),
+        TIMEOUT.as_millis(),
+        server.address,
+        other.address
+    );
+    machine.write("pollux.toml", &file);
+    machine.start_dataplane();
+    machine.start_polluxd();
+    machine.until("both servers were asked", |machine| {
+        let shown = machine.json("show health");
+        let servers = shown.as_array().unwrap();
+        servers.len() == 2 && servers.iter().all(|one| !one["recent"][0].is_null())
+    });
+    (machine, server)
+}
+
+/// The weight of a server as schedulers see it.
+fn weight(machine: &Machine, server: &Server) -> u32 {
+    let state = machine.state.lock().unwrap();
+    let in_force = state.configuration.in_force();
+    let destinations = &in_force.services[0].destinations;
+    let wanted = server.address.parse().unwrap();
+    let found = destinations.iter().find(|known| known.id == wanted);
+    found.unwrap().weight.get()
+}
+
+fn last_result(machine: &Machine, server: &Server) -> String {
+    let shown = machine.json("show health");
+    let mut servers = shown.as_array().unwrap().iter();
+    let server = servers.find(|one| one["server"] == server.address.as_str());
+    let reason = &server.unwrap()["recent"][0]["reason"];
+    reason.as_str().unwrap().to_owned()
+}
+
+fn until_weight(machine: &Machine, server: &Server, wanted: u32) {
+    let start = Instant::now();
+    while weight(machine, server) != wanted {
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "{}",
+            machine.log()
+        );
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn every_failure_takes_a_server_off_in_time_and_it_comes_back_by_itself() {
+    let (machine, server) = checked();
+    for (habit, why) in [
+        (Habit::Answers("HTTP/1.1 500 No\r\n\r\n"), "status 500"),
+        (Habit::Hangs, "no answer within 80 ms"),
+        (Habit::HangsUp, "closed the connection without an answer"),
+        (Habit::Answers("SSH-2.0-x\r\n"), "the answer is no HTTP"),
+    ] {
+        server.is_now(habit);
+        let start = Instant::now();
+        until_weight(&machine, &server, 0);
+        let took = start.elapsed();
+        // Half a second for a machine that does other things meanwhile.
+        let limit = INTERVAL * FALL + TIMEOUT + Duration::from_millis(500);
+        assert!(took < limit, "{habit:?}: {took:?}");
+        assert!(took > INTERVAL * (FALL - 2), "{habit:?}: {took:?}");
+        assert_eq!(last_result(&machine, &server), why);
+        server.is_now(GOOD);
+        until_weight(&machine, &server, 7);
+    }
+    let shown = machine.shown("show health");
+    assert!(
+        shown.contains("127.0.0.9:0") && shown.contains("status 200 in"),
+        "{shown}"
+    );
+    assert!(machine.log().contains("is down: status 500"));
+}
+
+#[test]
+fn a_server_that_is_off_stays_so_whatever_is_done_to_its_weight() {
+    let (mut machine, server) = checked();
+    server.is_now(Habit::HangsUp);
+    until_weight(&machine, &server, 0);
+    machine.done(&format!(
+        "server edit -t 127.0.0.9:0 -r {} -w 9",
+        server.address
+    ));
+    assert_eq!(weight(&machine, &server), 0);
+    // Fail static, and the next polluxd takes over.
+    machine.signal_polluxd("KILL");
+    server.is_now(GOOD);
+    thread::sleep(INTERVAL * 4);
+    assert_eq!(weight(&machine, &server), 0);
+    server.is_now(Habit::HangsUp);
+    machine.start_polluxd();
+    thread::sleep(INTERVAL * 4);
+    assert_eq!(weight(&machine, &server), 0);
+    machine.done("save");
+    let saved = fs::read_to_string(machine.path("pollux.toml")).unwrap();
+    assert!(
+        saved.contains("weight = 9") && saved.contains("check = \"web\""),
+        "{saved}"
+    );
+    server.is_now(GOOD);
+    until_weight(&machine, &server, 9);
+}
+
+#[test]
+fn without_checks_there_is_nothing_to_show() {
+    let machine = Machine::up();
+    machine.done("service add -t 198.51.100.1:80");
+    machine.done("server add -t 198.51.100.1:80 -r 203.0.113.11");
+    assert_eq!(machine.json("show health"), serde_json::json!([]));
+    assert_eq!(machine.shown("show health").lines().count(), 1);
+}
