@@ -6,6 +6,7 @@
 
 pub mod checksum;
 pub mod ethernet;
+pub mod ftp;
 pub mod gre;
 pub mod gue;
 pub mod icmp;
