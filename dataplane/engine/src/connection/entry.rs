@@ -9,6 +9,7 @@
 //!            5 service   controlling entry + 1 | service number      fixed; 0 without a controlling entry
 //!            6 route     forwarding table generation | adjacency     a cache: any worker may overwrite it
 //!                        of a template: its timeout in ticks
+//!                        of FTP's control: [`super::ftp_control`]    changes; compare-and-swap only
 //!            7 link      next entry of a free list                   only while free
 //! wide line  0..4 client and virtual address, 4..8 destination and client address (IPv6)
 //! ```
@@ -39,7 +40,7 @@ pub enum ForwardingMethod {
 
 impl ForwardingMethod {
     fn from_number(number: u64) -> Self {
-        match number & 0x7f {
+        match number & 0x3f {
             0 => Self::Masquerade,
             1 => Self::Tunnel,
             _ => Self::DirectRoute,
@@ -106,6 +107,12 @@ const CHILD: u64 = 1 << CHILDREN_SHIFT;
 const CHILDREN: u64 = u64::MAX << CHILDREN_SHIFT;
 /// In the byte of the method: a template.
 const TEMPLATE: u64 = 0x80;
+/// There too: a control connection of FTP, whose packets are not to be translated only.
+const FTP_CONTROL: u64 = 0x40;
+/// FTP's port for them (RFC 959).
+const FTP_PORT: u16 = 21;
+/// Where in the word of the identity protocol and family stand, after it was shifted by 32.
+const KIND: u64 = 0xffff;
 
 /// The changing word of an entry, read once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -299,7 +306,12 @@ impl<'t> Connection<'t> {
             | u64::from(new.inbound.protocol) << 32
             | (new.inbound.family as u64) << 40
             | (new.method as u64) << 48
-            | new.template.map_or(0, |_| TEMPLATE << 48);
+            | new.template.map_or(0, |_| TEMPLATE << 48)
+            | if is_ftp_control(new) {
+                FTP_CONTROL << 48
+            } else {
+                0
+            };
         self.hot.0[4].store(identity, Relaxed);
         let control = new.control.map_or(0, |number| u64::from(number) + 1);
         self.hot.0[5].store(control << 32 | u64::from(new.service), Relaxed);
@@ -340,6 +352,17 @@ impl<'t> Connection<'t> {
     /// Whether the entry is the connection this packet belongs to, in this direction.
     #[inline]
     pub fn matches(&self, key: &FlowKey, direction: Direction) -> bool {
+        self.matches_in(KIND, key, direction)
+    }
+
+    /// The same, but false for a control connection of FTP.
+    #[inline]
+    pub fn matches_but_ftp(&self, key: &FlowKey, direction: Direction) -> bool {
+        self.matches_in(KIND | FTP_CONTROL << 16, key, direction)
+    }
+
+    #[inline(always)]
+    fn matches_in(&self, mask: u64, key: &FlowKey, direction: Direction) -> bool {
         let identity = self.hot.0[4].load(Relaxed);
         let ports = self.hot.0[3].load(Relaxed);
         #[allow(clippy::cast_possible_truncation)] // the halves are meant
@@ -348,7 +371,7 @@ impl<'t> Connection<'t> {
             Direction::Outbound => (&self.hot.0[2], ports as u32),
         };
         let kind = u64::from(key.protocol) | (key.family as u64) << 8;
-        if (identity >> 32) & 0xffff != kind || ports != key.ports {
+        if (identity >> 32) & mask != kind || ports != key.ports {
             return false;
         }
         match (key.family, self.wide) {
@@ -467,7 +490,14 @@ impl<'t> Connection<'t> {
     #[inline]
     pub fn has_outbound_key(&self) -> bool {
         // A template's byte has another bit set.
-        (self.hot.0[4].load(Relaxed) >> 48) & 0xff == ForwardingMethod::Masquerade as u64
+        (self.hot.0[4].load(Relaxed) >> 48) & (0xff & !FTP_CONTROL)
+            == ForwardingMethod::Masquerade as u64
+    }
+
+    /// Whether it is a control connection of FTP, under NAT.
+    #[inline]
+    pub fn is_ftp_control(&self) -> bool {
+        self.hot.0[4].load(Relaxed) >> 48 & FTP_CONTROL != 0
     }
 
     /// The adjacency of the way back to the client, if it was found under this generation of the forwarding table.
@@ -531,7 +561,7 @@ impl<'t> Connection<'t> {
         }
     }
 
-    /// The word of the route, which templates use otherwise.
+    /// The word of the route, which templates and control connections of FTP use otherwise.
     pub(super) fn route_word(&self) -> &AtomicU64 {
         &self.hot.0[6]
     }
@@ -556,4 +586,12 @@ impl<'t> Connection<'t> {
     pub(super) fn link(&self) -> &AtomicU64 {
         &self.hot.0[7]
     }
+}
+
+/// As `tcp_app_conn_bind`: by the port that the client sees, whatever the server's is.
+fn is_ftp_control(new: &NewConnection) -> bool {
+    new.inbound.is_tcp()
+        && new.inbound.destination_port() == FTP_PORT
+        && new.method == ForwardingMethod::Masquerade
+        && new.outbound.is_some()
 }

@@ -10,6 +10,7 @@ pub mod entry;
 mod expendable;
 pub mod flow_key;
 mod free_chain;
+pub(crate) mod ftp_control;
 mod index;
 pub mod quiescence;
 pub mod sctp_state;

@@ -164,6 +164,8 @@ pub struct ConnectionTable {
     expendables: Expendables,
     /// When a new connection last found no room, as tick + 1; 0: never.
     full_at: AtomicU64,
+    /// When a connection was last awaited whose client's port is not known, as tick + 1; 0: never.
+    awaited_at: AtomicU64,
     /// Chunks, without and with room for IPv6, that were handed out before this process took the table up.
     inherited: [u32; 2],
 }
@@ -171,6 +173,9 @@ pub struct ConnectionTable {
 /// How long after the table was full packets of unknown flows may be of flows that got no entry: as long as an idle
 /// established connection lives.
 const FULL_ECHO_TICKS: u32 = seconds(900);
+
+/// How long an awaited connection is, and some more (`ip_vs_tcp_conn_listen`: LISTEN, two minutes).
+const AWAITED_TICKS: u32 = seconds(125);
 
 impl ConnectionTable {
     /// A new table in zeroed memory, for so many workers. The seed makes the hash unpredictable to clients.
@@ -234,6 +239,7 @@ impl ConnectionTable {
         table.hash_key = HashKey(secret);
         table.inherited = [false, true].map(|wide| table.chunks_handed_out(wide));
         table.take_up(now);
+        table.note_awaited(now);
         Ok(table)
     }
 
@@ -263,6 +269,7 @@ impl ConnectionTable {
             exchange: Default::default(),
             expendables: Expendables::new(size.entries),
             full_at: AtomicU64::new(0),
+            awaited_at: AtomicU64::new(0),
             inherited: [0; 2],
         })
     }
@@ -292,12 +299,25 @@ impl ConnectionTable {
     /// Whether flows may be under way that got no entry.
     #[inline]
     pub(crate) fn was_full(&self, now: Tick) -> bool {
-        let at = self.full_at.load(Relaxed);
-        let since = at
-            .checked_sub(1)
-            .and_then(|tick| u32::try_from(tick).ok())
-            .map(|tick| Tick(tick).until(now));
-        since.is_some_and(|ticks| ticks.unsigned_abs() < FULL_ECHO_TICKS)
+        was_lately(&self.full_at, now, FULL_ECHO_TICKS)
+    }
+
+    /// A connection is awaited from a client whose port is not known.
+    pub(crate) fn note_awaited(&self, now: Tick) {
+        self.awaited_at.store(u64::from(now.0) + 1, Relaxed);
+    }
+
+    /// The entry of an awaited connection, if this is its first packet.
+    pub(crate) fn find_awaited(&self, key: &FlowKey, now: Tick) -> Option<Hit<'_>> {
+        if !key.is_tcp() || !was_lately(&self.awaited_at, now, AWAITED_TICKS) {
+            return None;
+        }
+        let any_port = FlowKey {
+            ports: key.ports & 0xffff,
+            ..*key
+        };
+        self.find(&any_port, now)
+            .filter(|hit| hit.direction == Direction::Inbound)
     }
 
     /// Asks for the line that [`ConnectionTable::candidate`] will read.
@@ -351,8 +371,9 @@ impl ConnectionTable {
 
     #[inline(never)]
     fn look_again(&self, key: &FlowKey, hash: u64, now: Tick) -> Option<Hit<'_>> {
+        // One that controls others is kept for them, and lives on by a packet.
         self.find_any(key, hash)
-            .filter(|hit| hit.connection.life().is_alive(now))
+            .filter(|hit| hit.connection.is_listed(now))
     }
 
     /// The flow's connection, if there is one. An expired one is none.
@@ -576,6 +597,17 @@ impl ConnectionTable {
     fn index(&self) -> Index<'_> {
         Index::new(self.buckets())
     }
+}
+
+/// Whether a noted time, as tick + 1, is less than `ticks` ago.
+#[inline]
+fn was_lately(noted: &AtomicU64, now: Tick, ticks: u32) -> bool {
+    let since = noted
+        .load(Relaxed)
+        .checked_sub(1)
+        .and_then(|tick| u32::try_from(tick).ok())
+        .map(|tick| Tick(tick).until(now));
+    since.is_some_and(|since| since.unsigned_abs() < ticks)
 }
 
 /// The key of the answers, if they are looked up.

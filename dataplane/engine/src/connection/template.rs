@@ -152,7 +152,7 @@ impl<'t> Connection<'t> {
         now.after(timeout.saturating_add(REFRESH_TICKS))
     }
 
-    fn change_life(&self, change: impl Fn(Life) -> Option<Life>) -> bool {
+    pub(super) fn change_life(&self, change: impl Fn(Life) -> Option<Life>) -> bool {
         let changed = self.life_word().fetch_update(AcqRel, Acquire, |word| {
             let life = Life::of_word(word);
             change(life).filter(|_| life.is_live()).map(Life::word)

@@ -63,7 +63,7 @@ impl Worker {
         let known = self
             .known_connection(context, meta)
             .filter(|hit| !self.is_over(context, hit, meta));
-        let hit = match known {
+        let hit = match known.or_else(|| self.awaited(context, meta)) {
             Some(hit) => hit,
             None => match self.schedule(context, meta) {
                 Ok(Scheduled::Connection(hit)) => hit,
@@ -95,8 +95,8 @@ impl Worker {
         };
         record_route(context, frame, meta, hit.direction);
         match hit.direction {
-            Direction::Inbound => self.inbound(context, ingress, frame, meta, &hit.connection),
-            Direction::Outbound => self.outbound(context, ingress, frame, meta, &hit.connection),
+            Direction::Inbound => self.inbound(context, ingress, frame, meta, &hit),
+            Direction::Outbound => self.outbound(context, ingress, frame, meta, &hit),
         }
     }
 
@@ -167,8 +167,9 @@ impl Worker {
         ingress: u16,
         frame: &mut F,
         meta: &Meta,
-        connection: &Connection<'_>,
+        hit: &Hit<'_>,
     ) -> Result<Verdict, Fate> {
+        let connection = &hit.connection;
         let found = context.snapshot.destination(connection.destination());
         let destination = found
             .filter(|destination| destination.available)
@@ -183,6 +184,13 @@ impl Worker {
         if let Some(verdict) = self.check_way(context, ingress, frame, meta, way) {
             return Ok(verdict);
         }
+        let changed;
+        let meta = if connection.is_ftp_control() {
+            changed = self.ftp_control(context, frame, (meta, destination.mtu), hit)?;
+            &changed
+        } else {
+            meta
+        };
         self.send_to_server(context, frame, meta, connection, destination)
     }
 
@@ -300,8 +308,9 @@ impl Worker {
         ingress: u16,
         frame: &mut F,
         meta: &Meta,
-        connection: &Connection<'_>,
+        hit: &Hit<'_>,
     ) -> Result<Verdict, Fate> {
+        let connection = &hit.connection;
         // A worker that has not taken the snapshot yet in which the destination is new: a step that it cannot count there
         // is not taken. The next packet takes it.
         if let Some(destination) = context.snapshot.destination(connection.destination()) {
@@ -317,6 +326,13 @@ impl Worker {
         if let Some(verdict) = self.check_way(context, ingress, frame, meta, way) {
             return Ok(verdict);
         }
+        let changed;
+        let meta = if connection.is_ftp_control() {
+            changed = self.ftp_control(context, frame, (meta, mtu), hit)?;
+            &changed
+        } else {
+            meta
+        };
         translate(frame, meta, connection, Direction::Outbound);
         deliver::deliver(
             context.snapshot.forwarding(),
@@ -457,16 +473,18 @@ fn way_back(context: &Context<'_>, connection: &Connection<'_>) -> (NextHop, u16
             .adjacency(number)
             .map_or(0, |adjacency| adjacency.mtu)
     };
-    if let Some(number) = connection.cached_route(forwarding.generation()) {
+    let may_cache = !connection.is_ftp_control();
+    if may_cache && let Some(number) = connection.cached_route(forwarding.generation()) {
         return (NextHop::Adjacent(number), mtu(number));
     }
     let client = connection.key(Direction::Inbound).source().ip();
     let next_hop = forwarding.route(client);
     match next_hop {
-        NextHop::Adjacent(number) => {
+        NextHop::Adjacent(number) if may_cache => {
             connection.cache_route(forwarding.generation(), number);
             (next_hop, mtu(number))
         }
+        NextHop::Adjacent(number) => (next_hop, mtu(number)),
         _ => (next_hop, forwarding.mtu_to(client)),
     }
 }

@@ -39,7 +39,9 @@ impl Worker {
         let candidate = meta.candidate?;
         let connection = context.table.connection(candidate.number)?;
         let direction = candidate.direction;
-        if !connection.matches(&meta.key, direction) || !connection.life().is_alive(context.now) {
+        if !connection.matches_but_ftp(&meta.key, direction)
+            || !connection.life().is_alive(context.now)
+        {
             return None;
         }
         let destination = context.snapshot.destination(connection.destination())?;

@@ -4,6 +4,7 @@
 
 mod decide;
 mod deliver;
+mod ftp;
 mod hit;
 mod icmp_error;
 mod icmp_related;

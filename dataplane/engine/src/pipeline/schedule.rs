@@ -197,7 +197,7 @@ impl Worker {
     }
 
     /// Ends an entry in the way if it has expired or, when `over_is_enough`, if its connection is over.
-    fn clear_away(&mut self, context: &Context<'_>, number: u32, over_is_enough: bool) {
+    pub(super) fn clear_away(&mut self, context: &Context<'_>, number: u32, over_is_enough: bool) {
         let ended = self.shard.end(context.table, number, |life| {
             let over = matches!(
                 life.state(),
