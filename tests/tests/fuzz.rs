@@ -5,15 +5,16 @@ use std::fs;
 use std::path::Path;
 
 use pollux_tests::fuzz::choices::{Choices, Seeded};
-use pollux_tests::fuzz::{frame, frames, pipeline, related};
+use pollux_tests::fuzz::{frame, frames, ftp, pipeline, related};
 use pollux_tests::golden::director::Director;
 use pollux_tests::golden::trace::{Step, Wire, scenarios};
 
 /// What a fuzzer calls.
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 3] = [
+const TARGETS: [(&str, Target); 4] = [
     ("frame", frame::run),
+    ("ftp", ftp::run),
     ("pipeline", pipeline::run),
     ("related", related::run),
 ];
@@ -31,6 +32,14 @@ fn random_errors_about_connections() {
     let mut seeded = Seeded(2);
     for length in 0..1000 {
         related::run(&seeded.bytes(length % 120));
+    }
+}
+
+#[test]
+fn sessions_of_ftp() {
+    let mut seeded = Seeded(5);
+    for length in 0..2000 {
+        ftp::run(&seeded.bytes(length % 400));
     }
 }
 

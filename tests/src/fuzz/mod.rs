@@ -6,5 +6,6 @@
 pub mod choices;
 pub mod frame;
 pub mod frames;
+pub mod ftp;
 pub mod pipeline;
 pub mod related;
