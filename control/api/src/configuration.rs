@@ -338,8 +338,10 @@ impl Configuration {
     }
 
     fn service_mut(&mut self, id: ServiceId) -> Result<&mut ServiceEntry, ChangeError> {
+        // From the end: in a large transaction, most changes are of the service that was just added.
         self.services
             .iter_mut()
+            .rev()
             .find(|entry| entry.service.id == id)
             .ok_or(ChangeError::NoService(id))
     }

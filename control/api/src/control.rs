@@ -14,6 +14,9 @@ use crate::statistics::{DropReport, RateReport, ServiceStatistics};
 pub enum Command {
     /// Changes, all or none; acknowledged when every worker runs with them. Answered by [`Answer::Done`].
     Change {
+        /// The generation the changes were made against; another one running is a conflict. None: whichever runs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        base_generation: Option<u64>,
         /// The changes in order.
         changes: Vec<Change>,
     },
@@ -22,8 +25,12 @@ pub enum Command {
         /// Which service; none: all.
         service: Option<ServiceId>,
     },
+    /// polluxd reads its configuration file again and makes what runs the same. Answered by [`Answer::Reloaded`].
+    Reload,
     /// Answered by [`Answer::Configuration`].
     ShowConfiguration,
+    /// The configuration with its generation, to base a change on. Answered by [`Answer::Running`].
+    ShowRunning,
     /// Services with their destinations, connection counts and totals. Answered by [`Answer::Services`].
     ShowServices,
     /// Decayed rates. Answered by [`Answer::Rates`].
@@ -49,8 +56,22 @@ pub enum Answer {
         /// The generation every worker runs with.
         generation: u64,
     },
+    /// The file's services run.
+    Reloaded {
+        /// The generation every worker runs with.
+        generation: u64,
+        /// How many changes that took; 0: the file's services ran already.
+        changes: usize,
+    },
     /// The configuration that runs.
     Configuration(Configuration),
+    /// The configuration that runs, and which one it is.
+    Running {
+        /// Its generation.
+        generation: u64,
+        /// The configuration.
+        configuration: Configuration,
+    },
     /// All services, in configuration order.
     Services(Vec<ServiceStatistics>),
     /// Rates of all services.

@@ -5,14 +5,19 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use pollux_control::cli::arguments::Arguments;
-use pollux_control::cli::{self, CliError};
+use pollux_control::cli::{self, CliError, Outcome};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut out = BufWriter::new(io::stdout().lock());
-    let result = cli::run(arguments, &mut out).and_then(|()| Ok(out.flush()?));
+    let result = cli::run(arguments, &mut out).and_then(|outcome| {
+        out.flush()?;
+        Ok(outcome)
+    });
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        // As `terraform plan -detailed-exitcode`.
+        Ok(Outcome::Differs) => ExitCode::from(2),
         Err(error) if reader_left(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pollux: {error}");

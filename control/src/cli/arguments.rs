@@ -19,10 +19,12 @@ Examples:
   pollux server add -t 198.51.100.1:80 -r 203.0.113.11 -m -w 3
   pollux server edit -t 198.51.100.1:80 -r 203.0.113.11 -w 0    # drain it
   pollux show services
+  pollux plan new.toml; pollux apply new.toml                 # look, then do it
   pollux save                                                   # for the next boot
   pollux ipvs -- ipvsadm -Ln                                    # the stock tool
 
-Exit status: 0 done, 1 refused or not reachable, 2 wrong usage.";
+Exit status: 0 done, 1 refused or not reachable, 2 wrong usage.
+`pollux plan`: 2 also when there is something to do.";
 
 const IPVS_EXAMPLES: &str = "\
 Examples:
@@ -102,6 +104,32 @@ pub enum Verb {
     ///
     /// Needs no daemon and changes nothing. Every problem is one line: FILE:LINE: KEY: what is wrong and what to write.
     Check(ConfigFile),
+    /// Print what `apply FILE` would change, and what becomes of live connections; without FILE, what is not saved
+    ///
+    /// Nothing is changed. Each change says how many connections are live at what it touches, and what becomes of them; what
+    /// is not mentioned keeps its connections undisturbed. Connections that wait for a server that was removed are not
+    /// counted: they go on when it is added again. The tables [dataplane] and [control] are read when the daemons start
+    /// and are not looked at here.
+    ///
+    /// Without FILE: what the commands since the last `save` have changed, and `save` would write.
+    ///
+    /// Exit status: 0 no difference, 2 there is one, 1 the file is not valid or polluxd refuses (all with a message).
+    Plan {
+        /// The configuration file
+        #[arg(value_name = "FILE")]
+        path: Option<PathBuf>,
+    },
+    /// Make what runs what a configuration file says: in one transaction, or not at all
+    ///
+    /// Services, servers, marks and settings that the file has as they run are not touched, nor are their connections;
+    /// those that it does not have are removed. `pollux plan FILE` says beforehand what that comes to. When something else
+    /// changed the configuration in the same moment, nothing is applied.
+    Apply(ConfigFile),
+    /// Have polluxd read its configuration file again and apply it
+    ///
+    /// As `apply` does, with the file that polluxd was started with; so does SIGHUP, but only polluxd's log tells what came
+    /// of it.
+    Reload,
     /// Write the services that run into the configuration file; the rest of the file stays
     ///
     /// Changes made by command last until the next boot unless saved. Services and servers that are in the file already

@@ -8,7 +8,9 @@ mod mark_options;
 mod numbers;
 mod output_health;
 mod output_json;
+mod output_plan;
 mod output_table;
+mod plan;
 mod service_options;
 mod show;
 mod table;
@@ -78,11 +80,20 @@ pub enum CliError {
     Json(#[from] serde_json::Error),
 }
 
+/// What a command came to, for the exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, or nothing to do.
+    Done,
+    /// `plan` found a difference.
+    Differs,
+}
+
 /// Does what the arguments say, output to `out`.
 ///
 /// # Errors
 /// [`CliError`]; it prints as what is wrong and how to mend it.
-pub fn run(arguments: Arguments, out: &mut impl Write) -> Result<(), CliError> {
+pub fn run(arguments: Arguments, out: &mut impl Write) -> Result<Outcome, CliError> {
     let Arguments {
         run_dir,
         json,
@@ -94,34 +105,11 @@ pub fn run(arguments: Arguments, out: &mut impl Write) -> Result<(), CliError> {
         json,
         out,
     };
-    match verb {
-        Verb::Check(file) => session.check(&file.path),
-        Verb::Settings(file) => {
-            let settings = config::load_dataplane(&file.path)?;
-            output_json::pretty(session.out, &settings)
-        }
-        Verb::Save(file) => session.save(&file.path),
-        Verb::Show(view) => session.show(view),
-        Verb::Service(verb) => session.change(service_change(verb)?),
-        Verb::Server(verb) => session.change(server_change(verb)?),
-        Verb::Mark(MarkVerb::Add(rule)) => session.change(Change::AddMark {
-            rule: rule.into_rule(),
-        }),
-        Verb::Mark(MarkVerb::Remove(rule)) => session.change(Change::RemoveMark {
-            rule: rule.into_rule(),
-        }),
-        Verb::Mark(MarkVerb::List) => session.marks(),
-        Verb::Set { settings } => session.change(Change::Set {
-            settings: settings.into_iter().collect(),
-        }),
-        Verb::Flush => session.change(Change::Flush),
-        Verb::Ipvs { command } => ipvs::run(&session.directory, &command),
-        Verb::Completion { shell } => manual::completion(shell, session.out),
-        Verb::ManualPages { directory } => manual::pages(&directory),
-        Verb::Zero(service) => session.done(Command::Zero {
-            service: service.id(),
-        }),
+    if let Verb::Plan { path } = &verb {
+        return session.plan(path.as_deref());
     }
+    session.perform(verb)?;
+    Ok(Outcome::Done)
 }
 
 /// One run of the program.
@@ -181,12 +169,47 @@ fn server_change(verb: ServerVerb) -> Result<Change, CliError> {
 }
 
 impl<W: Write> Session<'_, W> {
+    fn perform(&mut self, verb: Verb) -> Result<(), CliError> {
+        match verb {
+            Verb::Plan { path } => self.plan(path.as_deref()).map(drop),
+            Verb::Apply(file) => self.apply(&file.path),
+            Verb::Reload => self.reload(),
+            Verb::Check(file) => self.check(&file.path),
+            Verb::Settings(file) => {
+                let settings = config::load_dataplane(&file.path)?;
+                output_json::pretty(self.out, &settings)
+            }
+            Verb::Save(file) => self.save(&file.path),
+            Verb::Show(view) => self.show(view),
+            Verb::Service(verb) => self.change(service_change(verb)?),
+            Verb::Server(verb) => self.change(server_change(verb)?),
+            Verb::Mark(MarkVerb::Add(rule)) => self.change(Change::AddMark {
+                rule: rule.into_rule(),
+            }),
+            Verb::Mark(MarkVerb::Remove(rule)) => self.change(Change::RemoveMark {
+                rule: rule.into_rule(),
+            }),
+            Verb::Mark(MarkVerb::List) => self.marks(),
+            Verb::Set { settings } => self.change(Change::Set {
+                settings: settings.into_iter().collect(),
+            }),
+            Verb::Flush => self.change(Change::Flush),
+            Verb::Ipvs { command } => ipvs::run(&self.directory, &command),
+            Verb::Completion { shell } => manual::completion(shell, self.out),
+            Verb::ManualPages { directory } => manual::pages(&directory),
+            Verb::Zero(service) => self.done(Command::Zero {
+                service: service.id(),
+            }),
+        }
+    }
+
     fn ask(&self, command: Command) -> Result<Answer, CliError> {
         Connection::open(&self.directory)?.ask(command)
     }
 
     fn change(&mut self, change: Change) -> Result<(), CliError> {
         self.done(Command::Change {
+            base_generation: None,
             changes: vec![change],
         })
     }

@@ -4,22 +4,23 @@
 //! that stays keeps its place, new ones are added as a command would add them. From the empty configuration the result
 //! is exact, order and all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use pollux_api::{Change, Configuration, IpvsSettings, ServiceEntry};
+use pollux_api::{Change, Configuration, IpvsSettings, ServiceEntry, ServiceId};
 
 /// The changes, to be applied in order, all or none.
 pub fn changes(from: &Configuration, to: &Configuration) -> Vec<Change> {
+    let (known, wanted) = (by_id(from), by_id(to));
     let gone = from
         .services
         .iter()
         .map(|entry| entry.service.id)
-        .filter(|id| to.service(*id).is_none())
+        .filter(|id| !wanted.contains_key(id))
         .map(|id| Change::RemoveService { id });
     let rest = to
         .services
         .iter()
-        .flat_map(|new| match from.service(new.service.id) {
+        .flat_map(|new| match known.get(&new.service.id) {
             Some(old) => service_changes(old, new),
             None => service_added(new),
         });
@@ -47,6 +48,12 @@ fn check_changes(from: &Configuration, to: &Configuration) -> Option<Change> {
         checks: new.checks.clone(),
         services: new.services.clone(),
     })
+}
+
+/// Thousands of services are each looked for.
+fn by_id(configuration: &Configuration) -> HashMap<ServiceId, &ServiceEntry> {
+    let services = configuration.services.iter();
+    services.map(|entry| (entry.service.id, entry)).collect()
 }
 
 fn settings_changes(from: &IpvsSettings, to: &IpvsSettings) -> Option<Change> {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! text ──► table_reader ──► file_schema ──► validate ──► ValidConfig ──► diff ──► changes for the data plane
+//!             │                                                            └──► plan: the same, and what becomes of connections
 //!             └───────── problem: everything wrong, with file, line and key ────┘
 //! what runs ──► write ──► text
 //! ```
@@ -13,6 +14,7 @@ mod any_configuration;
 pub mod diff;
 pub mod file_schema;
 mod health;
+pub mod plan;
 pub mod problem;
 pub mod table_reader;
 pub mod valid_config;
@@ -48,6 +50,16 @@ pub enum LoadError {
 /// [`LoadError`].
 pub fn load(path: &Path) -> Result<ValidConfig, LoadError> {
     Ok(validate::parse(&path.display().to_string(), &read(path)?)?)
+}
+
+/// Reads and validates a file that is to take the place of what runs: one that is missing would remove every service.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn load_existing(path: &Path) -> Result<ValidConfig, LoadError> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| LoadError::Read(path.to_owned(), error))?;
+    Ok(validate::parse(&path.display().to_string(), &text)?)
 }
 
 /// Reads and validates only what a data plane needs to know at its start.

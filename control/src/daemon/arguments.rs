@@ -9,7 +9,8 @@ use crate::{config, run_directory};
 /// The control daemon of Pollux: takes commands on RUN_DIR/control.sock and passes them to the data plane.
 ///
 /// It may be stopped, killed and started at any time without the loss of a packet: the data plane holds the
-/// configuration that runs. Only a data plane that has none yet is given the file's. Logs go to standard error; the
+/// configuration that runs. Only a data plane that has none yet is given the file's. On SIGHUP, as on `pollux reload`, the
+/// file is read again and what differs is done as one transaction. Logs go to standard error; the
 /// variable POLLUX_LOG sets the level (error, warn, info, debug).
 #[derive(Debug, Parser)]
 #[command(name = "polluxd", version)]

@@ -4,7 +4,7 @@ use pollux_api::control::{Answer, Command};
 use pollux_api::dataplane::{ConnectionQuery, DirectorStatus, Query, Report};
 use pollux_api::line::Failure;
 use pollux_api::statistics::ServiceStatistics;
-use pollux_api::{ServiceId, Transaction};
+use pollux_api::{Configuration, ServiceId, Transaction};
 
 use super::dataplane_client::unexpected;
 use super::limits::PAGE_CONNECTIONS_MAX;
@@ -19,8 +19,13 @@ impl Daemon {
         let query = match command {
             Command::Zero { service } => return self.zero(service).await,
             Command::ShowRates => return self.rates().await,
-            Command::Change { changes } => Query::Transact(Transaction {
-                base_generation: None,
+            Command::Reload => return self.reload().await,
+            Command::ShowRunning => return self.running().await,
+            Command::Change {
+                base_generation,
+                changes,
+            } => Query::Transact(Transaction {
+                base_generation,
                 changes,
             }),
             Command::ShowConfiguration => Query::Configuration,
@@ -66,6 +71,28 @@ impl Daemon {
     pub async fn services(&self) -> Result<Vec<ServiceStatistics>, Failure> {
         match self.dataplane.ask(Query::Services).await? {
             Report::Services(services) => Ok(services),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn running(&self) -> Result<Answer, Failure> {
+        let (generation, configuration) = self.configuration().await?;
+        Ok(Answer::Running {
+            generation,
+            configuration,
+        })
+    }
+
+    /// What runs, with its generation.
+    ///
+    /// # Errors
+    /// That of the data plane.
+    pub async fn configuration(&self) -> Result<(u64, Configuration), Failure> {
+        match self.dataplane.ask(Query::Configuration).await? {
+            Report::Configuration {
+                generation,
+                configuration,
+            } => Ok((generation, configuration)),
             _ => Err(unexpected()),
         }
     }

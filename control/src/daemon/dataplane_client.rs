@@ -4,7 +4,7 @@
 //! (generation 0: the machine has just booted) is given the file's, in one transaction, before anything else.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use pollux_api::dataplane::{Query, Report};
@@ -40,6 +40,15 @@ pub struct ConfigFile {
     path: PathBuf,
     /// Used when the file is broken by the time it is needed.
     last_valid: Mutex<ValidConfig>,
+}
+
+/// What a file said and says.
+#[derive(Debug)]
+pub struct Reread {
+    /// When it was read last.
+    pub before: ValidConfig,
+    /// Now.
+    pub now: ValidConfig,
 }
 
 #[derive(Debug)]
@@ -87,6 +96,25 @@ impl ConfigFile {
     }
 }
 
+impl ConfigFile {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the file anew. What it says is kept for a data plane that comes without configuration; what it said before
+    /// comes too.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, or that it is not there: whoever asks for this wrote one.
+    pub async fn reload(&self) -> Result<Reread, config::LoadError> {
+        let path = self.path.clone();
+        let now = off_loop(move || config::load_existing(&path)).await?;
+        let before = std::mem::replace(&mut *lock(&self.last_valid), now.clone());
+        Ok(Reread { before, now })
+    }
+}
+
 impl DataplaneClient {
     /// A client that is not connected yet.
     pub fn new(run_directory: RunDirectory, file: ConfigFile) -> Self {
@@ -107,6 +135,11 @@ impl DataplaneClient {
     fn note_change(&self) {
         self.changes
             .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// The file.
+    pub fn file(&self) -> &ConfigFile {
+        &self.file
     }
 
     /// Connects unless connected.

@@ -190,6 +190,7 @@ impl Daemon {
 
     async fn change(&self, change: Change) -> Result<Reply, Refusal> {
         self.done(Command::Change {
+            base_generation: None,
             changes: vec![change],
         })
         .await
@@ -198,6 +199,7 @@ impl Daemon {
     /// Makes a change of a destination that must be there.
     async fn change_destination(&self, key: &ServiceKey, change: Change) -> Result<Reply, Refusal> {
         let command = Command::Change {
+            base_generation: None,
             changes: vec![change],
         };
         match self.execute(command).await {

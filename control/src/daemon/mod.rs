@@ -23,6 +23,7 @@ mod ipvs_session;
 pub mod limits;
 mod line_reader;
 mod rates;
+mod reload;
 mod service_manager;
 mod session;
 
@@ -86,7 +87,7 @@ struct Daemon {
     budget: Budget,
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT; SIGHUP reads the file again.
 ///
 /// # Errors
 /// [`StartError`]; once it serves, it goes on serving.
@@ -96,6 +97,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
         signal(SignalKind::terminate()).map_err(StartError::Signals)?,
         signal(SignalKind::interrupt()).map_err(StartError::Signals)?,
     );
+    let hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
     let (_claim, mut listeners) = control_socket::claim(&options.run_directory, read.control())?;
     let file = ConfigFile::new(options.config, read);
     let daemon = Arc::new(Daemon {
@@ -117,6 +119,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
         () = keep_connected(&daemon) => {}
         () = keep_sampling(&daemon) => {}
         () = daemon.keep_healthy() => {}
+        () = daemon.keep_reloading(hangup) => {}
         () = service_manager::keep_alive() => {}
         name = stop_signal(signals) => log::info!("stopping on {name}; the data plane goes on"),
     }

@@ -7,12 +7,22 @@ use tokio::time::{MissedTickBehavior, interval};
 
 /// Clients are served from now on.
 pub fn ready() {
-    tell(NotifyState::Ready);
+    tell(&[NotifyState::Ready]);
+}
+
+/// The configuration is being read again; [`ready`] ends that.
+pub fn reloading() {
+    // systemd wants to know since when (sd_notify(3)).
+    let now = NotifyState::monotonic_usec_now();
+    let states: Vec<NotifyState<'_>> = std::iter::once(NotifyState::Reloading)
+        .chain(now.ok())
+        .collect();
+    tell(&states);
 }
 
 /// No client is served any more.
 pub fn stopping() {
-    tell(NotifyState::Stopping);
+    tell(&[NotifyState::Stopping]);
 }
 
 /// Says again and again that the loop that serves clients turns, if a watchdog wants to know (`WatchdogSec=`): a daemon
@@ -26,12 +36,12 @@ pub async fn keep_alive() {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        tell(NotifyState::Watchdog);
+        tell(&[NotifyState::Watchdog]);
     }
 }
 
-fn tell(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         log::warn!("cannot tell the service manager: {error}");
     }
 }

@@ -23,7 +23,7 @@ use pollux_api::line::{self, Failure, FailureCode, Request, Response};
 use pollux_api::statistics::{
     DestinationStatistics, DropReport, FateCount, ServiceStatistics, TrafficTotals,
 };
-use pollux_api::{ForwardingMethod, Protocol, ServiceId, Transaction};
+use pollux_api::{Change, ForwardingMethod, Protocol, ServiceId, Transaction};
 
 /// What a data plane knows.
 #[derive(Debug, Default)]
@@ -34,6 +34,8 @@ pub struct State {
     pub totals: BTreeMap<String, TrafficTotals>,
     pub connections: Vec<ConnectionReport>,
     pub transactions: u64,
+    /// Of the last transaction that was done.
+    pub last_changes: Vec<Change>,
     /// How to misbehave.
     pub mischief: Mischief,
 }
@@ -123,6 +125,10 @@ impl State {
         Arc::default()
     }
 
+    pub fn clone_running(&self) -> (u64, Configuration) {
+        (self.generation, self.configuration.clone())
+    }
+
     fn answer(&mut self, query: Query) -> Result<Report, Failure> {
         Ok(match query {
             Query::Transact(transaction) => self.transact(&transaction)?,
@@ -172,6 +178,7 @@ impl State {
             return Err(Failure::new(FailureCode::Conflict, "another generation"));
         }
         self.configuration = self.configuration.apply(&transaction.changes)?;
+        self.last_changes.clone_from(&transaction.changes);
         self.generation += 1;
         Ok(Report::Applied {
             generation: self.generation,

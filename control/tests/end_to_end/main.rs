@@ -11,6 +11,8 @@
     reason = "in a test, that is how a wrong expectation shows; clippy knows it of #[test] functions only"
 )]
 
+#[path = "../../src/config/any_configuration.rs"]
+mod any_configuration;
 mod fake_dataplane;
 mod machine;
 
@@ -20,6 +22,7 @@ mod health;
 mod hostile_clients;
 mod ipvs_socket;
 mod ipvs_tools;
+mod plan;
 mod refusals;
 mod restarts;
 mod scale;

@@ -67,6 +67,17 @@ fn a_large_configuration_is_handled_in_seconds() {
     );
     assert_eq!(saved.matches("weight = 0\n").count(), 1);
 
+    let plan = machine.path("pollux.toml");
+    timed("plan of nothing", long, || {
+        machine.shown(&format!("plan {}", plan.display()))
+    });
+    machine.done("flush");
+    timed("apply 40,000 servers", long, || machine.shown("apply"));
+    let one = saved.replacen("weight = 3\n", "weight = 4\n", 1);
+    machine.write("pollux.toml", &one);
+    let applied = timed("apply one change of them", long, || machine.json("apply"));
+    assert_eq!(applied["changes"].as_array().unwrap().len(), 1);
+
     let status = fs::read_to_string(format!("/proc/{}/status", machine.polluxd_pid())).unwrap();
     let peak = status
         .lines()

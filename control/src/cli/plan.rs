@@ -1,0 +1,125 @@
+//! `pollux plan`, `apply` and `reload`: the configuration file against what runs.
+
+use std::env;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use pollux_api::Configuration;
+use pollux_api::control::{Answer, Command};
+use serde_json::json;
+
+use super::{CliError, Outcome, Session, output_json, output_plan};
+use crate::config;
+use crate::config::plan::Plan;
+
+impl<W: Write> Session<'_, W> {
+    pub(super) fn plan(&mut self, path: Option<&Path>) -> Result<Outcome, CliError> {
+        let plan = match path {
+            Some(path) => self.plan_of(path)?,
+            None => self.unsaved()?,
+        };
+        if self.json {
+            output_json::pretty(self.out, &plan)?;
+        } else {
+            let text = match path {
+                Some(path) => output_plan::to_come(&plan, path),
+                None => output_plan::unsaved(&plan, &default_file()),
+            };
+            self.out.write_all(text.as_bytes())?;
+        }
+        Ok(if plan.is_empty() {
+            Outcome::Done
+        } else {
+            Outcome::Differs
+        })
+    }
+
+    pub(super) fn apply(&mut self, path: &Path) -> Result<(), CliError> {
+        let plan = self.plan_of(path)?;
+        let planned = self.json.then(|| plan.clone());
+        let (before, count) = (plan.base_generation, plan.changes.len());
+        let generation = if plan.is_empty() {
+            before
+        } else {
+            let command = Command::Change {
+                base_generation: Some(before),
+                changes: plan.into_changes(),
+            };
+            match self.ask(command)? {
+                Answer::Done { generation } => generation,
+                _ => return Err(CliError::Unexpected),
+            }
+        };
+        if let Some(planned) = planned {
+            let done = json!({ "generation": generation, "changes": planned.changes });
+            return output_json::pretty(self.out, &done);
+        }
+        self.say_done(&path.display().to_string(), generation, count)
+    }
+
+    pub(super) fn reload(&mut self) -> Result<(), CliError> {
+        let Answer::Reloaded {
+            generation,
+            changes,
+        } = self.ask(Command::Reload)?
+        else {
+            return Err(CliError::Unexpected);
+        };
+        if self.json {
+            let done = json!({ "generation": generation, "changes": changes });
+            return output_json::pretty(self.out, &done);
+        }
+        self.say_done("polluxd's file", generation, changes)
+    }
+
+    fn say_done(&mut self, file: &str, generation: u64, changes: usize) -> Result<(), CliError> {
+        match changes {
+            0 => writeln!(
+                self.out,
+                "{file}: nothing to do, generation {generation} runs it already"
+            )?,
+            _ => writeln!(
+                self.out,
+                "{file}: applied, changes: {changes}; generation {generation} runs"
+            )?,
+        }
+        Ok(())
+    }
+
+    /// From what runs to what a file says.
+    fn plan_of(&self, path: &Path) -> Result<Plan, CliError> {
+        let wanted = config::load_existing(path)?;
+        let (generation, running) = self.running()?;
+        let Answer::Services(live) = self.ask(Command::ShowServices)? else {
+            return Err(CliError::Unexpected);
+        };
+        Ok(Plan::new(
+            generation,
+            &running,
+            wanted.configuration(),
+            &live,
+        ))
+    }
+
+    /// From what the file says to what runs: that has happened already, so no connection is counted.
+    fn unsaved(&self) -> Result<Plan, CliError> {
+        let saved = config::load(&default_file())?;
+        let (generation, running) = self.running()?;
+        Ok(Plan::new(generation, saved.configuration(), &running, &[]))
+    }
+
+    fn running(&self) -> Result<(u64, Configuration), CliError> {
+        match self.ask(Command::ShowRunning)? {
+            Answer::Running {
+                generation,
+                configuration,
+            } => Ok((generation, configuration)),
+            _ => Err(CliError::Unexpected),
+        }
+    }
+}
+
+/// The file that is meant when none is named, as for `save`.
+fn default_file() -> PathBuf {
+    env::var_os("POLLUX_CONFIG").map_or_else(|| config::DEFAULT_PATH.into(), PathBuf::from)
+}

@@ -1,0 +1,86 @@
+//! The configuration file read again, on SIGHUP and on `pollux reload`: validated whole, done as one transaction or not.
+
+use pollux_api::Transaction;
+use pollux_api::control::Answer;
+use pollux_api::dataplane::{Query, Report};
+use pollux_api::line::{Failure, FailureCode};
+use tokio::signal::unix::Signal;
+
+use super::dataplane_client::{Reread, unexpected};
+use super::{Daemon, off_loop, service_manager};
+use crate::config::diff;
+
+impl Daemon {
+    /// Reloads at each signal. Returns never: without signals there is nothing to do.
+    pub async fn keep_reloading(&self, mut hangup: Signal) {
+        while hangup.recv().await.is_some() {
+            // What became of it is logged.
+            let _ = self.reload().await;
+        }
+        std::future::pending().await
+    }
+
+    /// Makes what runs what the file says. What the file has as it runs is not touched.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file, or why the data plane refused. Nothing was changed then.
+    pub async fn reload(&self) -> Result<Answer, Failure> {
+        service_manager::reloading();
+        let result = self.reload_file().await;
+        service_manager::ready();
+        let path = self.dataplane.file().path().display();
+        match &result {
+            Ok((generation, 0)) => {
+                log::info!("reload: {path} says what runs already, generation {generation}");
+            }
+            Ok((generation, changes)) => {
+                log::info!("reload: {path} runs, changes: {changes}, generation {generation}");
+            }
+            Err(failure) => log::error!("reload of {path}: nothing was changed: {failure}"),
+        }
+        let (generation, changes) = result?;
+        Ok(Answer::Reloaded {
+            generation,
+            changes,
+        })
+    }
+
+    async fn reload_file(&self) -> Result<(u64, usize), Failure> {
+        let read = self.dataplane.file().reload().await;
+        let read = read.map_err(|error| Failure::new(FailureCode::Invalid, error))?;
+        warn_of_start_settings(&read);
+        let (generation, running) = self.configuration().await?;
+        let changes = off_loop(move || diff::changes(&running, read.now.configuration())).await;
+        let count = changes.len();
+        if count == 0 {
+            return Ok((generation, 0));
+        }
+        let transaction = Transaction {
+            base_generation: Some(generation),
+            changes,
+        };
+        match self.dataplane.ask(Query::Transact(transaction)).await? {
+            Report::Applied { generation } => Ok((generation, count)),
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+/// Tables that are read at the start and not again.
+fn warn_of_start_settings(read: &Reread) {
+    let Reread { before, now } = read;
+    for (table, daemon, differs) in [
+        (
+            "dataplane",
+            "pollux-dataplane",
+            before.dataplane() != now.dataplane(),
+        ),
+        ("control", "polluxd", before.control() != now.control()),
+    ] {
+        if differs {
+            log::warn!(
+                "reload: the table [{table}] has changed: that waits for the next start of {daemon}"
+            );
+        }
+    }
+}
