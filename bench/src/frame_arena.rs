@@ -99,6 +99,20 @@ impl Frame for ArenaFrame {
     fn truncate(&mut self, length: usize) {
         self.length = self.length.min(u16::try_from(length).unwrap_or(u16::MAX));
     }
+
+    fn refill(&mut self, parts: [&[u8]; 3]) -> bool {
+        let room = self.reset(0);
+        let mut end = 0;
+        for part in parts {
+            let Some(place) = room.get_mut(end..end + part.len()) else {
+                return false;
+            };
+            place.copy_from_slice(part);
+            end += part.len();
+        }
+        self.length = end as u16;
+        true
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,12 @@
 //! A received mbuf as the engine's [`Frame`].
 
+use std::cmp::Ordering;
+
 use dpdk_bindings::Mbuf;
 use pollux_engine::Frame;
+
+/// Headroom of a new mbuf, bytes: DPDK's `RTE_PKTMBUF_HEADROOM`.
+const HEADROOM: usize = 128;
 
 /// One contiguous mbuf.
 #[derive(Debug)]
@@ -55,6 +60,35 @@ impl Frame for MbufFrame {
         let bytes = bytes.min(self.0.length());
         // Not more than there are, so it cannot be refused.
         let _ = self.0.adj(bytes);
+    }
+
+    fn refill(&mut self, parts: [&[u8]; 3]) -> bool {
+        // What is there goes, and the front comes back to where new frames have it.
+        self.truncate(0);
+        let ahead = self.0.headroom();
+        let moved = match ahead.cmp(&HEADROOM) {
+            Ordering::Less => self
+                .0
+                .append(HEADROOM - ahead)
+                .map(|_| ())
+                .and_then(|()| self.0.adj(HEADROOM - ahead)),
+            Ordering::Equal => Ok(()),
+            Ordering::Greater => self
+                .0
+                .prepend(ahead - HEADROOM)
+                .map(|_| ())
+                .and_then(|()| self.0.trim(ahead - HEADROOM)),
+        };
+        moved.is_ok()
+            && parts
+                .into_iter()
+                .all(|part| match self.0.append(part.len()) {
+                    Ok(room) => {
+                        room.copy_from_slice(part);
+                        true
+                    }
+                    Err(_no_room) => false,
+                })
     }
 
     #[inline]

@@ -159,7 +159,7 @@ pub async fn open_all(
     settings: &[ValidPort],
     workers: usize,
     memory_mib: Option<u32>,
-) -> Result<(Vec<OpenPort>, Vec<Vec<PortQueues>>), OpenError> {
+) -> Result<(Vec<OpenPort>, Vec<Vec<PortQueues>>, Mempool), OpenError> {
     if settings.is_empty() {
         return Err(OpenError::NoPorts);
     }
@@ -199,7 +199,7 @@ pub async fn open_all(
             .zip(queues)
             .for_each(|(worker, queues)| worker.push(queues));
     }
-    Ok((ports, by_worker))
+    Ok((ports, by_worker, pool))
 }
 
 async fn open(

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
-use dpdk_bindings::{Eal, EalArguments, EalError, Memory, PciDevices};
+use dpdk_bindings::{Eal, EalArguments, EalError, Memory, Mempool, PciDevices};
 use pollux_api::settings::HugePages;
 use pollux_engine::connection::{Shard, TableSize};
 use pollux_engine::counters::WorkerCounters;
@@ -141,7 +141,8 @@ async fn serve(
         [] => port::found_ports(eal)?,
         named => named.to_vec(),
     };
-    let (ports, queues) = port::open_all(eal, &wanted, workers, settings.memory_mib()).await?;
+    let (ports, queues, pool) =
+        port::open_all(eal, &wanted, workers, settings.memory_mib()).await?;
     let names = ports.iter().map(|port| port.name.clone()).collect();
     let (mirror, mut handle) = Mirror::connect(names).await?;
     tokio::spawn(mirror.run());
@@ -159,11 +160,12 @@ async fn serve(
         table,
         publication: Publication::new(Arc::clone(&first.snapshot), workers),
         stop: AtomicBool::new(false),
+        fragments: Shared::fragment_queues(workers),
     });
     let counters: Vec<Arc<WorkerCounters>> = (0..workers)
         .map(|_| Arc::new(WorkerCounters::new(ports.len())))
         .collect();
-    let threads = start_workers(settings, eal, &shared, queues, &counters, &handle)?;
+    let threads = start_workers(settings, eal, &shared, (queues, pool), &counters, &handle)?;
     report(settings, &ports);
     let cores = settings.cores().iter().map(|core| core.get()).collect();
     let alive = service_manager::keep_alive(counters.clone());
@@ -205,7 +207,7 @@ fn start_workers(
     settings: &ValidSettings,
     eal: &Eal,
     shared: &Arc<Shared>,
-    queues: Vec<Vec<PortQueues>>,
+    (queues, pool): (Vec<Vec<PortQueues>>, Mempool),
     counters: &[Arc<WorkerCounters>],
     mirror: &MirrorHandle,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
@@ -226,7 +228,14 @@ fn start_workers(
         .map(|(number, (((core, ports), counters), shard))| {
             let engine = Engine::new(shard, Arc::clone(counters));
             let idle = Idle::new(settings.poll());
-            let worker = Worker::new(Arc::clone(shared), engine, ports, idle, mirror.clone());
+            let worker = Worker::new(
+                Arc::clone(shared),
+                engine,
+                ports,
+                pool,
+                idle,
+                mirror.clone(),
+            );
             let (eal, core) = (*eal, *core);
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
             let started = thread.spawn(move || {

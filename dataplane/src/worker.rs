@@ -11,10 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
-use dpdk_bindings::{Mbuf, RxQueue};
+use crossbeam::queue::ArrayQueue;
+use dpdk_bindings::{Mbuf, Mempool, RxQueue};
 use pollux_engine::connection::ConnectionTable;
 use pollux_engine::counters::{PortCounters, WorkerCounters};
 use pollux_engine::forwarding_table::Interface;
+use pollux_engine::fragment::{self, Fragments, Outgoing};
 use pollux_engine::{BURST, Context, Fate, Snapshot, Tick, Verdict, Worker as Engine};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -48,7 +50,21 @@ pub struct Shared {
     pub publication: Publication,
     /// Set once, at the end.
     pub stop: AtomicBool,
+    /// For each worker: fragments of its datagrams that others have received, with the port they came in by.
+    pub fragments: Box<[ArrayQueue<(u16, Mbuf)>]>,
 }
+
+impl Shared {
+    /// Places for fragments that come to another worker than the one that gathers them.
+    pub fn fragment_queues(workers: usize) -> Box<[ArrayQueue<(u16, Mbuf)>]> {
+        (0..workers)
+            .map(|_| ArrayQueue::new(FRAGMENTS_ON_THE_WAY_MAX))
+            .collect()
+    }
+}
+
+/// Fragments on their way to one worker, at most.
+const FRAGMENTS_ON_THE_WAY_MAX: usize = 512;
 
 /// While frames keep coming from the wires the TAPs are looked at this often: a look costs a system call.
 const KERNEL_POLL_NS: u64 = 50_000;
@@ -61,6 +77,9 @@ pub struct Worker {
     engine: Engine,
     ports: Vec<PortQueues>,
     hold: HoldQueue,
+    fragments: Fragments<MbufFrame>,
+    /// Where frames come from that fragments are written into.
+    pool: Mempool,
     idle: Idle,
     ask_for: MirrorHandle,
     /// Time since the TAPs were looked at.
@@ -87,6 +106,7 @@ impl Worker {
         shared: Arc<Shared>,
         engine: Engine,
         ports: Vec<PortQueues>,
+        pool: Mempool,
         idle: Idle,
         ask_for: MirrorHandle,
     ) -> Self {
@@ -97,6 +117,8 @@ impl Worker {
             engine,
             ports,
             hold: HoldQueue::new(),
+            fragments: Fragments::default(),
+            pool,
             idle,
             ask_for,
             since_kernel_poll_ns: 0,
@@ -158,12 +180,16 @@ impl Worker {
                 found |= self.receive_from_kernel(port);
             }
         }
+        found |= self.receive_fragments(context);
         for port in &mut self.ports {
             port.wire_tx.flush(self.engine.counters());
             port.tap_tx.flush(self.engine.counters());
         }
         if !self.hold.is_empty() {
             self.expire_held(context.now);
+        }
+        if !self.fragments.is_empty() {
+            self.fragments.expire(&self.engine, context.now);
         }
         self.engine.tidy(context, elapsed_ns, found);
         self.engine.turn(context.table);
@@ -249,6 +275,69 @@ impl Worker {
                 self.hold(context, Origin::forwarded(ingress), frame, place);
             }
             Verdict::HoldAnswer { place } => self.hold(context, Origin::Answer, frame, place),
+            Verdict::Gather => self.gather(context, ingress, frame),
+            Verdict::Split => {
+                if let Ok(frame) = MbufFrame::new(frame) {
+                    let spare = &mut spare(self.pool);
+                    self.fragments
+                        .split(&mut self.engine, context, ingress, frame, spare);
+                    self.send_fragments(context);
+                }
+            }
+        }
+    }
+
+    /// A fragment goes to the worker that gathers its datagram, which may be this one.
+    #[cold]
+    fn gather(&mut self, context: &Context<'_>, ingress: u16, frame: Mbuf) {
+        let queues = &self.shared.fragments;
+        let owner = fragment::owner(frame.data(), queues.len());
+        if owner == self.number {
+            self.gather_own(context, ingress, frame);
+        } else if queues
+            .get(owner)
+            .is_none_or(|queue| queue.push((ingress, frame)).is_err())
+        {
+            count(self.engine.counters(), ingress, Fate::FragmentsFull);
+        }
+    }
+
+    fn gather_own(&mut self, context: &Context<'_>, ingress: u16, frame: Mbuf) {
+        // It was contiguous when it was received.
+        if let Ok(frame) = MbufFrame::new(frame) {
+            let spare = &mut spare(self.pool);
+            self.fragments
+                .gather(&mut self.engine, context, ingress, frame, spare);
+            self.send_fragments(context);
+        }
+    }
+
+    /// Fragments that other workers have received.
+    #[inline]
+    fn receive_fragments(&mut self, context: &Context<'_>) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let Some(queue) = shared.fragments.get(self.number) else {
+            return false;
+        };
+        let mut found = false;
+        for _ in 0..BURST {
+            let Some((ingress, frame)) = queue.pop() else {
+                break;
+            };
+            found = true;
+            self.gather_own(context, ingress, frame);
+        }
+        found
+    }
+
+    fn send_fragments(&mut self, context: &Context<'_>) {
+        while let Some(Outgoing {
+            ingress,
+            frame,
+            verdict,
+        }) = self.fragments.next_outgoing()
+        {
+            self.carry_out(context, ingress, frame.into_mbuf(), verdict);
         }
     }
 
@@ -340,6 +429,11 @@ impl Worker {
         }
         true
     }
+}
+
+/// Frames to write fragments into, as long as the pool has some.
+fn spare(pool: Mempool) -> impl FnMut() -> Option<MbufFrame> {
+    move || MbufFrame::new(pool.allocate()?).ok()
 }
 
 /// The port that all frames of a burst leave by, as they do more often than not.

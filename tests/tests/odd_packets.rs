@@ -261,10 +261,9 @@ fn later_fragments_are_fragments_whatever_they_hold() {
             ..IpHeader::default()
         };
         let packet = header.packet(case.client, case.service, protocol::TCP, &[]);
-        assert_eq!(
-            case.client_sends(&packet),
-            Outcome::Punt(Fate::PuntedFragment)
-        );
+        // Not in eights, or past the end of the largest packet; or it waits for the rest.
+        let outcome = case.client_sends(&packet);
+        assert!(matches!(outcome, Outcome::Waits), "{outcome:?}");
     }
 }
 

@@ -11,6 +11,7 @@ use arrayvec::ArrayVec;
 use pollux_engine::clock::seconds;
 use pollux_engine::connection::{ConnectionTable, Shard, TableSize};
 use pollux_engine::counters::WorkerCounters;
+use pollux_engine::fragment::Fragments;
 use pollux_engine::frame::HeapFrame;
 use pollux_engine::memory::Memory;
 use pollux_engine::service::ConnectionCounts;
@@ -110,6 +111,7 @@ impl Lab {
     /// Forwards until told to stop; whatever a caller of the engine does.
     fn work(&self, mut worker: Worker, number: usize) -> Worker {
         let mut seeded = Seeded(number as u64);
+        let mut fragments = Fragments::default();
         let mut snapshot = Arc::clone(&self.snapshot.lock().unwrap());
         self.table.quiescence().online(number);
         while !self.stop.load(Ordering::Relaxed) {
@@ -130,18 +132,27 @@ impl Lab {
                 .collect();
             let mut verdicts = ArrayVec::<Verdict, BURST>::new();
             worker.process(&context, port(wire), &mut burst, &mut verdicts);
-            for verdict in verdicts {
-                let counters = worker.counters().port(port(wire).into()).unwrap();
+            let spare = &mut || Some(HeapFrame::new(&[]));
+            for (frame, verdict) in burst.into_iter().zip(verdicts) {
                 match verdict {
-                    Verdict::Forward { .. } => counters.count(Fate::Forwarded),
-                    Verdict::Punt(fate) => counters.count(fate),
-                    Verdict::Hold { .. } => counters.count(Fate::NeighbourUnresolved),
-                    Verdict::Answer { .. } | Verdict::HoldAnswer { .. } | Verdict::Drop => {}
+                    Verdict::Gather => {
+                        fragments.gather(&mut worker, &context, port(wire), frame, spare);
+                    }
+                    Verdict::Split => {
+                        fragments.split(&mut worker, &context, port(wire), frame, spare);
+                    }
+                    verdict => settle(&worker, port(wire), verdict),
+                }
+                for out in fragments.outgoing() {
+                    settle(&worker, out.ingress, out.verdict);
                 }
             }
             worker.sweep(&context, 32);
             worker.turn(&self.table);
         }
+        // Whatever waits is given up, so that all is accounted for.
+        let far = self.now().after(seconds(100));
+        fragments.expire(&worker, far);
         self.table.quiescence().offline(number);
         worker
     }
@@ -284,4 +295,16 @@ fn nothing_is_lost_or_counted_twice() {
         sum.wrapping_add(worker.shard().in_use())
     });
     assert_eq!(in_use, 0);
+}
+
+/// What the caller counts.
+fn settle(worker: &Worker, ingress: u16, verdict: Verdict) {
+    let counters = worker.counters().port(ingress.into()).unwrap();
+    match verdict {
+        Verdict::Forward { .. } => counters.count(Fate::Forwarded),
+        Verdict::Punt(fate) => counters.count(fate),
+        Verdict::Hold { .. } => counters.count(Fate::NeighbourUnresolved),
+        Verdict::Answer { .. } | Verdict::HoldAnswer { .. } | Verdict::Drop => {}
+        Verdict::Gather | Verdict::Split => panic!("of a frame that was gathered or cut"),
+    }
 }

@@ -39,7 +39,7 @@ fates! {
     Forwarded = "forwarded", false;
     /// Handed to the kernel: not for a virtual service.
     Punted = "punted", false;
-    /// Handed to the kernel: a fragment, which carries no ports.
+    /// Handed to the kernel: a fragment of a datagram that is not for a virtual service.
     PuntedFragment = "punted_fragment", false;
     /// The kernel's TAP took no more frames.
     PuntQueueFull = "punt_queue_full", true;
@@ -71,8 +71,20 @@ fates! {
     DestinationRemoved = "destination_removed", true;
     /// Larger than the way to the server takes; answered with ICMP fragmentation needed or packet too big.
     TooBig = "too_big", true;
-    /// Larger than the way to the server takes, and the sender allows fragments, which Pollux does not make yet.
+    /// A router says that a tunnel's packet was too large, and the sender allows fragments: nobody is to hear of it.
     NeedsFragmentation = "needs_fragmentation", true;
+    /// To be cut into fragments, and there was no frame for them.
+    NoFragmentRoom = "no_fragment_room", true;
+    /// A fragment that is empty, not in eights, or past the end of the largest packet.
+    FragmentBroken = "fragment_broken", true;
+    /// A fragment that was there already.
+    FragmentDuplicate = "fragment_duplicate", true;
+    /// A datagram whose fragments overlap (RFC 5722).
+    FragmentOverlap = "fragment_overlap", true;
+    /// Of a datagram of which the rest did not come in time.
+    FragmentTimeout = "fragment_timeout", true;
+    /// Too many fragments, or too many datagrams, waited already: the oldest goes.
+    FragmentsFull = "fragments_full", true;
     /// The kernel has no route to the server or client; answered with ICMP host or network unreachable.
     NoRoute = "no_route", true;
     /// The neighbour's MAC did not become known in time.

@@ -22,6 +22,10 @@ pub trait Frame {
 
     /// Keeps the first `length` bytes; a longer `length` changes nothing.
     fn truncate(&mut self, length: usize);
+
+    /// Replaces all that is in it by these parts, one behind the other. False, and the frame is anything, without room.
+    #[must_use]
+    fn refill(&mut self, parts: [&[u8]; 3]) -> bool;
 }
 
 /// A frame on the heap, with the headroom of a DPDK mbuf: for tests, the replayer and the fuzzer.
@@ -75,6 +79,15 @@ impl Frame for HeapFrame {
 
     fn truncate(&mut self, length: usize) {
         self.buffer.truncate(self.start + length);
+    }
+
+    fn refill(&mut self, parts: [&[u8]; 3]) -> bool {
+        self.buffer.resize(Self::HEADROOM, 0xa5);
+        self.start = Self::HEADROOM;
+        for part in parts {
+            self.buffer.extend_from_slice(part);
+        }
+        true
     }
 }
 

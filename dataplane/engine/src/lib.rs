@@ -17,6 +17,7 @@ pub mod counters;
 pub mod fate;
 pub mod forward;
 pub mod forwarding_table;
+pub mod fragment;
 pub mod frame;
 pub mod memory;
 pub mod pipeline;

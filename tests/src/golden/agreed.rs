@@ -30,7 +30,6 @@ pub const RANDOM: &[&str] = &["twos/", "draws/twos"];
 
 /// The kernel sends at most 50 ICMP messages at once (`icmp_msgs_burst`), of all its work; the rest it drops silently.
 const ICMP_LIMIT: &str = "the kernel's limit of ICMP messages was used up";
-const FRAGMENTS: &str = "packets that must be fragmented, or come in fragments, are not served yet";
 
 const MTU_AT_ONCE: &str = "the first time, the kernel still tells the MTU from before the router's message; Pollux the router's at once";
 
@@ -43,22 +42,9 @@ pub const DIFFERENT: &[(&str, &[usize], &str)] = &[
         ICMP_LIMIT,
     ),
     ("ovf/fwm", &[64, 65, 66, 88, 89, 90, 91, 92], ICMP_LIMIT),
-    ("nat/mtu", &[26], FRAGMENTS),
-    ("nat/udp", &[11, 13, 15], FRAGMENTS),
-    ("dr/mtu", &[26], FRAGMENTS),
-    ("dr/udp", &[9, 11, 13], FRAGMENTS),
-    ("tun/mtu", &[17, 19, 21, 23, 26], FRAGMENTS),
-    ("tun/udp", &[9, 11, 13], FRAGMENTS),
     ("tun/icmp", &[33], MTU_AT_ONCE),
-    ("tun-gue*/mtu", &[11, 13, 15, 17, 19, 21, 23, 26], FRAGMENTS),
-    ("tun-gue*/udp", &[9, 11, 13], FRAGMENTS),
     ("tun-gue*/icmp", &[33], MTU_AT_ONCE),
-    ("tun-gre/mtu", &[15, 17, 19, 21, 23, 26], FRAGMENTS),
-    ("tun-gre-csum/mtu", &[13, 15, 17, 19, 21, 23, 26], FRAGMENTS),
-    ("tun-gre*/udp", &[9, 11, 13], FRAGMENTS),
     ("tun-gre*/icmp", &[33], MTU_AT_ONCE),
-    ("tun-4in6/mtu", &[11, 13, 15, 17, 19, 21, 23, 26], FRAGMENTS),
-    ("tun-4in6/udp", &[9, 11, 13], FRAGMENTS),
     (
         "nodest/vip not local",
         &[2],

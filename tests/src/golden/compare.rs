@@ -49,6 +49,28 @@ fn told(frame: &[u8]) -> String {
         .collect()
 }
 
+/// Fragments of a packet that the director made itself have an identification that it made up: 0 here, in each of them. One
+/// that does not agree with the first one's stays.
+pub fn with_one_identification<'f>(frames: impl Iterator<Item = &'f [u8]>) -> Vec<Vec<u8>> {
+    const IDENTIFICATION: std::ops::Range<usize> = ETHERNET_BYTES + 4..ETHERNET_BYTES + 6;
+    const CHECKSUM: std::ops::Range<usize> = ETHERNET_BYTES + 10..ETHERNET_BYTES + 12;
+    let mut frames: Vec<Vec<u8>> = frames.map(<[u8]>::to_vec).collect();
+    let Some(first) = frames.first().cloned() else {
+        return frames;
+    };
+    let is_made_up = mask(&first).get(IDENTIFICATION) != first.get(IDENTIFICATION);
+    for frame in &mut frames {
+        let same = frame.get(IDENTIFICATION) == first.get(IDENTIFICATION);
+        let header = frame.get(ETHERNET_BYTES..ETHERNET_BYTES + IPV4_BYTES);
+        let is_right = header.is_some_and(|header| Sum::of(header).finish() == 0);
+        if is_made_up && same && is_right {
+            frame[IDENTIFICATION].fill(0);
+            frame[CHECKSUM].fill(0);
+        }
+    }
+    frames
+}
+
 /// Bytes as hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -71,7 +93,8 @@ fn mask_v4(packet: &mut [u8]) {
         return;
     };
     let addresses = Sum::of(&header[12..]);
-    let gue = header[9] == protocol::UDP && mask_gue(payload, addresses);
+    let is_cut = header[6] & 0x20 != 0 && header[6..8] == [0x20, 0];
+    let gue = header[9] == protocol::UDP && mask_gue(payload, addresses, is_cut);
     let tunnel = gue || matches!(header[9], protocol::IPIP | protocol::IPV6 | protocol::GRE);
     let made_up = tunnel && header[6] & MAY_FRAGMENT == 0;
     let error = header[9] == protocol::ICMP && header[1] & 0xc0 == 0xc0;
@@ -83,11 +106,19 @@ fn mask_v4(packet: &mut [u8]) {
 
 /// Whether the datagram is one of a GUE tunnel. Its source port comes of a hash with a secret of the machine's; with it goes
 /// a checksum that is right. A wrong one, or none, stays as it is.
-fn mask_gue(datagram: &mut [u8], addresses: Sum) -> bool {
+fn mask_gue(datagram: &mut [u8], addresses: Sum, is_cut: bool) -> bool {
     let Some([.., high, low, _, _, 0, 4 | 0x29, 0, 0]) = datagram.first_chunk::<12>() else {
         return false;
     };
     let length = u16::from_be_bytes([*high, *low]);
+    if is_cut {
+        // The rest, which the checksum is over as well, is in other frames.
+        datagram[..2].fill(0);
+        if datagram[6..8] != [0, 0] {
+            datagram[6..8].fill(0xff);
+        }
+        return true;
+    }
     if usize::from(length) != datagram.len() {
         return false;
     }
@@ -101,6 +132,13 @@ fn mask_gue(datagram: &mut [u8], addresses: Sum) -> bool {
 }
 
 fn mask_v6(packet: &mut [u8]) {
+    const FRAGMENT: u8 = 44;
+    // The kernel cuts with an identification of its own, whatever the fragments came with.
+    if packet.get(6) == Some(&FRAGMENT)
+        && let Some(identification) = packet.get_mut(IPV6_BYTES + 4..IPV6_BYTES + 8)
+    {
+        identification.fill(0);
+    }
     const OWN_HOP_LIMIT: u8 = 64;
     if packet.get(6..8) == Some(&[protocol::ICMPV6, OWN_HOP_LIMIT]) {
         packet[1] &= 0xf0;
@@ -109,6 +147,6 @@ fn mask_v6(packet: &mut [u8]) {
     if let Some((header, payload)) = packet.split_first_chunk_mut::<IPV6_BYTES>()
         && header[6] == protocol::UDP
     {
-        mask_gue(payload, Sum::of(&header[8..]));
+        mask_gue(payload, Sum::of(&header[8..]), false);
     }
 }

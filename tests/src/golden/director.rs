@@ -8,6 +8,7 @@ use pollux_engine::clock::{Tick, seconds};
 use pollux_engine::connection::{Connection, ConnectionTable, Direction, Shard, TableSize};
 use pollux_engine::counters::WorkerCounters;
 use pollux_engine::fate::Fate;
+use pollux_engine::fragment::Fragments;
 use pollux_engine::frame::{Frame as _, HeapFrame};
 use pollux_engine::memory::Memory;
 use pollux_engine::service::ConnectionCounts;
@@ -40,6 +41,10 @@ pub enum Outcome {
     Hold,
     /// Nothing came of it.
     Drop,
+    /// A fragment that waits for the rest of its datagram.
+    Waits,
+    /// A datagram is whole, or a packet was cut: these went out.
+    Fragments(Vec<(Wire, Vec<u8>)>),
 }
 
 /// A director.
@@ -51,6 +56,7 @@ pub struct Director {
     table: ConnectionTable,
     counters: Arc<WorkerCounters>,
     worker: Worker,
+    fragments: Fragments<HeapFrame>,
     snapshot: Arc<Snapshot>,
     generation: u32,
     now: Tick,
@@ -84,6 +90,7 @@ impl Director {
             topology,
             table,
             worker: Worker::new(shard, Arc::clone(&counters)),
+            fragments: Fragments::default(),
             counters,
             snapshot,
             generation: 1,
@@ -154,10 +161,60 @@ impl Director {
         self.worker.turn(&self.table);
         assert_eq!(verdicts.len(), burst.len(), "a verdict for every frame");
         let came = burst.iter().zip(frames);
-        let outcomes = came
-            .zip(verdicts)
-            .map(|((bytes, frame), verdict)| self.settle(wire, bytes, &frame, verdict));
+        let outcomes = came.zip(verdicts).map(|((bytes, frame), verdict)| {
+            let context = Context {
+                table: &self.table,
+                snapshot: &self.snapshot,
+                now: self.now,
+            };
+            let (worker, ingress) = (&mut self.worker, port(wire));
+            let spare = &mut || Some(HeapFrame::new(&[]));
+            match verdict {
+                Verdict::Gather => {
+                    self.fragments
+                        .gather(worker, &context, ingress, frame, spare);
+                }
+                Verdict::Split => self
+                    .fragments
+                    .split(worker, &context, ingress, frame, spare),
+                verdict => return self.settle(wire, bytes, &frame, verdict),
+            }
+            self.settle_fragments(verdict)
+        });
         outcomes.collect()
+    }
+
+    fn settle_fragments(&mut self, verdict: Verdict) -> Outcome {
+        let outgoing: Vec<_> = self.fragments.outgoing().collect();
+        let outcomes: Vec<Outcome> = outgoing
+            .iter()
+            .map(|out| {
+                self.settle(
+                    self.wire(out.ingress),
+                    out.frame.bytes(),
+                    &out.frame,
+                    out.verdict,
+                )
+            })
+            .collect();
+        let punted = outcomes
+            .iter()
+            .find(|outcome| matches!(outcome, Outcome::Punt(_) | Outcome::Hold));
+        if let Some(outcome) = punted {
+            return outcome.clone();
+        }
+        let sent: Vec<_> = outcomes
+            .into_iter()
+            .filter_map(|outcome| match outcome {
+                Outcome::Out(to, bytes) => Some((to, bytes)),
+                _ => None,
+            })
+            .collect();
+        match (verdict, sent.is_empty()) {
+            (Verdict::Gather, true) => Outcome::Waits,
+            (_, true) => Outcome::Drop,
+            _ => Outcome::Fragments(sent),
+        }
     }
 
     /// Does the caller's part of the accounting.
@@ -186,6 +243,7 @@ impl Director {
             }
             Verdict::HoldAnswer { .. } => Outcome::Hold,
             Verdict::Drop => Outcome::Drop,
+            Verdict::Gather | Verdict::Split => panic!("of a frame that was gathered or cut"),
         }
     }
 
@@ -229,6 +287,7 @@ impl Director {
     /// Time passes, in ticks; what has expired goes.
     pub fn pass(&mut self, ticks: u32) {
         self.now = self.now.after(ticks);
+        self.fragments.expire(&self.worker, self.now);
         self.sweep();
         let (table, now) = (&self.table, self.now);
         self.administrator.empty_trash(now, |number| {
@@ -246,9 +305,11 @@ impl Director {
         for port in [0, 1] {
             let counters = self.counters.port(port).unwrap();
             let fates: u64 = Fate::ALL.into_iter().map(|fate| counters.fate(fate)).sum();
-            let received = counters.received.get();
-            if received != fates {
-                return Err(format!("port {port}: {received} received, {fates} fates"));
+            let (received, held) = (counters.received.get(), counters.held.get());
+            if received != fates + held {
+                return Err(format!(
+                    "port {port}: {received} received, {fates} fates, {held} held"
+                ));
             }
         }
         self.check_counts()?;

@@ -210,9 +210,40 @@ impl Session {
 fn check(outcome: &Outcome, received: &[u8], expected: &[Frame]) -> Result<(), String> {
     match outcome {
         Outcome::Out(wire, bytes) => compare::compare(expected, Some((*wire, bytes))),
-        Outcome::Drop => compare::compare(expected, None),
+        Outcome::Drop | Outcome::Waits => compare::compare(expected, None),
+        Outcome::Fragments(sent) => compare_fragments(expected, sent),
         Outcome::Punt(_) => kernel::answers(received, expected),
         Outcome::Hold => Err("engine waits for a neighbour".to_owned()),
+    }
+}
+
+/// Frame by frame, in order.
+fn compare_fragments(expected: &[Frame], sent: &[(Wire, Vec<u8>)]) -> Result<(), String> {
+    if expected.len() != sent.len() {
+        let sent: Vec<String> = sent.iter().map(|(_, bytes)| compare::hex(bytes)).collect();
+        return Err(format!(
+            "kernel {} frames, engine {}:\n    {}",
+            expected.len(),
+            sent.len(),
+            sent.join("\n    ")
+        ));
+    }
+    let theirs = compare::with_one_identification(expected.iter().map(|frame| &*frame.bytes));
+    let ours = compare::with_one_identification(sent.iter().map(|(_, bytes)| &**bytes));
+    let wires = expected.iter().zip(sent);
+    let same_wires = wires.clone().all(|(frame, (wire, _))| frame.port == *wire);
+    match wires
+        .zip(theirs.iter().zip(&ours))
+        .find(|(_, (theirs, ours))| compare::mask(theirs) != compare::mask(ours))
+    {
+        None if same_wires => Ok(()),
+        None => Err("the frames leave by other ports".to_owned()),
+        Some(((frame, (_, bytes)), _)) => Err(format!(
+            "kernel {}\n    {}\nengine\n    {}",
+            frame.text,
+            compare::hex(&frame.bytes),
+            compare::hex(bytes)
+        )),
     }
 }
 

@@ -44,7 +44,11 @@ impl Worker {
             Kind::Drop(fate) => return self.drop_as(ingress, fate),
             Kind::Punt(fate) => return Verdict::Punt(fate),
             // Without any service IPVS is off, as in Linux: even known connections are the kernel's.
+            Kind::Fragment if context.snapshot.services().is_empty() => {
+                return Verdict::Punt(Fate::PuntedFragment);
+            }
             _ if context.snapshot.services().is_empty() => return Verdict::Punt(Fate::Punted),
+            Kind::Fragment => return Verdict::Gather,
             Kind::Related { .. } => return self.related(context, ingress, frame, meta),
             Kind::TunnelError { inner } => self.tunnel_error(context, frame, meta, inner),
             Kind::Flow => self.flow(context, ingress, frame, meta),
@@ -93,11 +97,18 @@ impl Worker {
                 Err(fate) => return Err(fate),
             },
         };
-        record_route(context, frame, meta, hit.direction);
+        if !self.is_counted() {
+            record_route(context, frame, meta, hit.direction);
+        }
         match hit.direction {
             Direction::Inbound => self.inbound(context, ingress, frame, meta, &hit),
             Direction::Outbound => self.outbound(context, ingress, frame, meta, &hit),
         }
+    }
+
+    /// Whether the packet has been here before, and is only to be cut now.
+    fn is_counted(&self) -> bool {
+        self.whole.is_some_and(|whole| whole.is_counted)
     }
 
     #[inline]
@@ -175,12 +186,10 @@ impl Worker {
             .filter(|destination| destination.available)
             .ok_or(Fate::DestinationRemoved)?;
         let how = (Direction::Inbound, is_secure(context));
-        self.account(context, meta, connection, destination, how);
-        let way = Way {
-            direction: Direction::Inbound,
-            next_hop: destination.next_hop,
-            mtu: destination.mtu,
-        };
+        if !self.is_counted() {
+            self.account(context, meta, connection, destination, how);
+        }
+        let way = Way::to_server(destination, meta.key.family);
         if let Some(verdict) = self.check_way(context, ingress, frame, meta, way) {
             return Ok(verdict);
         }
@@ -313,16 +322,13 @@ impl Worker {
         let connection = &hit.connection;
         // A worker that has not taken the snapshot yet in which the destination is new: a step that it cannot count there
         // is not taken. The next packet takes it.
-        if let Some(destination) = context.snapshot.destination(connection.destination()) {
+        let found = context.snapshot.destination(connection.destination());
+        if let Some(destination) = found.filter(|_| !self.is_counted()) {
             let how = (Direction::Outbound, is_secure(context));
             self.account(context, meta, connection, destination, how);
         }
         let (next_hop, mtu) = way_back(context, connection);
-        let way = Way {
-            direction: Direction::Outbound,
-            next_hop,
-            mtu,
-        };
+        let way = Way::to_client(next_hop, mtu, meta.key.family);
         if let Some(verdict) = self.check_way(context, ingress, frame, meta, way) {
             return Ok(verdict);
         }

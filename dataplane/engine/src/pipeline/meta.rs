@@ -21,6 +21,8 @@ pub(super) enum Kind {
         /// Offset of the client's packet from the start of the frame.
         inner: u16,
     },
+    /// A fragment, to be gathered with the rest of its datagram.
+    Fragment,
     /// Not for the engine: the kernel's, counted as this.
     Punt(Fate),
     /// Broken: dropped and counted as this.

@@ -21,4 +21,5 @@ mod sweep_pace;
 mod without_entry;
 mod worker;
 
+pub(crate) use worker::Whole;
 pub use worker::{BURST, Context, Verdict, Worker};

@@ -115,7 +115,7 @@ fn parse_ipv4(bytes: &[u8], meta: &mut Meta) -> Parsed {
         return Err(PUNT);
     }
     if header.is_fragment() {
-        return Err(Kind::Punt(Fate::PuntedFragment));
+        return Err(Kind::Fragment);
     }
     if header.protocol == protocol::ICMP {
         return parse_icmpv4(payload, meta);
@@ -145,7 +145,7 @@ fn parse_ipv6(bytes: &[u8], meta: &mut Meta) -> Parsed {
     meta.ttl = header.hop_limit;
     meta.transport = meta.ip.saturating_add(offset(upper.offset));
     if upper.is_fragment {
-        return Err(Kind::Punt(Fate::PuntedFragment));
+        return Err(Kind::Fragment);
     }
     if !matches!(
         upper.protocol,

@@ -17,6 +17,7 @@ use crate::frame::Frame;
 use crate::service::Destination;
 use crate::wire::icmp::{IcmpHeader, v4};
 use crate::wire::ipv4::{IPV4_BYTES, Ipv4Header};
+use crate::wire::ipv6::IPV6_MTU_MIN;
 
 /// The smallest IPv4 MTU that is believed (RFC 791).
 const IPV4_MTU_MIN: u32 = 68;
@@ -26,7 +27,43 @@ const IPV4_MTU_MIN: u32 = 68;
 pub(super) struct Way {
     pub direction: Direction,
     pub next_hop: NextHop,
+    /// The largest packet, before a tunnel's headers.
     pub mtu: u16,
+    /// Bytes of those headers.
+    pub overhead: u16,
+    /// IP version on the link.
+    pub family: Family,
+}
+
+impl Way {
+    /// The way to a server.
+    #[inline]
+    pub fn to_server(destination: &Destination, family: Family) -> Self {
+        Self {
+            direction: Direction::Inbound,
+            next_hop: destination.next_hop,
+            mtu: destination.mtu,
+            overhead: destination.overhead,
+            family: destination.outer.map_or(family, |outer| outer.family()),
+        }
+    }
+
+    /// The way to a client.
+    #[inline]
+    pub fn to_client(next_hop: NextHop, mtu: u16, family: Family) -> Self {
+        Self {
+            direction: Direction::Outbound,
+            next_hop,
+            mtu,
+            overhead: 0,
+            family,
+        }
+    }
+
+    /// The largest packet on the link.
+    fn link_mtu(self) -> u16 {
+        self.mtu.saturating_add(self.overhead)
+    }
 }
 
 /// Why a packet goes no further, and who hears of it.
@@ -69,7 +106,10 @@ impl Worker {
         meta: &Meta,
         way: Way,
     ) -> Option<Verdict> {
-        if meta.ttl > 1 && meta.ip_bytes <= way.mtu && matches!(way.next_hop, NextHop::Adjacent(_))
+        if meta.ttl > 1
+            && meta.ip_bytes <= way.mtu
+            && matches!(way.next_hop, NextHop::Adjacent(_))
+            && self.whole.is_none()
         {
             return None;
         }
@@ -93,9 +133,16 @@ impl Worker {
             }
             NextHop::Unreachable => (Problem::NetworkUnreachable, Fate::NoRoute),
             _ if meta.ttl <= 1 => (Problem::TimeExceeded, Fate::TimeExceeded),
-            _ if meta.ip_bytes <= way.mtu => return None,
-            _ if meta.key.family == Family::V4 && !may_not_fragment(frame, meta) => {
-                return Some(self.drop_as(ingress, Fate::NeedsFragmentation));
+            _ if meta.ip_bytes <= way.mtu => {
+                self.take_way(way, meta.key.family);
+                return None;
+            }
+            _ if self.may_be_cut(frame, meta, way) => {
+                if self.whole.is_none() {
+                    return Some(Verdict::Split);
+                }
+                self.take_way(way, meta.key.family);
+                return None;
             }
             _ => (Problem::TooBig(way.mtu), Fate::TooBig),
         };
@@ -109,6 +156,31 @@ impl Worker {
             direction: way.direction,
         };
         Some(self.refuse(context, ingress, frame, meta, refusal))
+    }
+
+    /// Whether a packet that is larger than its way may go in fragments: of IPv4 without DF, and of IPv6 one that came in
+    /// fragments small enough (`ip_exceeds_mtu`, `__mtu_check_toobig_v6`).
+    fn may_be_cut<F: Frame>(&self, frame: &mut F, meta: &Meta, way: Way) -> bool {
+        let fragment_max = self.whole.and_then(|whole| whole.fragment_max);
+        match meta.key.family {
+            Family::V4 => !may_not_fragment(frame, meta),
+            Family::V6 => fragment_max.is_some_and(|largest| largest <= way.mtu),
+        }
+    }
+
+    /// Notes for a whole datagram how large its fragments may be: as the way takes, and no larger than they came, unless
+    /// that was in the other IP version.
+    fn take_way(&mut self, way: Way, family: Family) {
+        let Some(whole) = self.whole else {
+            return;
+        };
+        let came = whole.fragment_max.filter(|_| way.family == family);
+        let smallest = match family {
+            Family::V4 => 0,
+            Family::V6 => IPV6_MTU_MIN,
+        };
+        let largest = came.map_or(u16::MAX, |came| came.max(smallest));
+        self.cut_limit = usize::from(way.link_mtu().min(largest));
     }
 
     /// The packet goes no further and its sender is told why, rate and route permitting.

@@ -12,7 +12,7 @@ use super::persist::destination_without_entry;
 use super::refuse::Way;
 use super::worker::Context;
 use super::{Verdict, Worker, deliver};
-use crate::connection::{Direction, Family, FlowKey, ForwardingMethod};
+use crate::connection::{Family, FlowKey, ForwardingMethod};
 use crate::fate::Fate;
 use crate::forward::masquerade::{End, translate_v4, translate_v6};
 use crate::frame::Frame;
@@ -106,11 +106,7 @@ impl Worker {
         (destination, port): (&Destination, u16),
     ) -> Result<Verdict, Fate> {
         self.count_inbound(destination, meta);
-        let way = Way {
-            direction: Direction::Inbound,
-            next_hop: destination.next_hop,
-            mtu: destination.mtu,
-        };
+        let way = Way::to_server(destination, meta.key.family);
         if let Some(verdict) = self.check_way(context, ingress, frame, meta, way) {
             return Ok(verdict);
         }
@@ -146,11 +142,7 @@ impl Worker {
         let forwarding = context.snapshot.forwarding();
         let client = answer.inbound.source().ip();
         let next_hop = forwarding.route(client);
-        let way = Way {
-            direction: Direction::Outbound,
-            next_hop,
-            mtu: forwarding.mtu_to(client),
-        };
+        let way = Way::to_client(next_hop, forwarding.mtu_to(client), meta.key.family);
         if let Some(verdict) = self.check_way(context, ingress, frame, meta, way) {
             return Ok(verdict);
         }

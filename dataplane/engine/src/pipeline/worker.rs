@@ -1,5 +1,6 @@
 //! A worker's engine: what it owns, and the stages run over a burst.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -55,6 +56,20 @@ pub enum Verdict {
     },
     /// Free it. It is counted.
     Drop,
+    /// A fragment: to be given to [`crate::fragment::Fragments::gather`] of the worker that
+    /// [`crate::fragment::owner`] names.
+    Gather,
+    /// Too large for its way, and may be cut: to be given to [`crate::fragment::Fragments::split`].
+    Split,
+}
+
+/// What is known of a packet that is decided about outside of its burst: a datagram put together, or one to be cut.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Whole {
+    /// Bytes of the largest fragment it came in, if it did.
+    pub fragment_max: Option<u16>,
+    /// Its connection has taken its step already.
+    pub is_counted: bool,
 }
 
 const _: () = assert!(size_of::<Verdict>() <= 4);
@@ -85,6 +100,12 @@ pub struct Worker {
     pub(super) number: usize,
     /// The port that the current burst came in by.
     pub(super) ingress: u16,
+    /// While a whole datagram is decided about.
+    pub(super) whole: Option<Whole>,
+    /// The largest packet on the way that the last whole datagram took, bytes.
+    pub(super) cut_limit: usize,
+    /// What was counted last.
+    last_fate: Cell<Fate>,
     pub(super) shard: Shard,
     pub(super) counters: Arc<WorkerCounters>,
     pub(super) error_budget: ErrorBudget,
@@ -107,6 +128,9 @@ impl Worker {
         Self {
             number: shard.worker(),
             ingress: 0,
+            whole: None,
+            cut_limit: 0,
+            last_fate: Cell::new(Fate::Forwarded),
             shard,
             counters,
             error_budget: ErrorBudget::new(),
@@ -202,6 +226,41 @@ impl Worker {
         self.metas = Some(taken);
     }
 
+    /// Decides about a datagram, which may be larger than its way.
+    pub(crate) fn process_whole<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        ingress: u16,
+        frame: &mut F,
+        whole: Whole,
+    ) -> Verdict {
+        let mac = context
+            .snapshot
+            .forwarding()
+            .port(usize::from(ingress))
+            .map_or([0; 6], |port| port.mac);
+        self.neighbours.clear();
+        self.ingress = ingress;
+        let mut meta = Meta::EMPTY;
+        parse::parse(frame.bytes(), mac, &mut meta);
+        lookup::start(context.table, &mut meta);
+        lookup::narrow(context.table, &mut meta);
+        self.whole = Some(whole);
+        self.cut_limit = usize::from(u16::MAX);
+        let verdict = self.decide(context, ingress, frame, &meta);
+        self.whole = None;
+        verdict
+    }
+
+    /// How large the fragments of the last whole datagram may be, bytes.
+    pub(crate) fn cut_limit(&self) -> usize {
+        self.cut_limit
+    }
+
+    pub(crate) fn last_fate(&self) -> Fate {
+        self.last_fate.get()
+    }
+
     /// Once a loop, which took so long and did (`busy`) or did not find packets: ends connections whose time has come,
     /// and makes room in a full table, at a pace that packets hardly notice.
     #[inline]
@@ -257,7 +316,7 @@ impl Worker {
         self.shard.turn(table);
     }
 
-    pub(super) fn next_identification(&mut self) -> u16 {
+    pub(crate) fn next_identification(&mut self) -> u16 {
         // 0 is for packets that may not be fragmented.
         self.identification = self.identification.checked_add(1).unwrap_or(1);
         self.identification
@@ -268,7 +327,10 @@ impl Worker {
         Verdict::Drop
     }
 
-    pub(super) fn count(&self, ingress: u16, fate: Fate) {
+    pub(crate) fn count(&self, ingress: u16, fate: Fate) {
+        if self.whole.is_some() {
+            self.last_fate.set(fate);
+        }
         if let Some(port) = self.counters.port(usize::from(ingress)) {
             port.count(fate);
         }

@@ -184,8 +184,10 @@ pub struct Destination {
     pub next_hop: NextHop,
     /// The adjacency of `next_hop`, at hand.
     pub(crate) adjacency: Option<Adjacency>,
-    /// Largest IP packet on the way there, bytes.
+    /// Largest IP packet on the way there, bytes, before a tunnel's headers.
     pub mtu: u16,
+    /// Bytes of those headers.
+    pub(crate) overhead: u16,
     /// The outer header of a tunnel; none without an address of the director's for it.
     pub(crate) outer: Option<Outer>,
     /// What outlives the snapshot.
@@ -230,12 +232,14 @@ impl Destination {
         } else {
             0
         };
+        let overhead = u16::try_from(overhead).unwrap_or(u16::MAX);
         Self {
             available,
             last_weight: spec.weight,
             next_hop,
             adjacency,
-            mtu: link_mtu.saturating_sub(u16::try_from(overhead).unwrap_or(u16::MAX)),
+            mtu: link_mtu.saturating_sub(overhead),
+            overhead,
             outer,
             traffic: Arc::clone(&shared.traffic),
             shared,

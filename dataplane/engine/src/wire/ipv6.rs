@@ -32,7 +32,7 @@ const _: () = assert!(IPV6_BYTES == 40);
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
+const FRAGMENT: u8 = fragment_header::NUMBER;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
 /// A longer chain than any sane sender makes; the bound of the walk.
@@ -45,6 +45,47 @@ impl Ipv6Header {
         let [high, low, ..] = self.version_class_label.get().to_be_bytes();
         (high << 4) | (low >> 4)
     }
+}
+
+/// Fragment header, 8 bytes.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct FragmentHeader {
+    /// What the datagram begins with.
+    pub next_header: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// Offset in bytes, a multiple of 8; the lowest bit: more follow.
+    pub offset_and_more: U16,
+    /// The datagram.
+    pub identification: U32,
+}
+
+/// Bytes of a fragment header.
+pub const FRAGMENT_HEADER_BYTES: usize = size_of::<FragmentHeader>();
+
+/// The number by which a fragment header is announced.
+pub mod fragment_header {
+    /// IANA.
+    pub const NUMBER: u8 = 44;
+}
+
+/// Offset of the fragment header in a packet, which starts with the fixed header. `None` without one, or when the chain
+/// runs past the packet's end.
+pub fn find_fragment_header(packet: &[u8], next_header: u8) -> Option<usize> {
+    let (mut kind, mut offset) = (next_header, IPV6_BYTES);
+    for _ in 0..EXTENSION_HEADERS_MAX {
+        if kind == FRAGMENT {
+            return Some(offset);
+        }
+        if !matches!(kind, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS) {
+            return None;
+        }
+        let [next, length, ..] = *packet.get(offset..)?.first_chunk::<8>()?;
+        offset += (usize::from(length) + 1) << 3;
+        kind = next;
+    }
+    None
 }
 
 /// Where the chain of extension headers ends.
