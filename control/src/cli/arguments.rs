@@ -108,7 +108,7 @@ pub enum Verb {
     ///
     /// Nothing is changed. Each change says how many connections are live at what it touches, and what becomes of them; what
     /// is not mentioned keeps its connections undisturbed. Connections that wait for a server that was removed are not
-    /// counted: they go on when it is added again. The tables [dataplane] and [control] are read when the daemons start
+    /// counted: they go on when it is added again. The tables `dataplane` and `control` are read when the daemons start
     /// and are not looked at here.
     ///
     /// Without FILE: what the commands since the last `save` have changed, and `save` would write.

@@ -1,6 +1,6 @@
 //! What would become of what runs, and of its live connections, if another configuration took its place.
 //!
-//! The changes are those of [`diff`](super::diff), which are also what is done then. What becomes of connections is what
+//! The changes are those of [`super::diff`], which are also what is done then. What becomes of connections is what
 //! the data plane does with them (`pollux_engine::pipeline`): a connection keeps its server, and the method it began with;
 //! a server that is gone gets no packets of its own until it returns.
 
