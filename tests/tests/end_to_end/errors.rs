@@ -31,7 +31,10 @@ fn mistakes_on_the_command_line() {
             "bad address \"198.51.100.1\"",
         ),
         ("service add -t 224.0.0.1:80", "unicast"),
-        ("service add -t 198.51.100.1:0", "port 0 is not a port"),
+        (
+            "service add -t 198.51.100.1:0",
+            "a service of all ports must be persistent",
+        ),
         ("service add -t 198.51.100.1:65536", "bad address"),
         (
             "service add -t 198.51.100.1:80",
@@ -45,7 +48,7 @@ fn mistakes_on_the_command_line() {
         ),
         (
             "server add -t 198.51.100.1:80 -r 203.0.113.12:0 -m",
-            "port 0 is not a port",
+            "port 0 is the packet's own",
         ),
         (
             "server add -t 198.51.100.1:80 -r [2001:db8:2::11]:80 -m",
