@@ -77,9 +77,10 @@ use super::problem::{Located, Place, ProblemList};
 use super::table_reader::TableReader;
 use crate::server_address::ServerAddress;
 
-/// The file.
-#[derive(Debug, Default)]
-pub struct FileSchema {
+/// The file. Services are read one by one, when their turn comes: each key read remembers its place, which is much more than
+/// its value, and of servers there may be tens of thousands.
+#[derive(Debug)]
+pub struct FileSchema<'a> {
     /// `[dataplane]`
     pub dataplane: DataplaneTable,
     /// `[control]`
@@ -88,8 +89,8 @@ pub struct FileSchema {
     pub ipvs: IpvsTable,
     /// `[[mark]]`
     pub marks: Vec<MarkTable>,
-    /// `[[service]]`
-    pub services: Vec<ServiceTable>,
+    /// `[[service]]`, each for [`ServiceTable::read`].
+    pub services: Vec<TableReader<'a>>,
     /// `[[check]]`
     pub checks: Vec<CheckTable>,
 }
@@ -148,7 +149,7 @@ pub struct ControlTable {
 
 /// `[[service]]`
 #[derive(Debug)]
-pub struct ServiceTable {
+pub struct ServiceTable<'a> {
     /// Where it starts.
     pub place: Place,
     /// The transport protocol.
@@ -173,8 +174,8 @@ pub struct ServiceTable {
     pub scheduler_flags: Option<Located<Vec<SchedulerFlags>>>,
     /// The name of the check of its servers.
     pub check: Option<Located<String>>,
-    /// `[[service.server]]`
-    pub servers: Vec<ServerTable>,
+    /// `[[service.server]]`, each for [`ServerTable::read`].
+    pub servers: Vec<TableReader<'a>>,
 }
 
 /// `[[service.server]]`
@@ -202,19 +203,18 @@ pub struct ServerTable {
     pub lower_threshold: Option<Located<u32>>,
 }
 
-impl FileSchema {
+impl<'a> FileSchema<'a> {
     /// Reads the tables of a parsed file; what cannot be read goes on the list.
-    pub fn read(root: &DeTable<'_>, problems: &ProblemList) -> Self {
+    pub fn read(root: &'a DeTable<'a>, problems: &'a ProblemList) -> Self {
         let dataplane = DataplaneTable::read(root, problems);
         let root = TableReader::root(root, problems);
         let control = root.table("control").map(read_control);
-        let services = root.tables("service").into_iter().map(read_service);
         let schema = Self {
             dataplane,
             control: control.unwrap_or_default(),
             ipvs: root.table("ipvs").map(read_ipvs).unwrap_or_default(),
             marks: root.tables("mark").into_iter().map(read_mark).collect(),
-            services: services.collect(),
+            services: root.tables("service"),
             checks: root
                 .tables("check")
                 .into_iter()
@@ -362,70 +362,75 @@ const PROTOCOLS: [(&str, Protocol); 3] = [
     ("sctp", Protocol::Sctp),
 ];
 
-fn read_service(table: TableReader<'_>) -> ServiceTable {
-    let families = [("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)];
-    let servers = table.tables("server").into_iter().map(read_server);
-    let by_mark = table.has("fwmark");
-    let mut read = ServiceTable {
-        place: table.place(),
-        protocol: table.word("protocol", &PROTOCOLS),
-        address: table.parsed("address", "198.51.100.1:80"),
-        fwmark: table.number("fwmark", 1..=u32::MAX),
-        family: table.word("family", &families),
-        persistence_timeout: table.number("persistence_timeout", persistence::TIMEOUT_S),
-        has_persistence_timeout: table.has("persistence_timeout"),
-        persistence_netmask: table.parsed("persistence_netmask", "255.255.255.0"),
-        one_packet: table.boolean("one_packet"),
-        scheduler: table.parsed("scheduler", "wlc"),
-        scheduler_flags: table.all_parsed("scheduler_flags", "mh-fallback"),
-        check: table.text("check", "web"),
-        servers: servers.collect(),
-    };
-    if !by_mark {
-        read.protocol = table.require(read.protocol, "protocol", "tcp");
-        read.address = table.require(read.address, "address", "198.51.100.1:80");
+impl<'a> ServiceTable<'a> {
+    /// Reads one table, but not those of its servers; what cannot be read goes on the list.
+    pub fn read(table: TableReader<'a>) -> Self {
+        let families = [("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)];
+        let by_mark = table.has("fwmark");
+        let mut read = Self {
+            place: table.place(),
+            protocol: table.word("protocol", &PROTOCOLS),
+            address: table.parsed("address", "198.51.100.1:80"),
+            fwmark: table.number("fwmark", 1..=u32::MAX),
+            family: table.word("family", &families),
+            persistence_timeout: table.number("persistence_timeout", persistence::TIMEOUT_S),
+            has_persistence_timeout: table.has("persistence_timeout"),
+            persistence_netmask: table.parsed("persistence_netmask", "255.255.255.0"),
+            one_packet: table.boolean("one_packet"),
+            scheduler: table.parsed("scheduler", "wlc"),
+            scheduler_flags: table.all_parsed("scheduler_flags", "mh-fallback"),
+            check: table.text("check", "web"),
+            servers: table.tables("server"),
+        };
+        if !by_mark {
+            read.protocol = table.require(read.protocol, "protocol", "tcp");
+            read.address = table.require(read.address, "address", "198.51.100.1:80");
+        }
+        table.finish();
+        read
     }
-    table.finish();
-    read
 }
 
-fn read_server(table: TableReader<'_>) -> ServerTable {
-    let address = "203.0.113.11:80";
-    let methods = [
-        ForwardingMethod::Nat,
-        ForwardingMethod::Tunnel,
-        ForwardingMethod::Direct,
-    ]
-    .map(|method| (method.to_string(), method));
-    let methods = methods
-        .each_ref()
-        .map(|(word, method)| (word.as_str(), *method));
-    let types = TunnelType::ALL.map(|known| (known.as_str(), known));
-    let checksums = TunnelChecksum::ALL.map(|known| (known.as_str(), known));
-    let method = table.word("method", &methods);
-    let tunnel_type = table.word("tunnel_type", &types);
-    let tunnel_port = table.number("tunnel_port", 1..=u16::MAX);
-    let tunnel_checksum = table.word("tunnel_checksum", &checksums);
-    let tunnel_is_read = [
-        ("method", method.is_some()),
-        ("tunnel_type", tunnel_type.is_some()),
-        ("tunnel_port", tunnel_port.is_some()),
-        ("tunnel_checksum", tunnel_checksum.is_some()),
-    ]
-    .into_iter()
-    .all(|(key, is_read)| is_read || !table.has(key));
-    let read = ServerTable {
-        place: table.place(),
-        address: table.require(table.parsed("address", address), "address", address),
-        method,
-        tunnel_type,
-        tunnel_port,
-        tunnel_checksum,
-        tunnel_is_read,
-        weight: table.number("weight", 0..=Weight::MAX),
-        upper_threshold: table.number("upper_threshold", 0..=u32::MAX),
-        lower_threshold: table.number("lower_threshold", 0..=u32::MAX),
-    };
-    table.finish();
-    read
+impl ServerTable {
+    /// Reads one table; what cannot be read goes on the list.
+    pub fn read(table: TableReader<'_>) -> Self {
+        let address = "203.0.113.11:80";
+        let methods = [
+            ForwardingMethod::Nat,
+            ForwardingMethod::Tunnel,
+            ForwardingMethod::Direct,
+        ]
+        .map(|method| (method.to_string(), method));
+        let methods = methods
+            .each_ref()
+            .map(|(word, method)| (word.as_str(), *method));
+        let types = TunnelType::ALL.map(|known| (known.as_str(), known));
+        let checksums = TunnelChecksum::ALL.map(|known| (known.as_str(), known));
+        let method = table.word("method", &methods);
+        let tunnel_type = table.word("tunnel_type", &types);
+        let tunnel_port = table.number("tunnel_port", 1..=u16::MAX);
+        let tunnel_checksum = table.word("tunnel_checksum", &checksums);
+        let tunnel_is_read = [
+            ("method", method.is_some()),
+            ("tunnel_type", tunnel_type.is_some()),
+            ("tunnel_port", tunnel_port.is_some()),
+            ("tunnel_checksum", tunnel_checksum.is_some()),
+        ]
+        .into_iter()
+        .all(|(key, is_read)| is_read || !table.has(key));
+        let read = ServerTable {
+            place: table.place(),
+            address: table.require(table.parsed("address", address), "address", address),
+            method,
+            tunnel_type,
+            tunnel_port,
+            tunnel_checksum,
+            tunnel_is_read,
+            weight: table.number("weight", 0..=Weight::MAX),
+            upper_threshold: table.number("upper_threshold", 0..=u32::MAX),
+            lower_threshold: table.number("lower_threshold", 0..=u32::MAX),
+        };
+        table.finish();
+        read
+    }
 }

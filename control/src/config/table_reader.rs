@@ -15,6 +15,7 @@ use toml::de::{DeTable, DeValue};
 use super::problem::{Located, Place, ProblemList};
 
 /// A reader of one table.
+#[derive(Debug)]
 pub struct TableReader<'a> {
     table: &'a DeTable<'a>,
     place: Place,

@@ -8,7 +8,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use pollux_api::configuration::{Change, ChangeError, Configuration, Destination, VirtualService};
 use pollux_api::settings::PortSettings;
 use pollux_api::{
-    DataplaneSettings, Persistence, Protocol, ServiceId, Tunnel, TunnelError, Weight,
+    DataplaneSettings, DestinationId, Persistence, Protocol, ServiceId, Tunnel, TunnelError, Weight,
 };
 use toml::Spanned;
 use toml::de::DeTable;
@@ -79,7 +79,7 @@ impl ValidConfig {
     }
 }
 
-fn configuration(schema: FileSchema, problems: &ProblemList) -> Configuration {
+fn configuration(schema: FileSchema<'_>, problems: &ProblemList) -> Configuration {
     let mut building = Builder {
         configuration: Configuration::default(),
         first_seen: HashMap::new(),
@@ -88,16 +88,23 @@ fn configuration(schema: FileSchema, problems: &ProblemList) -> Configuration {
     };
     for (name, Located { value, place }) in schema.ipvs.0 {
         let settings = BTreeMap::from([(name.to_owned(), value)]);
-        building.apply(Change::Set { settings }, &place, name);
+        building.apply(Change::Set { settings }, &place);
     }
     for MarkTable { place, rule } in schema.marks {
         if let Some(rule) = rule {
-            let what = format!("the rule \"{rule}\"");
-            building.apply(Change::AddMark { rule }, &place, &what);
+            building.apply(Change::AddMark { rule }, &place);
         }
     }
     for service in schema.services {
-        building.add_service(service);
+        let mut service = ServiceTable::read(service);
+        let servers = std::mem::take(&mut service.servers);
+        let id = building.add_service(service);
+        // Whatever is wrong with the service, what is wrong with its servers is said, too.
+        for server in servers.into_iter().map(ServerTable::read) {
+            if let Some(id) = id {
+                building.add_server(id, server);
+            }
+        }
     }
     building.checks.apply(&mut building.configuration, problems);
     building.configuration
@@ -107,16 +114,15 @@ fn configuration(schema: FileSchema, problems: &ProblemList) -> Configuration {
 struct Builder<'a> {
     configuration: Configuration,
     /// The line in which a service, or a server of a service, was first defined.
-    first_seen: HashMap<String, usize>,
+    first_seen: HashMap<(ServiceId, Option<DestinationId>), usize>,
     checks: CheckReader,
     problems: &'a ProblemList,
 }
 
 impl Builder<'_> {
-    fn add_service(&mut self, table: ServiceTable) {
-        let Some(Located { value: id, place }) = self.service_id(&table) else {
-            return;
-        };
+    /// The service without its servers; none when it is not known which one it is, or it cannot have any.
+    fn add_service(&mut self, table: ServiceTable<'_>) -> Option<ServiceId> {
+        let Located { value: id, place } = self.service_id(&table)?;
         let scheduler = table.scheduler.map(|located| located.value);
         let (flags, flags_place) = match table.scheduler_flags {
             Some(located) => (located.value, located.place),
@@ -140,7 +146,8 @@ impl Builder<'_> {
         if let Some(netmask) = &table.persistence_netmask {
             let family = |persistence: Persistence| persistence.checked(id.family());
             if let Some(Err(error)) = service.persistence.map(family) {
-                return self.problems.add(&netmask.place, error);
+                self.problems.add(&netmask.place, error);
+                return None;
             }
             if !table.has_persistence_timeout {
                 let message = "a netmask without persistence: write persistence_timeout, too, or leave it out";
@@ -153,7 +160,8 @@ impl Builder<'_> {
         };
         if let Some(given) = one_packet.filter(|given| given.value && !is_udp) {
             let message = "one-packet scheduling is only for UDP services: leave it out";
-            return self.problems.add(&given.place, message);
+            self.problems.add(&given.place, message);
+            return None;
         }
         if let Some((flag, of)) = service.scheduler_flags.foreign_to(service.scheduler) {
             let message = format!(
@@ -161,23 +169,17 @@ impl Builder<'_> {
                 service.scheduler
             );
             self.problems.add(&flags_place, message);
-            return;
+            return None;
         }
-        self.apply(
-            Change::AddService { service },
-            &place,
-            &format!("service {id}"),
-        );
+        self.apply(Change::AddService { service }, &place);
         if let Some(check) = table.check {
             self.checks.used_by(id, check);
         }
-        for server in table.servers {
-            self.add_server(id, server);
-        }
+        Some(id)
     }
 
     /// What the service is known by, and where that is written. What is missing is on the list already.
-    fn service_id(&self, table: &ServiceTable) -> Option<Located<ServiceId>> {
+    fn service_id(&self, table: &ServiceTable<'_>) -> Option<Located<ServiceId>> {
         let Some(fwmark) = &table.fwmark else {
             if let Some(family) = &table.family {
                 let message =
@@ -249,19 +251,27 @@ impl Builder<'_> {
             service,
             destination,
         };
-        self.apply(change, &place, &format!("server {id} of service {service}"));
+        self.apply(change, &place);
     }
 
-    fn apply(&mut self, change: Change, place: &Place, what: &str) {
+    fn apply(&mut self, change: Change, place: &Place) {
+        let added = match &change {
+            Change::AddService { service } => Some((service.id, None)),
+            Change::AddDestination {
+                service,
+                destination,
+            } => Some((*service, Some(destination.id))),
+            _ => None,
+        };
         match self.configuration.apply_one(&change) {
             Ok(()) => {
-                self.first_seen.insert(what.to_owned(), place.line);
+                if let Some(added) = added {
+                    self.first_seen.insert(added, place.line);
+                }
             }
-            Err(ChangeError::ServiceExists(_) | ChangeError::DestinationExists(..)) => {
-                let line = self.first_seen.get(what).copied().unwrap_or_default();
-                let message =
-                    format!("{what} is already defined in line {line}: keep one of the two");
-                self.problems.add(place, message);
+            Err(ChangeError::ServiceExists(service)) => self.twice((service, None), place),
+            Err(ChangeError::DestinationExists(service, id)) => {
+                self.twice((service, Some(id)), place);
             }
             Err(ChangeError::Thresholds(_, _, lower, upper)) => {
                 let message = format!(
@@ -271,6 +281,16 @@ impl Builder<'_> {
             }
             Err(error) => self.problems.add(place, error),
         }
+    }
+
+    fn twice(&self, added: (ServiceId, Option<DestinationId>), place: &Place) {
+        let line = self.first_seen.get(&added).copied().unwrap_or_default();
+        let what = match added {
+            (service, None) => format!("service {service}"),
+            (service, Some(id)) => format!("server {id} of service {service}"),
+        };
+        let message = format!("{what} is already defined in line {line}: keep one of the two");
+        self.problems.add(place, message);
     }
 }
 

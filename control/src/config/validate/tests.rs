@@ -205,6 +205,24 @@ fn every_error_of_syntax_is_reported_at_once() {
 }
 
 #[test]
+fn servers_of_a_service_that_is_wrong_are_checked_too() {
+    let found = problems("[[service]]\nprotocol = \"dccp\"\n[[service.server]]\nweight = -1\n");
+    let keys = found
+        .iter()
+        .filter_map(|problem| problem.split(": ").nth(1));
+    assert_eq!(
+        keys.collect::<Vec<_>>(),
+        [
+            "service[0]",
+            "service[0].protocol",
+            "service[0].server[0]",
+            "service[0].server[0].weight"
+        ],
+        "{found:?}"
+    );
+}
+
+#[test]
 fn services_are_checked() {
     assert_problem(
         "[[service]]\nprotocol = \"dccp\"\naddress = \"198.51.100.1:80\"\n",
