@@ -215,6 +215,7 @@ fn scheduler(name: SchedulerName, flags: SchedulerFlags) -> SchedulerKind {
         }),
         SchedulerName::TwoRandomChoices => SchedulerKind::TwoRandomChoices,
         SchedulerName::PowerOfTwoChoices => SchedulerKind::PowerOfTwoChoices,
+        SchedulerName::FastestAnswer => SchedulerKind::FastestAnswer,
     }
 }
 

@@ -17,7 +17,7 @@ use pollux_engine::connection::ConnectionTable;
 use pollux_engine::counters::{PortCounters, WorkerCounters};
 use pollux_engine::forwarding_table::Interface;
 use pollux_engine::fragment::{self, Fragments, Outgoing};
-use pollux_engine::{BURST, Context, Fate, Snapshot, Tick, Verdict, Worker as Engine};
+use pollux_engine::{BURST, Context, Fate, Microsecond, Snapshot, Tick, Verdict, Worker as Engine};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::frame::MbufFrame;
@@ -156,6 +156,7 @@ impl Worker {
                 snapshot: &snapshot,
                 now: tick_of(now),
             };
+            self.engine.set_time(Microsecond::from_nanoseconds(now));
             found = self.turn(&context, elapsed);
             if let Some(sleep) = self.idle.after_loop(found) {
                 shared.table.quiescence().offline(self.number);

@@ -4,13 +4,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use pollux_engine::Tick;
 use pollux_engine::connection::{FlowKey, State};
 use pollux_engine::forwarding_table::ForwardingTable;
 use pollux_engine::scheduler::Arrival;
 use pollux_engine::service::Destination;
 use pollux_engine::snapshot::Snapshot;
 use pollux_engine::wire::protocol;
+use pollux_engine::{Microsecond, Tick};
 use pollux_tests::golden::administrator::Administrator;
 use pollux_tests::golden::command::{Change, Command, parse};
 use pollux_tests::golden::topology::server_v4;
@@ -58,8 +58,12 @@ impl Choices {
     fn pick(&self, key: &FlowKey, hash: u64) -> Option<&Destination> {
         let service = self.snapshot.services().iter().next().unwrap();
         let candidates = self.snapshot.candidates(service);
-        let now = Tick(0);
-        let arrival = Arrival { key, hash, now };
+        let arrival = Arrival {
+            key,
+            hash,
+            now: Tick(0),
+            microsecond: Microsecond(0),
+        };
         service.scheduler.pick(candidates, &arrival)
     }
 }

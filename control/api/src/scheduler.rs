@@ -59,11 +59,13 @@ pub enum SchedulerName {
     TwoRandomChoices,
     /// `p2c`: the less loaded of two different ones drawn by weight; not in LVS.
     PowerOfTwoChoices,
+    /// `ewma`: by weight and by how fast the server answers a SYN; not in LVS.
+    FastestAnswer,
 }
 
 impl SchedulerName {
     /// Every scheduler.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::RoundRobin,
         Self::WeightedRoundRobin,
         Self::LeastConnection,
@@ -79,6 +81,7 @@ impl SchedulerName {
         Self::MaglevHashing,
         Self::TwoRandomChoices,
         Self::PowerOfTwoChoices,
+        Self::FastestAnswer,
     ];
 
     /// The name as `ipvsadm` writes it.
@@ -99,6 +102,7 @@ impl SchedulerName {
             Self::MaglevHashing => "mh",
             Self::TwoRandomChoices => "twos",
             Self::PowerOfTwoChoices => "p2c",
+            Self::FastestAnswer => "ewma",
         }
     }
 
@@ -132,6 +136,9 @@ impl SchedulerName {
             Self::PowerOfTwoChoices => {
                 "The less loaded of two different ones drawn by weight; not in Linux."
             }
+            Self::FastestAnswer => {
+                "By weight, divided by the time to answer a SYN (nat); not in Linux."
+            }
         }
     }
 
@@ -159,6 +166,7 @@ impl SchedulerName {
             }
             Self::TwoRandomChoices => "several directors that share servers",
             Self::PowerOfTwoChoices => "several directors that share servers; hundreds of servers",
+            Self::FastestAnswer => "servers whose speed differs and changes; more than one site",
         }
     }
 

@@ -28,7 +28,7 @@ fn wrong_usage_is_explained() {
     for (line, text) in [
         (
             "service add -t 198.51.100.2:80 -s fair",
-            "unknown scheduler \"fair\": known are rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, p2c",
+            "unknown scheduler \"fair\": known are rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, p2c, ewma",
         ),
         (
             "service add -t 198.51.100.2:80 -s sh -b sh-sticky",

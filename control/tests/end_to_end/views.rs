@@ -258,11 +258,12 @@ fn schedulers_say_what_they_are_good_for() {
         "rr    Each server in turn, whatever its weight.\n      Good for equal servers; short requests, equally long.\n",
         "      Flags: mh-fallback, mh-port, mh-bounded=PERCENT.\n",
         "p2c   The less loaded of two different ones drawn by weight; not in Linux.\n",
+        "ewma  By weight, divided by the time to answer a SYN (nat); not in Linux.\n",
     ] {
         assert!(shown.contains(text), "{text}is not in\n{shown}");
     }
     let listed = machine.json("show schedulers");
-    assert_eq!(listed.as_array().unwrap().len(), 15);
+    assert_eq!(listed.as_array().unwrap().len(), 16);
     assert_eq!(
         listed[7]["flags"],
         serde_json::json!(["sh-fallback", "sh-port"])

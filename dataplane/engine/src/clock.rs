@@ -35,6 +35,25 @@ impl Tick {
     }
 }
 
+/// A moment in microseconds, for times that a tick is too coarse for; wraps after 71 minutes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Microsecond(pub u32);
+
+impl Microsecond {
+    /// The microsecond of a monotonic clock's reading, nanoseconds.
+    #[inline]
+    pub fn from_nanoseconds(nanoseconds: u64) -> Self {
+        #[allow(clippy::cast_possible_truncation)] // wrapping is the type's arithmetic
+        Self((nanoseconds / 1000) as u32)
+    }
+
+    /// Microseconds from `earlier` to this moment, if they are less than half of what the type can tell apart.
+    #[inline]
+    pub fn since(self, earlier: Self) -> u32 {
+        self.0.wrapping_sub(earlier.0)
+    }
+}
+
 /// Seconds as ticks.
 pub const fn seconds(seconds: u32) -> u32 {
     seconds * TICKS_PER_SECOND

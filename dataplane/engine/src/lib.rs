@@ -28,7 +28,7 @@ pub mod snapshot;
 mod sync;
 pub mod wire;
 
-pub use clock::Tick;
+pub use clock::{Microsecond, Tick};
 pub use fate::Fate;
 pub use frame::{Frame, HeapFrame};
 pub use pipeline::{BURST, Context, Verdict, Worker};

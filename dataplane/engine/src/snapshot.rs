@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 
 use crate::connection::{ForwardingMethod, Timeouts};
 use crate::forwarding_table::ForwardingTable;
-use crate::scheduler::{Candidates, Scheduler};
+use crate::scheduler::{Candidates, Scheduler, SchedulerKind};
 use crate::service::Leaf;
 use crate::service::{
     Classifier, Destination, DestinationShared, DestinationSpec, MarkRule, ServiceLookup,
@@ -166,8 +166,15 @@ impl Snapshot {
     }
 }
 
-/// Gives every destination its place in the scheduler's tree, and the tree the loads as they are.
+/// Gives every destination its place in the scheduler's tree, and the tree the loads as they are; or has its answers timed.
 fn plant(service: &VirtualService, destinations: &mut [Option<Destination>]) {
+    if service.scheduler.kind() == SchedulerKind::FastestAnswer {
+        for number in &service.destinations {
+            if let Some(Some(destination)) = destinations.get_mut(*number as usize) {
+                destination.is_timed = true;
+            }
+        }
+    }
     let Some(tree) = service.scheduler.load_tree() else {
         return;
     };

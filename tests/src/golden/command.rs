@@ -312,6 +312,9 @@ impl<'l> Options<'l> {
             Some("fo") => Ok(SchedulerKind::WeightedFailover),
             Some("ovf") => Ok(SchedulerKind::WeightedOverflow),
             Some("twos") => Ok(SchedulerKind::TwoRandomChoices),
+            // Of Pollux alone: for tests.
+            Some("p2c") => Ok(SchedulerKind::PowerOfTwoChoices),
+            Some("ewma") => Ok(SchedulerKind::FastestAnswer),
             Some(other) => Err(Unsupported(format!("scheduler {other}"))),
         }
     }

@@ -230,7 +230,7 @@ fn services_are_checked() {
     );
     assert_problem(
         &format!("{SERVICE}scheduler = \"fair\"\n"),
-        "4: service[0].scheduler: unknown scheduler \"fair\": known are rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, p2c",
+        "4: service[0].scheduler: unknown scheduler \"fair\": known are rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, p2c, ewma",
     );
     assert_problem(
         "[[service]]\nprotocol = \"tcp\"\naddress = \"198.51.100.1:0\"\n",

@@ -268,6 +268,17 @@ impl<'t> Connection<'t> {
         &self.hot.0[0]
     }
 
+    /// A number that connections of one time hardly ever share, of its client's address and ports.
+    pub fn fingerprint(&self) -> u32 {
+        let is_v6 = (self.hot.0[4].load(Relaxed) >> 40) & 0xff == Family::V6 as u64;
+        let wide = self.wide.filter(|_| is_v6);
+        let client = wide.map_or(&self.hot.0[1], |wide| &wide.0[1]);
+        let mixed = client.load(Relaxed) ^ self.hot.0[3].load(Relaxed).rotate_left(21);
+        #[allow(clippy::cast_possible_truncation)] // the high half
+        let number = (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
+        number
+    }
+
     /// The changing word.
     #[inline]
     pub fn life(&self) -> Life {

@@ -219,7 +219,7 @@ impl Worker {
             next_state(state, side, meta, secure)
         });
         if let Some(moved) = moved {
-            self.has_moved(context, connection, destination, moved);
+            self.has_moved(context, connection, destination, (moved, direction));
         }
         match direction {
             Direction::Inbound => self.count_inbound(destination, meta),
@@ -235,8 +235,12 @@ impl Worker {
         context: &Context<'_>,
         connection: &Connection<'_>,
         destination: &Destination,
-        moved: Transition,
+        (moved, direction): (Transition, Direction),
     ) {
+        if destination.is_timed && direction == Direction::Outbound {
+            let times = &destination.shared.response_time;
+            times.answered(connection.fingerprint(), self.microsecond, context.now);
+        }
         destination.moved(moved.before, moved.after);
         if matches!(moved.after, State::Established | State::Udp)
             && let Some(control) = connection.control()

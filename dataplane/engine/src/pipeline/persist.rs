@@ -87,6 +87,7 @@ impl Worker {
             key: &meta.key,
             hash: meta.hash,
             now: context.now,
+            microsecond: self.microsecond,
         };
         let chosen = service.scheduler.pick(candidates, &arrival);
         let chosen = chosen.ok_or(Fate::NoDestination)?;

@@ -101,6 +101,7 @@ impl Worker {
             key: &meta.key,
             hash: meta.hash,
             now: context.now,
+            microsecond: self.microsecond,
         };
         let Some(chosen) = service.scheduler.pick(candidates, &arrival) else {
             return false;

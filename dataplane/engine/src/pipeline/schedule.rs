@@ -98,6 +98,7 @@ impl Worker {
                     key: &meta.key,
                     hash: meta.hash,
                     now: context.now,
+                    microsecond: self.microsecond,
                 };
                 let chosen = service.scheduler.pick(candidates, &arrival);
                 (chosen.ok_or(Fate::NoDestination)?, None)
@@ -140,6 +141,11 @@ impl Worker {
             match self.shard.insert(context.table, new, context.now, timeouts) {
                 Ok(hit) => {
                     self.counters.connections_created.add(1);
+                    if chosen.is_timed && new.outbound.is_some() && new.inbound.is_tcp() {
+                        let fingerprint = hit.connection.fingerprint();
+                        let times = &chosen.shared.response_time;
+                        times.sent(fingerprint, self.microsecond, context.now);
+                    }
                     if new.template.is_none() {
                         self.count_connection(chosen);
                     }

@@ -12,7 +12,7 @@ use super::meta::Meta;
 use super::plan::Plans;
 use super::sweep_pace::SweepPace;
 use super::{lookup, parse};
-use crate::clock::Tick;
+use crate::clock::{Microsecond, Tick};
 use crate::connection::{Connection, ConnectionTable, Ended, Shard, SweepBudget};
 use crate::counters::WorkerCounters;
 use crate::fate::Fate;
@@ -100,6 +100,8 @@ pub struct Worker {
     pub(super) number: usize,
     /// The port that the current burst came in by.
     pub(super) ingress: u16,
+    /// When the loop began.
+    pub(super) microsecond: Microsecond,
     /// While a whole datagram is decided about.
     pub(super) whole: Option<Whole>,
     /// The largest packet on the way that the last whole datagram took, bytes.
@@ -128,6 +130,7 @@ impl Worker {
         Self {
             number: shard.worker(),
             ingress: 0,
+            microsecond: Microsecond(0),
             whole: None,
             cut_limit: 0,
             last_fate: Cell::new(Fate::Forwarded),
@@ -152,6 +155,12 @@ impl Worker {
     /// Where a frame of the last burst is to go once its MAC is known ([`Verdict::Hold`]).
     pub fn neighbour(&self, place: u8) -> Option<(Interface, IpAddr)> {
         self.neighbours.get(usize::from(place)).copied()
+    }
+
+    /// Tells the time, once a loop, by a clock that all workers share: for what is measured finer than by ticks.
+    #[inline]
+    pub fn set_time(&mut self, now: Microsecond) {
+        self.microsecond = now;
     }
 
     /// Its part of the connection table.

@@ -10,7 +10,7 @@
 //! | load, least first ([`LoadTree`]) | `lc`, `wlc`, `sed`, `nq`, `fo`, `ovf` |
 //! | hash, over a table made when the snapshot is compiled | `sh`, `dh`, `mh` |
 //! | what the destination address had before | `lblc`, `lblcr` |
-//! | lot | `twos`, `p2c` |
+//! | lot | `twos`, `p2c`, `ewma` |
 
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ mod address_hash;
 mod address_index;
 mod bounded_load;
 mod destination_hashing;
+mod fastest_answer;
 mod least_connection;
 mod load_tree;
 mod locality_based;
@@ -40,6 +41,7 @@ mod weighted_overflow;
 mod weighted_round_robin;
 
 use self::destination_hashing::DestinationHashing;
+use self::fastest_answer::FastestAnswer;
 pub use self::load_tree::{Load, LoadTree, Measure};
 use self::locality_based::LocalityBased;
 use self::locality_based_replicated::LocalityBasedReplicated;
@@ -49,7 +51,7 @@ use self::round_robin::RoundRobin;
 use self::source_hashing::SourceHashing;
 use self::two_random_choices::TwoRandomChoices;
 use self::weighted_round_robin::WeightedRoundRobin;
-use crate::clock::Tick;
+use crate::clock::{Microsecond, Tick};
 use crate::connection::{Family, FlowKey};
 use crate::service::Destination;
 
@@ -86,6 +88,8 @@ pub enum SchedulerKind {
     TwoRandomChoices,
     /// `p2c`.
     PowerOfTwoChoices,
+    /// `ewma`.
+    FastestAnswer,
 }
 
 impl SchedulerKind {
@@ -95,7 +99,8 @@ impl SchedulerKind {
             Self::RoundRobin
             | Self::WeightedRoundRobin
             | Self::SourceHashing(_)
-            | Self::DestinationHashing => false,
+            | Self::DestinationHashing
+            | Self::FastestAnswer => false,
             Self::MaglevHashing(flags) => flags.bounded.is_some(),
             Self::LeastConnection
             | Self::WeightedLeastConnection
@@ -161,6 +166,8 @@ pub struct Arrival<'p> {
     pub hash: u64,
     /// When it came.
     pub now: Tick,
+    /// The same, finer.
+    pub microsecond: Microsecond,
 }
 
 /// A scheduler with its state.
@@ -183,6 +190,7 @@ enum SchedulerState {
     LocalityBasedReplicated(LocalityBasedReplicated),
     TwoRandomChoices(TwoRandomChoices),
     PowerOfTwoChoices(PowerOfTwoChoices),
+    FastestAnswer(FastestAnswer),
 }
 
 impl Scheduler {
@@ -233,6 +241,7 @@ impl Scheduler {
             }),
             Kind::TwoRandomChoices => State::TwoRandomChoices(TwoRandomChoices::default()),
             Kind::PowerOfTwoChoices => State::PowerOfTwoChoices(PowerOfTwoChoices::new(candidates)),
+            Kind::FastestAnswer => State::FastestAnswer(FastestAnswer::new(candidates)),
         };
         Self { kind, state }
     }
@@ -269,6 +278,7 @@ impl Scheduler {
             SchedulerState::LocalityBasedReplicated(state) => state.pick(candidates, arrival),
             SchedulerState::TwoRandomChoices(state) => state.pick(candidates, arrival),
             SchedulerState::PowerOfTwoChoices(state) => state.pick(candidates, arrival),
+            SchedulerState::FastestAnswer(state) => state.pick(candidates, arrival),
         }
     }
 }

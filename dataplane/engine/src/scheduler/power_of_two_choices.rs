@@ -2,11 +2,10 @@
 //! servers, and for many directors that share servers: close to `wlc`, but a server that is new or has become empty is
 //! not sent everything by all directors at once.
 //!
-//! Load is `wlc`'s: connections by weight, an active one weighing 256 inactive ones; of equals the first drawn. A draw is
-//! a search among the sums of the weights: it costs the same, to a few comparisons, with 3 servers and with 300, and
+//! Load is `wlc`'s: connections by weight, an active one weighing 256 inactive ones; of equals the first drawn. A draw
 //! writes nothing but the count of draws.
 
-use super::random_draw::{Draw, Lottery};
+use super::random_draw::{Draw, Lottery, WeightSums};
 use super::{Arrival, Candidates, Load, weighted_least_connection};
 use crate::service::Destination;
 
@@ -17,20 +16,14 @@ const PAIRS: usize = 4;
 #[derive(Debug)]
 pub struct PowerOfTwoChoices {
     lottery: Lottery,
-    /// The sum of the weights up to each place of the list.
-    sums: Box<[u64]>,
+    sums: WeightSums,
 }
 
 impl PowerOfTwoChoices {
     pub(super) fn new(candidates: Candidates<'_>) -> Self {
-        let weights = candidates.iter().map(|found| u64::from(found.spec.weight));
-        let sums = weights.scan(0, |sum, weight| {
-            *sum += weight;
-            Some(*sum)
-        });
         Self {
             lottery: Lottery::default(),
-            sums: sums.collect(),
+            sums: WeightSums::new(candidates),
         }
     }
 
@@ -54,14 +47,12 @@ impl PowerOfTwoChoices {
         candidates: Candidates<'s>,
         draw: &mut Draw,
     ) -> Option<&'s Destination> {
-        let total = *self.sums.last()?;
-        let first = self.place(draw.below(total));
-        let before = first.checked_sub(1).and_then(|place| self.sums.get(place));
-        let before = before.copied().unwrap_or(0);
-        let weight = self.sums.get(first)? - before;
+        let total = self.sums.total();
+        let first = self.sums.place(draw.below(total));
+        let (before, weight) = self.sums.at(first)?;
         // The second is drawn as if the first were not there.
         let number = draw.below(total - weight);
-        let second = self.place(if number < before {
+        let second = self.sums.place(if number < before {
             number
         } else {
             number + weight
@@ -69,11 +60,6 @@ impl PowerOfTwoChoices {
         let pair = [first, second].map(|place| candidates.at(place));
         let usable = pair.into_iter().flatten().filter(|found| found.is_usable());
         usable.min_by_key(|found| load(found))
-    }
-
-    /// The place of the server that this number, below the sum of all weights, belongs to.
-    fn place(&self, number: u64) -> usize {
-        self.sums.partition_point(|sum| *sum <= number)
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::{Arrival, Scheduler, SchedulerKind};
-use crate::clock::Tick;
+use crate::clock::{Microsecond, Tick};
 use crate::connection::{FlowKey, ForwardingMethod, State};
 use crate::forward::tunnel::Encapsulation;
 use crate::forwarding_table::ForwardingTable;
@@ -140,6 +140,7 @@ impl Pool {
             // As good as a keyed hash for what is drawn here, and the same in every run.
             hash: key.addresses[0].wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(key.ports),
             now,
+            microsecond: Microsecond(0),
         };
         let candidates = self.snapshot.candidates(self.service());
         let chosen = self.scheduler().pick(candidates, &arrival);

@@ -49,6 +49,7 @@ fn every_kind() -> Vec<SchedulerKind> {
         SchedulerKind::WeightedOverflow,
         SchedulerKind::TwoRandomChoices,
         SchedulerKind::PowerOfTwoChoices,
+        SchedulerKind::FastestAnswer,
     ];
     all.extend(FLAGS.map(SchedulerKind::SourceHashing));
     all.extend(FLAGS.map(|flags| maglev(flags.fallback, flags.port, None)));

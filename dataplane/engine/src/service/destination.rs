@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use crossbeam::utils::CachePadded;
 
+use super::ResponseTime;
 use crate::connection::{ForwardingMethod, State};
 use crate::counters::TrafficCounters;
 use crate::forward::tunnel::{Encapsulation, Outer};
@@ -67,6 +68,8 @@ pub struct DestinationShared {
     counts: CachePadded<AtomicU64>,
     /// Persistence templates.
     persistent: AtomicU32,
+    /// How long it takes to answer, where that is measured.
+    pub response_time: ResponseTime,
     traffic: Arc<[CachePadded<TrafficCounters>]>,
 }
 
@@ -126,6 +129,7 @@ impl DestinationShared {
         Self {
             counts: CachePadded::default(),
             persistent: AtomicU32::new(0),
+            response_time: ResponseTime::default(),
             traffic: (0..workers).map(|_| CachePadded::default()).collect(),
         }
     }
@@ -196,6 +200,8 @@ pub struct Destination {
     traffic: Arc<[CachePadded<TrafficCounters>]>,
     /// Its place in its scheduler's tree, if that chooses by load.
     pub(crate) leaf: Option<Leaf>,
+    /// Whether its answers are timed, for its scheduler.
+    pub(crate) is_timed: bool,
 }
 
 /// A destination's word in its service's [`LoadTree`].
@@ -245,6 +251,7 @@ impl Destination {
             shared,
             spec,
             leaf: None,
+            is_timed: false,
         }
     }
 

@@ -6,6 +6,7 @@ pub mod identity;
 pub mod lookup;
 pub mod persistence;
 mod port_table;
+pub mod response_time;
 pub mod virtual_service;
 
 pub use classifier::{Classifier, MarkRule};
@@ -14,4 +15,5 @@ pub use destination::{ConnectionCounts, Destination, DestinationShared, Destinat
 pub use identity::ServiceIdentity;
 pub use lookup::ServiceLookup;
 pub use persistence::Persistence;
+pub use response_time::ResponseTime;
 pub use virtual_service::{ServiceSpec, VirtualService};
