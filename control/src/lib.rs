@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod health;
+pub mod host;
 pub mod ipvs;
 pub mod run_directory;
 pub mod server_address;

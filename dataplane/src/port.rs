@@ -6,6 +6,9 @@ use dpdk_bindings::{
     AttachError, Distribution, Eal, Mempool, MempoolError, MempoolSettings, Port, PortError,
     PortSettings as DevicePortSettings, Queues, RxQueue, TxQueue,
 };
+use pollux_api::memory::{
+    self, TAP_DESCRIPTORS, WIRE_DESCRIPTORS, buffer_bytes, frame_bytes, frames_needed,
+};
 use thiserror::Error;
 
 use crate::kernel::tap::TapError;
@@ -13,17 +16,6 @@ use crate::kernel::{MacAddress, TapName, TapNameError, tap};
 use crate::settings::{Device, ValidPort};
 use crate::transmit::{TransmitBuffer, Transmitter};
 use crate::worker::PortQueues;
-
-/// Frames a queue of a NIC holds.
-const WIRE_DESCRIPTORS: u16 = 1024;
-/// Frames a queue of a TAP holds.
-const TAP_DESCRIPTORS: u16 = 512;
-/// Frames a worker may have in hand: bursts, transmit buffers, the hold queue, the pool's cache.
-const FRAMES_PER_WORKER: u32 = 2048;
-/// The frame around an IP packet: Ethernet header, two VLAN tags.
-const LINK_BYTES: u16 = 14 + 8;
-/// The smallest buffer many NICs take.
-const BUFFER_BYTES_MIN: u16 = 2048;
 
 /// Why a port cannot be used.
 #[derive(Debug, Error)]
@@ -92,47 +84,13 @@ pub struct OpenPort {
     pub tx_queues: u16,
 }
 
-/// Memory for frames that so many ports and workers need, in MiB, with what DPDK itself takes.
-pub fn memory_mib(ports: usize, workers: usize, mtu_max: u16) -> u32 {
-    let frames = u64::from(frames_needed(ports, workers));
-    let mebibytes = (frames * frame_bytes(mtu_max)) >> 20;
-    u32::try_from(mebibytes + own_memory_mib(ports, workers)).unwrap_or(u32::MAX)
-}
-
 /// Frames for these ports and workers: at least those that may be on their way at one time, and what fits beside into
 /// the memory that was given.
 fn frames(ports: usize, workers: usize, mtu_max: u16, memory_mib: Option<u32>) -> u32 {
     let given = u64::from(memory_mib.unwrap_or(0));
-    let for_frames = given.saturating_sub(own_memory_mib(ports, workers)) << 20;
+    let for_frames = given.saturating_sub(memory::own_mib(ports, workers)) << 20;
     let fitting = u32::try_from(for_frames / frame_bytes(mtu_max)).unwrap_or(u32::MAX);
     fitting.max(frames_needed(ports, workers))
-}
-
-/// A frame's buffer with what DPDK keeps of it.
-fn frame_bytes(mtu_max: u16) -> u64 {
-    u64::from(buffer_bytes(mtu_max)) + 256
-}
-
-/// What DPDK takes beside the frames.
-fn own_memory_mib(ports: usize, workers: usize) -> u64 {
-    32 + 8 * u64::try_from(ports * workers).unwrap_or(0)
-}
-
-fn frames_needed(ports: usize, workers: usize) -> u32 {
-    let queues = u32::try_from(ports * workers).unwrap_or(u32::MAX);
-    let workers = u32::try_from(workers).unwrap_or(u32::MAX);
-    let a_queue = 2 * (u32::from(WIRE_DESCRIPTORS) + u32::from(TAP_DESCRIPTORS));
-    queues
-        .saturating_mul(a_queue)
-        .saturating_add(workers.saturating_mul(FRAMES_PER_WORKER))
-}
-
-/// Headroom and frame; the pool's default is made for the smallest buffer.
-fn buffer_bytes(mtu: u16) -> u16 {
-    let more = mtu
-        .saturating_add(LINK_BYTES)
-        .saturating_sub(BUFFER_BYTES_MIN);
-    MempoolSettings::default().data_room.saturating_add(more)
 }
 
 /// The devices that are there, by names of our own, when the settings name none.
@@ -328,11 +286,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_buffer_for_the_usual_mtu_is_the_pools_own() {
+        assert_eq!(buffer_bytes(1500), MempoolSettings::default().data_room);
+    }
+
+    #[test]
     fn memory_that_was_given_is_filled_with_frames() {
         let needed = frames_needed(2, 3);
         assert_eq!(frames(2, 3, 1500, None), needed);
         assert_eq!(frames(2, 3, 1500, Some(16)), needed);
-        let reckoned = memory_mib(2, 3, 1500);
+        let reckoned = memory::frames_mib(2, 3, 1500);
         let more = frames(2, 3, 1500, Some(reckoned + 100));
         assert!(more > needed + 40_000, "{more}");
         assert!(frames(2, 3, 9000, Some(reckoned + 100)) < more);

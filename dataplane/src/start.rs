@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use anyhow::Context as _;
 use dpdk_bindings::{Eal, EalArguments, EalError, Memory, Mempool, PciDevices};
+use pollux_api::memory::{MTU_EXPECTED, PORTS_EXPECTED, frames_mib};
 use pollux_api::settings::HugePages;
 use pollux_engine::connection::{Shard, TableSize};
 use pollux_engine::counters::WorkerCounters;
@@ -29,11 +30,6 @@ use crate::settings::{Core, Device, UsableCores, ValidSettings};
 use crate::state_files::{State, StateDirectory};
 use crate::table_file::TableFile;
 use crate::worker::{PortQueues, Shared, Worker, now_nanoseconds, tick_of};
-
-/// Ports to reckon memory for when the settings name none.
-const PORTS_EXPECTED: usize = 4;
-/// The MTU to reckon memory for when the settings name none.
-const MTU_EXPECTED: u16 = 1500;
 
 /// Runs the data plane until SIGTERM or SIGINT.
 ///
@@ -75,7 +71,7 @@ fn start_eal(settings: &ValidSettings) -> anyhow::Result<Eal> {
         .filter_map(|port| port.mtu)
         .max()
         .unwrap_or(MTU_EXPECTED);
-    let reckoned = || port::memory_mib(ports, settings.cores().len(), mtu);
+    let reckoned = || frames_mib(ports, settings.cores().len(), mtu);
     let megabytes = settings.memory_mib().unwrap_or_else(reckoned);
     let mut arguments = EalArguments {
         memory: Memory::HugePages { megabytes },

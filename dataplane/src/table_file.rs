@@ -294,6 +294,15 @@ mod tests {
         TableSize::for_connections(TableSize::CONNECTIONS_MIN)
     }
 
+    #[test]
+    fn the_memory_that_is_made_ready_is_what_a_table_takes() {
+        for connections in [1024, 1025, 10_000, 1_000_000, 10_000_001, 1 << 30] {
+            let bytes = TableSize::for_connections(connections).bytes() as u64;
+            let mebibytes = pollux_api::memory::table_mib(connections);
+            assert_eq!(mebibytes, bytes.div_ceil(1 << 20), "{connections}");
+        }
+    }
+
     /// A table file in /dev/shm, named after the test.
     struct Place(TableFile);
 

@@ -18,6 +18,7 @@ pub mod identity;
 pub mod ipvs_settings;
 pub mod line;
 pub mod mark;
+pub mod memory;
 pub mod patch;
 pub mod persistence;
 pub mod scheduler;

@@ -1,0 +1,90 @@
+//! How much memory a data plane takes, so that it can be had ready before it starts: what it asks for, `pollux doctor`
+//! looks for and `pollux setup` reserves is one number.
+
+/// Frames a queue of a NIC holds.
+pub const WIRE_DESCRIPTORS: u16 = 1024;
+/// Frames a queue of a TAP holds.
+pub const TAP_DESCRIPTORS: u16 = 512;
+
+/// Ports to reckon with when the settings name none.
+pub const PORTS_EXPECTED: usize = 4;
+/// The MTU to reckon with when the settings name none, in bytes.
+pub const MTU_EXPECTED: u16 = 1500;
+
+/// Frames a worker may have in hand: bursts, transmit buffers, the hold queue, the pool's cache.
+const FRAMES_PER_WORKER: u32 = 2048;
+/// The frame around an IP packet: Ethernet header, two VLAN tags.
+const LINK_BYTES: u16 = 14 + 8;
+/// The smallest buffer many NICs take.
+const BUFFER_BYTES_MIN: u16 = 2048;
+/// What DPDK keeps free in front of a frame.
+const HEADROOM: u16 = 128;
+
+/// A line of the connection table.
+const LINE_BYTES: u64 = 64;
+
+/// Frames that may be on their way at one time, with so many ports and workers.
+pub fn frames_needed(ports: usize, workers: usize) -> u32 {
+    let queues = u32::try_from(ports.saturating_mul(workers)).unwrap_or(u32::MAX);
+    let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+    let a_queue = 2 * (u32::from(WIRE_DESCRIPTORS) + u32::from(TAP_DESCRIPTORS));
+    queues
+        .saturating_mul(a_queue)
+        .saturating_add(workers.saturating_mul(FRAMES_PER_WORKER))
+}
+
+/// Headroom and frame of an MTU, in bytes.
+pub fn buffer_bytes(mtu: u16) -> u16 {
+    let more = mtu
+        .saturating_add(LINK_BYTES)
+        .saturating_sub(BUFFER_BYTES_MIN);
+    (BUFFER_BYTES_MIN + HEADROOM).saturating_add(more)
+}
+
+/// A frame's buffer with what DPDK keeps of it, in bytes.
+pub fn frame_bytes(mtu_max: u16) -> u64 {
+    u64::from(buffer_bytes(mtu_max)) + 256
+}
+
+/// What DPDK takes beside the frames, in MiB.
+pub fn own_mib(ports: usize, workers: usize) -> u64 {
+    let queues = u64::try_from(ports.saturating_mul(workers)).unwrap_or(u64::MAX);
+    queues.saturating_mul(8).saturating_add(32)
+}
+
+/// Memory for frames that so many ports and workers need, in MiB, with what DPDK itself takes.
+pub fn frames_mib(ports: usize, workers: usize, mtu_max: u16) -> u32 {
+    let frames = u64::from(frames_needed(ports, workers));
+    let mebibytes = frames.saturating_mul(frame_bytes(mtu_max)) >> 20;
+    u32::try_from(mebibytes.saturating_add(own_mib(ports, workers))).unwrap_or(u32::MAX)
+}
+
+/// Memory of a connection table, in MiB rounded up: entries, half of an index of seven slots a line, and a second line
+/// for a quarter of the entries.
+pub fn table_mib(connections: u32) -> u64 {
+    let entries = u64::from(connections).next_multiple_of(256);
+    let second = u64::from(connections / 4).next_multiple_of(256);
+    let buckets = (4 * entries).div_ceil(7);
+    ((2 + buckets + entries + second) * LINE_BYTES).div_ceil(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_connections_take_what_is_said_of_them() {
+        // 64 bytes, 37 of index and 16 of IPv6 room each: ARCHITECTURE.md.
+        assert_eq!(table_mib(1_000_000), 117_000_000_u64.div_ceil(1 << 20));
+        assert_eq!(table_mib(1 << 30), 119_370);
+    }
+
+    #[test]
+    fn frames_grow_with_ports_workers_and_mtu() {
+        assert_eq!(frames_needed(2, 3), 2 * 3 * 3072 + 3 * 2048);
+        assert!(frames_mib(2, 3, 1500) < frames_mib(2, 3, 9000));
+        assert!(frames_mib(2, 3, 1500) < frames_mib(2, 4, 1500));
+        assert_eq!(buffer_bytes(1500), 2048 + 128);
+        assert_eq!(frames_mib(usize::MAX, usize::MAX, u16::MAX), u32::MAX);
+    }
+}
