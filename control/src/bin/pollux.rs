@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         // As `terraform plan -detailed-exitcode`.
         Ok(Outcome::Differs) => ExitCode::from(2),
+        Ok(Outcome::Ill) => ExitCode::FAILURE,
         Err(error) if reader_left(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pollux: {error}");

@@ -7,7 +7,9 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use pollux_api::identity::NameError;
 use pollux_api::{DestinationPatch, ForwardingMethod, Weight};
 
+use super::doctor::DoctorOptions;
 use super::mark_options::MarkVerb;
+use super::realserver::RealserverOptions;
 use super::service_options::{AnyService, OneService, ServiceSettings};
 use super::tunnel_options::TunnelOptions;
 use crate::server_address::ServerAddress;
@@ -135,6 +137,21 @@ pub enum Verb {
     /// Changes made by command last until the next boot unless saved. Services and servers that are in the file already
     /// keep their comments. The file is replaced as a whole or not at all.
     Save(ConfigFile),
+    /// Say what keeps this machine from forwarding, or from doing it fast, and what to type
+    ///
+    /// Looks at huge pages, IOMMU, drivers of the configured NICs, cores and NUMA nodes, queues, addresses of the kernel,
+    /// ways to the servers and their neighbours, settings of the kernel, and both daemons. Changes nothing. What runs is
+    /// looked at; of what does not run, the configuration file.
+    ///
+    /// Exit status: 0 nothing is wrong, though there may be advice, 1 something is.
+    Doctor(DoctorOptions),
+    /// Print what to type on the real servers, so that they take what the director sends them
+    ///
+    /// For method direct: the virtual address, and silence about it; for tunnels: a device that unwraps; for nat: the way
+    /// back through the director. With --server, only one server's, to be fed to a shell there:
+    ///
+    /// pollux realserver --server 203.0.113.11 | ssh root@203.0.113.11 sh -e
+    Realserver(RealserverOptions),
     /// Print what a configuration file says to the data plane, as pollux-dataplane reads it
     ///
     /// JSON for `pollux-dataplane --settings`. Only the table `dataplane` is looked at, so that nothing wrong with a

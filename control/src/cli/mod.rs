@@ -2,6 +2,7 @@
 
 pub mod arguments;
 mod connection;
+mod doctor;
 mod ipvs;
 mod manual;
 mod mark_options;
@@ -11,6 +12,7 @@ mod output_json;
 mod output_plan;
 mod output_table;
 mod plan;
+mod realserver;
 mod service_options;
 mod show;
 mod table;
@@ -72,6 +74,9 @@ pub enum CliError {
     /// An IPVS tool.
     #[error(transparent)]
     Tool(#[from] ipvs::ToolError),
+    /// Nobody to set up.
+    #[error("no service and server is like that: `pollux show services` lists those that run")]
+    NoServer,
     /// Standard output.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
@@ -87,6 +92,8 @@ pub enum Outcome {
     Done,
     /// `plan` found a difference.
     Differs,
+    /// `doctor` found something wrong.
+    Ill,
 }
 
 /// Does what the arguments say, output to `out`.
@@ -105,8 +112,10 @@ pub fn run(arguments: Arguments, out: &mut impl Write) -> Result<Outcome, CliErr
         json,
         out,
     };
-    if let Verb::Plan { path } = &verb {
-        return session.plan(path.as_deref());
+    match &verb {
+        Verb::Plan { path } => return session.plan(path.as_deref()),
+        Verb::Doctor(options) => return session.doctor(options),
+        _ => {}
     }
     session.perform(verb)?;
     Ok(Outcome::Done)
@@ -172,6 +181,8 @@ impl<W: Write> Session<'_, W> {
     fn perform(&mut self, verb: Verb) -> Result<(), CliError> {
         match verb {
             Verb::Plan { path } => self.plan(path.as_deref()).map(drop),
+            Verb::Doctor(options) => self.doctor(&options).map(drop),
+            Verb::Realserver(options) => self.realserver(options),
             Verb::Apply(file) => self.apply(&file.path),
             Verb::Reload => self.reload(),
             Verb::Check(file) => self.check(&file.path),

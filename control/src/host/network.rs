@@ -1,5 +1,6 @@
 //! Addresses, routes and neighbours of the kernel, as `ip -json` prints them.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::Deserialize;
@@ -37,9 +38,15 @@ pub struct Route {
     /// `local` for addresses of this machine; ways to others have no word here.
     #[serde(default, rename = "type")]
     pub kind: Option<String>,
+    /// Where to.
+    #[serde(default, rename = "dst")]
+    pub destination: Option<IpAddr>,
     /// The next hop, if it is not the address itself.
     #[serde(default)]
     pub gateway: Option<IpAddr>,
+    /// The address of this machine that it would send from.
+    #[serde(default, rename = "prefsrc")]
+    pub source: Option<IpAddr>,
     /// The interface.
     #[serde(default, rename = "dev")]
     pub interface: Option<String>,
@@ -88,6 +95,22 @@ pub fn neighbours(root: &Root) -> Option<Vec<Neighbour>> {
 pub fn route_to(root: &Root, address: IpAddr) -> Option<Route> {
     let found: Vec<Route> = read(root, &["route", "get", &address.to_string()])?;
     found.into_iter().next()
+}
+
+/// The same for many addresses; those without a way are left out. None when `ip` cannot be asked.
+pub fn routes_to(root: &Root, addresses: &[IpAddr]) -> Option<BTreeMap<IpAddr, Route>> {
+    let lines: Vec<Vec<String>> = addresses
+        .iter()
+        .map(|address| vec!["route".to_owned(), "get".to_owned(), address.to_string()])
+        .collect();
+    let text = root.ip_batch(&lines)?;
+    let answers = serde_json::Deserializer::from_str(&text).into_iter::<Vec<Route>>();
+    let routes = answers.map_while(Result::ok).flatten();
+    Some(
+        routes
+            .filter_map(|route| Some((route.destination?, route)))
+            .collect(),
+    )
 }
 
 fn read<T: for<'a> Deserialize<'a>>(root: &Root, words: &[&str]) -> Option<Vec<T>> {
@@ -141,6 +164,30 @@ mod tests {
         let route = route_to(&root, "203.0.113.11".parse().unwrap()).unwrap();
         assert_eq!(route.gateway, Some("192.0.2.1".parse().unwrap()));
         assert_eq!(route_to(&root, "203.0.113.12".parse().unwrap()), None);
+        let both = ["203.0.113.12", "203.0.113.11"].map(|address| address.parse().unwrap());
+        let routes = routes_to(&root, &both).unwrap();
+        assert_eq!(routes.into_iter().collect::<Vec<_>>(), [(both[1], route)]);
+    }
+
+    #[test]
+    fn this_machine_answers() {
+        let this = Root::default();
+        assert!(
+            interfaces(&this)
+                .unwrap()
+                .iter()
+                .any(|known| known.name == "lo")
+        );
+        let home = ["127.0.0.1", "127.0.0.2"].map(|address| address.parse().unwrap());
+        let routes = routes_to(&this, &home).unwrap();
+        assert_eq!(routes.len(), 2, "{routes:?}");
+        assert!(
+            routes
+                .values()
+                .all(|route| route.kind.as_deref() == Some("local")),
+            "{routes:?}"
+        );
+        assert_eq!(route_to(&this, home[0]).as_ref(), routes.get(&home[0]));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Where `/sys` and `/proc` are looked for.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::str::FromStr;
 
 /// `/`, or a directory with a copy of what is there.
@@ -78,6 +79,30 @@ impl Root {
             .status
             .success()
             .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// What `ip -json -batch` prints for many lines of words; those it refuses print nothing. None when there is no `ip`.
+    pub fn ip_batch(&self, lines: &[Vec<String>]) -> Option<String> {
+        if !self.is_this_machine() {
+            let words = lines
+                .iter()
+                .map(|line| line.iter().map(String::as_str).collect::<Vec<_>>());
+            return Some(words.filter_map(|words| self.ip(&words)).collect());
+        }
+        let mut ip = Command::new("ip")
+            .args(["-json", "-force", "-batch", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let mut input = ip.stdin.take()?;
+        let text: String = lines.iter().map(|line| line.join(" ") + "\n").collect();
+        // What it prints must be taken while it reads, or both wait.
+        let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
+        let output = ip.wait_with_output().ok()?;
+        writer.join().ok()?.ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
 

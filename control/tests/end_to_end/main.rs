@@ -22,6 +22,7 @@ mod health;
 mod hostile_clients;
 mod ipvs_socket;
 mod ipvs_tools;
+mod operation;
 mod plan;
 mod refusals;
 mod restarts;

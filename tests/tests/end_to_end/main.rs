@@ -7,6 +7,7 @@ mod ipvs_tools;
 mod methods;
 mod neighbours;
 mod path_mtu;
+mod real_servers;
 mod restarts;
 mod scheduling;
 mod take_over;

@@ -1,0 +1,149 @@
+//! Whether there are huge pages for frames and connections, mounted, and on the right nodes.
+
+use pollux_api::memory::{MTU_EXPECTED, PORTS_EXPECTED, frames_mib, table_mib};
+use pollux_api::settings::HugePages as Wanted;
+
+use super::{Finding, Patient, daemons};
+use crate::host::cpus::Cpus;
+use crate::host::huge_pages::{self, HugePages};
+use crate::host::pci::{self, PciDevice};
+
+const ABOUT: &str = "huge pages";
+/// The pages that tables are made of.
+const SMALL_KIB: u64 = 2048;
+
+/// Looks.
+pub fn examine(patient: &Patient) -> Vec<Finding> {
+    let settings = &patient.settings;
+    if settings.huge_pages == Wanted::Never {
+        return vec![Finding::fine(
+            ABOUT,
+            "none are used: [dataplane] says huge_pages = \"never\"",
+        )];
+    }
+    let pages = huge_pages::of_machine(&patient.root);
+    let Some(small) = pages.iter().find(|pages| pages.page_kib == SMALL_KIB) else {
+        return vec![
+            worse(patient, "this kernel has no huge pages of 2 MiB")
+                .mend("use a kernel built with CONFIG_HUGETLBFS, or write huge_pages = \"never\" in [dataplane]"),
+        ];
+    };
+    let mut findings = vec![amount(patient, &pages, *small)];
+    findings.extend(mounted(patient));
+    findings.extend(on_nodes(patient, *small));
+    findings
+}
+
+/// What a data plane that is to have huge pages cannot do without; others are only slower.
+fn worse(patient: &Patient, text: impl Into<String>) -> Finding {
+    if patient.settings.huge_pages == Wanted::Always || patient.has_nics() {
+        Finding::wrong(ABOUT, text)
+    } else {
+        Finding::advice(ABOUT, text)
+    }
+}
+
+fn amount(patient: &Patient, pages: &[HugePages], small: HugePages) -> Finding {
+    let settings = &patient.settings;
+    let workers = patient.workers(&Cpus::read(&patient.root)).len();
+    let ports = match settings.ports.len() {
+        0 => PORTS_EXPECTED,
+        known => known,
+    };
+    let mtu = settings.ports.iter().filter_map(|port| port.mtu).max();
+    let reckoned = || frames_mib(ports, workers, mtu.unwrap_or(MTU_EXPECTED));
+    let frames = u64::from(settings.memory_mib.unwrap_or_else(reckoned));
+    let table = table_mib(settings.connections);
+    let total: u64 = pages.iter().map(|pages| pages.total_mib()).sum();
+    let free: u64 = pages.iter().map(|pages| pages.free_mib()).sum();
+    let what = format!(
+        "{frames} MiB for frames and {table} MiB for {} connections",
+        settings.connections
+    );
+    // A data plane that runs has taken its own; one that died has left its table.
+    let runs = daemons::is_running(&patient.root, daemons::DATAPLANE);
+    let (needed, there, word) = if runs {
+        (frames + table, total, "in all")
+    } else if has_table(patient) {
+        (frames, free, "free, beside the table that is there")
+    } else {
+        (frames + table, free, "free")
+    };
+    if there >= needed {
+        return Finding::fine(ABOUT, format!("{there} MiB {word}: enough for {what}"));
+    }
+    let missing = if runs {
+        small.free_mib() + needed - there
+    } else {
+        needed
+    };
+    let count = small.total_for_free(missing);
+    worse(
+        patient,
+        format!("{there} MiB {word}, {needed} MiB needed: {what}"),
+    )
+    .mend(format!(
+        "echo {count} > {}",
+        huge_pages::count_file(SMALL_KIB, None)
+    ))
+    .mend(format!(
+        "echo vm.nr_hugepages={count} > /etc/sysctl.d/pollux-huge-pages.conf   # after a boot, too"
+    ))
+}
+
+fn has_table(patient: &Patient) -> bool {
+    let file = format!("{}-connections", patient.settings.file_prefix);
+    let mounts = huge_pages::mounts(&patient.root).into_iter();
+    mounts
+        .into_iter()
+        .any(|mount| patient.root.has(&format!("{}/{file}", mount.directory)))
+}
+
+/// Frames need no mount; the table is a file.
+fn mounted(patient: &Patient) -> Option<Finding> {
+    let mounts = huge_pages::mounts(&patient.root);
+    let found = mounts
+        .iter()
+        .find(|mount| mount.page_kib.is_none_or(|size| size == SMALL_KIB));
+    match found {
+        Some(mount) => Some(Finding::fine(
+            ABOUT,
+            format!("mounted at {}", mount.directory),
+        )),
+        None => Some(
+            worse(
+                patient,
+                "not mounted: the table of connections would be in normal pages",
+            )
+            .mend("mkdir -p /dev/hugepages")
+            .mend("mount -t hugetlbfs -o pagesize=2M nodev /dev/hugepages"),
+        ),
+    }
+}
+
+/// Memory of another node than the NIC's costs every packet.
+fn on_nodes(patient: &Patient, small: HugePages) -> Vec<Finding> {
+    let nodes = huge_pages::of_nodes(&patient.root);
+    if nodes.len() < 2 || small.total == 0 {
+        return Vec::new();
+    }
+    let ports = patient.settings.ports.iter();
+    let mut wanted: Vec<(u16, &str)> = ports
+        .filter_map(|port| {
+            let device = PciDevice::read(&patient.root, &pci::address(&port.device)?)?;
+            Some((device.node?, port.name.as_str()))
+        })
+        .collect();
+    wanted.dedup_by_key(|(node, _)| *node);
+    let without = wanted.into_iter().filter(|(node, _)| {
+        let pages = nodes.iter().find(|(known, _)| known == node);
+        pages.is_some_and(|(_, pages)| pages.iter().all(|pages| pages.total == 0))
+    });
+    without
+        .map(|(node, port)| {
+            let text = format!("none on NUMA node {node}, where port {port} is: its frames would be in another node's memory");
+            let file = huge_pages::count_file(SMALL_KIB, Some(node));
+            Finding::advice(ABOUT, text).mend(format!("echo {} > {file}", small.total))
+        })
+        .collect()
+}

@@ -1,0 +1,178 @@
+//! `pollux doctor`: looks at this machine and says what keeps Pollux from forwarding, or from doing it fast, and what to type.
+//!
+//! ```text
+//! settings, services ─┐
+//! host (/sys, /proc) ─┼─► huge_pages, devices, cores, queues, addresses, neighbours, daemons ──► findings
+//! polluxd's answers ──┘
+//! ```
+//!
+//! Each part is a function of a [`Patient`], so that each finding has a test with a machine that was made up.
+
+mod addresses;
+mod cores;
+mod daemons;
+mod devices;
+mod huge_pages;
+mod neighbours;
+mod queues;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use pollux_api::dataplane::{PortStatus, WorkerStatus};
+use pollux_api::{Configuration, DataplaneSettings, ServiceId};
+use serde::Serialize;
+
+use crate::host::Root;
+use crate::host::cpus::Cpus;
+
+/// What is looked at.
+#[derive(Debug)]
+pub struct Patient {
+    /// The machine.
+    pub root: Root,
+    /// How the data plane is, or will be, started.
+    pub settings: DataplaneSettings,
+    /// The services: those that run, or those of the file.
+    pub configuration: Configuration,
+    /// What the daemons say.
+    pub daemons: Daemons,
+}
+
+/// What the daemons say of themselves.
+#[derive(Debug, Default)]
+pub struct Daemons {
+    /// Why polluxd could not be asked, with what to do about it; none when it answers.
+    pub polluxd: Option<String>,
+    /// Why the data plane could not be asked; none when it answers, or polluxd does not.
+    pub dataplane: Option<String>,
+    /// Whether there is a socket for unmodified IPVS tools.
+    pub ipvs_socket: bool,
+    /// The ports.
+    pub ports: Vec<PortStatus>,
+    /// The workers.
+    pub workers: Vec<WorkerStatus>,
+}
+
+/// How much it matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Packets are lost, or the start fails.
+    Wrong,
+    /// It works, and could work better.
+    Advice,
+    /// As it should be.
+    Fine,
+}
+
+/// One thing that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How much it matters.
+    pub level: Level,
+    /// What it is about: `huge pages`, `devices`, ...
+    pub about: &'static str,
+    /// What is so.
+    pub text: String,
+    /// What to type, or to write, line by line.
+    pub mend: Vec<String>,
+}
+
+impl Finding {
+    fn new(level: Level, about: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            level,
+            about,
+            text: text.into(),
+            mend: Vec::new(),
+        }
+    }
+
+    fn wrong(about: &'static str, text: impl Into<String>) -> Self {
+        Self::new(Level::Wrong, about, text)
+    }
+
+    fn advice(about: &'static str, text: impl Into<String>) -> Self {
+        Self::new(Level::Advice, about, text)
+    }
+
+    fn fine(about: &'static str, text: impl Into<String>) -> Self {
+        Self::new(Level::Fine, about, text)
+    }
+
+    fn mend(mut self, line: impl Into<String>) -> Self {
+        self.mend.push(line.into());
+        self
+    }
+}
+
+/// Looks at everything.
+pub fn examine(patient: &Patient) -> Vec<Finding> {
+    let parts: [fn(&Patient) -> Vec<Finding>; 7] = [
+        daemons::examine,
+        huge_pages::examine,
+        devices::examine,
+        cores::examine,
+        queues::examine,
+        addresses::examine,
+        neighbours::examine,
+    ];
+    parts.iter().flat_map(|part| part(patient)).collect()
+}
+
+impl Patient {
+    /// The cores of the workers.
+    fn workers(&self, cpus: &Cpus) -> Vec<u16> {
+        self.settings
+            .cores
+            .clone()
+            .unwrap_or_else(|| cpus.default_workers())
+    }
+
+    /// Whether any port is a NIC that DPDK has for itself.
+    fn has_nics(&self) -> bool {
+        let mut ports = self.settings.ports.iter();
+        ports.any(|port| crate::host::pci::address(&port.device).is_some())
+    }
+
+    /// The names of the ports, which are those of their TAPs: as they run, else as they are configured.
+    fn port_names(&self) -> Vec<&str> {
+        if self.daemons.ports.is_empty() {
+            return self
+                .settings
+                .ports
+                .iter()
+                .map(|port| port.name.as_str())
+                .collect();
+        }
+        self.daemons
+            .ports
+            .iter()
+            .map(|port| port.name.as_str())
+            .collect()
+    }
+
+    /// The virtual addresses of all services.
+    fn virtual_addresses(&self) -> BTreeSet<IpAddr> {
+        let services = self.configuration.services.iter();
+        services
+            .filter_map(|entry| match entry.service.id {
+                ServiceId::Address(id) => Some(id.endpoint.address()),
+                ServiceId::Fwmark(_) => None,
+            })
+            .collect()
+    }
+
+    /// A number below `/proc/sys/net/ipv4/conf`: the larger one of all interfaces' and of this one's, as the kernel reads it.
+    fn ipv4_conf(&self, interface: &str, name: &str) -> u32 {
+        let of = |interface: &str| {
+            let path = format!("proc/sys/net/ipv4/conf/{interface}/{name}");
+            self.root.value(&path).unwrap_or(0)
+        };
+        u32::max(of("all"), of(interface))
+    }
+}
+
+#[cfg(test)]
+mod tests;

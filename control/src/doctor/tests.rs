@@ -1,0 +1,569 @@
+//! Each finding on a machine that has it, and none on one that is well.
+
+use super::*;
+use crate::config::validate;
+use crate::host::made_up::MadeUp;
+
+const FILE: &str = r#"
+[dataplane]
+cores = [1, 2]
+connections = 1_000_000
+memory_mib = 256
+[[dataplane.port]]
+name = "wan"
+device = "0000:03:00.0"
+[[service]]
+protocol = "tcp"
+address = "198.51.100.1:80"
+[[service.server]]
+address = "203.0.113.11:80"
+method = "nat"
+"#;
+
+/// A machine on which all is well: one port, two isolated cores, memory, addresses, a server that answers.
+fn well() -> MadeUp {
+    MadeUp::new()
+        .cpus(0, 0..4)
+        .file("sys/devices/system/cpu/online", "0-3")
+        .file("sys/devices/system/cpu/isolated", "1-2")
+        .huge_pages(512, 400)
+        .file(
+            "proc/mounts",
+            "hugetlbfs /dev/hugepages hugetlbfs rw,pagesize=2M 0 0\n",
+        )
+        .pci("0000:03:00.0", "0x020000", "vfio-pci", 0, 7)
+        .file("proc/11/comm", "pollux-dataplan\n")
+        .link("proc/11/exe", "/usr/bin/pollux-dataplane")
+        .file("proc/12/comm", "polluxd\n")
+        .link("proc/12/exe", "/usr/bin/polluxd")
+        .file("proc/sys/net/ipv4/ip_forward", "1")
+        .file("proc/sys/net/ipv6/conf/all/forwarding", "1")
+        .file(
+            "ip/neighbour",
+            r#"[{"dst":"203.0.113.11","dev":"wan","state":["REACHABLE"]}]"#,
+        )
+        .file(
+            "ip/route-get-203.0.113.11",
+            r#"[{"dst":"203.0.113.11","dev":"wan","prefsrc":"203.0.113.1"}]"#,
+        )
+        .file(
+            "ip/address",
+            r#"[{"ifname":"wan","flags":["UP"],"addr_info":[{"local":"203.0.113.1","prefixlen":24},
+                {"local":"198.51.100.1","prefixlen":32}]}]"#,
+        )
+}
+
+fn port() -> PortStatus {
+    serde_json::from_value(serde_json::json!({
+        "name": "wan", "device": "0000:03:00.0", "driver": "net_ixgbe", "mac": "02:00:00:00:00:01", "mtu": 1500, "link_up": true,
+        "speed_mbps": 10000, "receive_queues": 2, "transmit_queues": 2, "nic": {"received_packets": 0, "sent_packets": 0,
+        "received_bytes": 0, "sent_bytes": 0, "missed_packets": 0, "receive_errors": 0, "send_errors": 0, "no_buffer": 0},
+        "kernel_transmitted": 0, "extended": []
+    }))
+    .unwrap()
+}
+
+fn worker(number: u16) -> WorkerStatus {
+    serde_json::from_value(serde_json::json!({
+        "worker": number, "core": number + 1, "loops": 0, "busy_loops": 0, "received": 0, "connections_created": 0,
+        "connections_expired": 0, "connections": 0, "generation": 1, "busy_share": 0.0
+    }))
+    .unwrap()
+}
+
+fn patient(machine: &MadeUp, file: &str) -> Patient {
+    let config = validate::parse("file", file).unwrap();
+    Patient {
+        root: machine.root(),
+        settings: config.dataplane().clone(),
+        configuration: config.configuration().clone(),
+        daemons: Daemons {
+            ipvs_socket: true,
+            ports: vec![port()],
+            workers: vec![worker(0), worker(1)],
+            ..Daemons::default()
+        },
+    }
+}
+
+/// What is not as it should be, a line each with its mends.
+fn ills(patient: &Patient) -> Vec<String> {
+    let findings = examine(patient)
+        .into_iter()
+        .filter(|finding| finding.level != Level::Fine);
+    findings
+        .map(|finding| {
+            format!(
+                "{:?} {}: {} -> {}",
+                finding.level,
+                finding.about,
+                finding.text,
+                finding.mend.join("; ")
+            )
+        })
+        .collect()
+}
+
+/// The one thing that is not as it should be starts so, and is mended with that among it.
+#[track_caller]
+fn only(patient: &Patient, start: &str, mend: &str) {
+    let found = ills(patient);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].starts_with(start), "{found:#?}");
+    assert!(found[0].contains(mend), "{found:#?}");
+}
+
+#[track_caller]
+fn only_on(machine: MadeUp, start: &str, mend: &str) {
+    only(&patient(&machine, FILE), start, mend);
+}
+
+#[test]
+fn a_machine_that_is_well_has_no_ills() {
+    let machine = well();
+    let patient = patient(&machine, FILE);
+    assert_eq!(ills(&patient), [""; 0]);
+    let about: BTreeSet<&str> = examine(&patient)
+        .iter()
+        .map(|finding| finding.about)
+        .collect();
+    let all = [
+        "addresses",
+        "cores",
+        "daemons",
+        "devices",
+        "huge pages",
+        "ports",
+        "servers",
+    ];
+    assert_eq!(about, BTreeSet::from(all));
+}
+
+#[test]
+fn too_few_huge_pages() {
+    // Another program has them, and no data plane runs yet.
+    let machine = well().huge_pages(512, 10).without("proc/11");
+    let mut stopped = patient(&machine, FILE);
+    stopped.daemons.ports.clear();
+    let found = ills(&stopped);
+    assert!(
+        found[1].starts_with("Wrong huge pages: 20 MiB free, 368 MiB needed: 256 MiB for frames and 112 MiB for 1000000 connections"),
+        "{found:#?}"
+    );
+    assert!(
+        found[1].contains("echo 686 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"),
+        "{found:#?}"
+    );
+    // The table that a data plane left is there already.
+    let machine = machine
+        .huge_pages(512, 130)
+        .file("dev/hugepages/pollux-connections", "");
+    stopped.root = machine.root();
+    assert_eq!(ills(&stopped).len(), 1);
+}
+
+#[test]
+fn no_huge_pages_at_all() {
+    only_on(
+        well().without("sys/kernel/mm/hugepages"),
+        "Wrong huge pages: this kernel has no huge pages of 2 MiB",
+        "huge_pages = \"never\"",
+    );
+    let machine = well()
+        .without("sys/kernel/mm/hugepages")
+        .file("proc/mounts", "");
+    let never = FILE.replace("memory_mib", "huge_pages = \"never\"\nmemory_mib");
+    assert_eq!(ills(&patient(&machine, &never)), [""; 0]);
+}
+
+#[test]
+fn huge_pages_that_are_not_mounted() {
+    only_on(
+        well().file("proc/mounts", ""),
+        "Wrong huge pages: not mounted",
+        "mount -t hugetlbfs -o pagesize=2M nodev /dev/hugepages",
+    );
+    only_on(
+        well().file(
+            "proc/mounts",
+            "hugetlbfs /huge hugetlbfs rw,pagesize=1024M 0 0\n",
+        ),
+        "Wrong huge pages: not mounted",
+        "pagesize=2M",
+    );
+}
+
+#[test]
+fn huge_pages_of_another_node() {
+    let node = "sys/devices/system/node/node1/hugepages/hugepages-2048kB";
+    let machine = well()
+        .file(&format!("{node}/nr_hugepages"), "0")
+        .file("sys/bus/pci/devices/0000:03:00.0/numa_node", "1");
+    let found = ills(&patient(&machine, FILE));
+    assert!(
+        found[0].starts_with("Advice huge pages: none on NUMA node 1, where port wan is"),
+        "{found:#?}"
+    );
+    assert!(
+        found[0].contains("/sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages")
+    );
+    // Its workers are far from it, too.
+    assert!(
+        found[1].starts_with("Advice cores: port wan is on NUMA node 1, and no worker is"),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn a_nic_that_the_kernel_has() {
+    let machine = well()
+        .pci("0000:03:00.0", "0x020000", "ixgbe", 0, 7)
+        .file("sys/bus/pci/devices/0000:03:00.0/net/eth3/mtu", "1500");
+    only(
+        &patient(&machine, FILE),
+        "Wrong devices: port wan: 0000:03:00.0 is bound to the kernel's driver ixgbe (interface eth3) ->",
+        "echo 0000:03:00.0 > /sys/bus/pci/devices/0000:03:00.0/driver/unbind",
+    );
+    // It may be the one this is typed over.
+    let machine = machine.file(
+        "ip/address",
+        r#"[{"ifname":"wan","flags":["UP"],"addr_info":[{"local":"198.51.100.1"}]},
+            {"ifname":"eth3","addr_info":[{"local":"fe80::1"},{"local":"192.0.2.7"}]}]"#,
+    );
+    only(
+        &patient(&machine, FILE),
+        "Wrong devices: port wan",
+        "it has the address 192.0.2.7, which goes with it",
+    );
+}
+
+#[test]
+fn a_nic_without_a_driver() {
+    let machine = well().without("sys/bus/pci/devices/0000:03:00.0/driver");
+    only_on(
+        machine,
+        "Wrong devices: port wan: 0000:03:00.0 is bound to no driver",
+        "modprobe vfio-pci; echo vfio-pci > ",
+    );
+}
+
+#[test]
+fn a_nic_that_is_not_there() {
+    let file = FILE.replace("0000:03:00.0", "0000:04:00.0");
+    only(
+        &patient(&well(), &file),
+        "Wrong devices: port wan: there is no PCI device 0000:04:00.0",
+        "0000:03:00.0 (vfio-pci)",
+    );
+    let file = FILE.replace("0000:03:00.0", "eth3");
+    only(
+        &patient(&well(), &file),
+        "Wrong devices: port wan: \"eth3\" is neither",
+        "net_af_xdp0,iface=eth1",
+    );
+}
+
+#[test]
+fn a_device_that_is_no_nic() {
+    let machine = well().file("sys/bus/pci/devices/0000:03:00.0/class", "0x010802");
+    only_on(
+        machine,
+        "Wrong devices: port wan: 0000:03:00.0 is no network controller (class 010802)",
+        "lspci -D -d ::0200",
+    );
+}
+
+#[test]
+fn no_nic_is_named_or_bound() {
+    let file = "[[service]]\nprotocol = \"tcp\"\naddress = \"198.51.100.1:80\"\n";
+    let machine = well().pci("0000:03:00.0", "0x020000", "ixgbe", 0, 7);
+    let found = ills(&patient(&machine, file));
+    assert!(
+        found
+            .iter()
+            .any(|ill| ill.starts_with("Wrong devices: no NIC is bound")
+                && ill.contains("0000:03:00.0 (ixgbe)")),
+        "{found:#?}"
+    );
+    let found = ills(&patient(&well(), file));
+    assert!(
+        !found.iter().any(|ill| ill.contains("devices")),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn a_neighbour_in_the_iommu_group() {
+    let machine = well().pci("0000:03:00.1", "0x020000", "ixgbe", 0, 7);
+    only_on(
+        machine,
+        "Wrong devices: port wan: 0000:03:00.0 shares IOMMU group 7 with 0000:03:00.1, which the kernel's driver ixgbe has",
+        "echo 0000:03:00.1 > /sys/bus/pci/devices/0000:03:00.1/driver/unbind",
+    );
+}
+
+#[test]
+fn no_iommu() {
+    let machine = well().without("sys/kernel/iommu_groups");
+    only_on(
+        machine,
+        "Wrong devices: the IOMMU is off: vfio-pci hands out no NIC",
+        "intel_iommu=on iommu=pt",
+    );
+    let machine = well()
+        .without("sys/kernel/iommu_groups")
+        .file("sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y");
+    only_on(
+        machine,
+        "Advice devices: the IOMMU is off, and vfio does without",
+        "VT-d",
+    );
+    // One that stays with its kernel driver needs none.
+    let machine = well().without("sys/kernel/iommu_groups").pci(
+        "0000:03:00.0",
+        "0x020000",
+        "mlx5_core",
+        0,
+        7,
+    );
+    let machine = machine.without("sys/kernel/iommu_groups");
+    assert_eq!(ills(&patient(&machine, FILE)), [""; 0]);
+}
+
+#[test]
+fn cores_that_are_not_there() {
+    let file = FILE.replace("[1, 2]", "[2, 9]");
+    let found = ills(&patient(&well(), &file));
+    assert!(
+        found[0].starts_with(
+            "Wrong cores: cores 9 of the workers are not there, or off -> write cores of 0-3"
+        ),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn cores_that_others_use() {
+    only_on(
+        well().file("sys/devices/system/cpu/isolated", "2"),
+        "Advice cores: cores 1 are not isolated",
+        "isolcpus=1-2 nohz_full=1-2 rcu_nocbs=1-2",
+    );
+}
+
+#[test]
+fn cores_that_share_one() {
+    let siblings =
+        |cpu: u16| format!("sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+    let machine = well().file(&siblings(1), "1-2").file(&siblings(2), "1-2");
+    only_on(
+        machine,
+        "Advice cores: workers 1 and 2 are hyperthreads of one core",
+        "leave 2 out of cores",
+    );
+    let machine = well().file(&siblings(1), "1,3").file(&siblings(3), "1,3");
+    only_on(
+        machine,
+        "Advice cores: worker 1 shares its core with processor 3, where other programs run",
+        "echo 0 > /sys/devices/system/cpu/cpu3/online",
+    );
+}
+
+#[test]
+fn ports_without_link_or_queues() {
+    let machine = well();
+    let mut patient = patient(&machine, FILE);
+    patient.daemons.ports[0].link_up = false;
+    only(
+        &patient,
+        "Wrong ports: port wan has no link",
+        "pollux show ports",
+    );
+    patient.daemons.ports[0] = port();
+    patient.daemons.ports[0].receive_queues = 1;
+    only(
+        &patient,
+        "Advice ports: port wan has 1 receive queues for 2 workers",
+        "this NIC has no more",
+    );
+    patient.daemons.ports[0].driver = "net_af_packet".to_owned();
+    only(&patient, "Advice ports", "qpairs=2");
+    patient.daemons.ports[0] = port();
+    patient.daemons.ports[0].transmit_queues = 1;
+    only(
+        &patient,
+        "Advice ports: port wan has 1 transmit queues for 2 workers: they take turns",
+        "fewer cores",
+    );
+    patient.daemons.ports[0] = port();
+    patient.daemons.ports[0].nic.missed_packets = 5;
+    only(
+        &patient,
+        "Advice ports: port wan lost 5 packets",
+        "pollux show workers",
+    );
+}
+
+#[test]
+fn taps_that_are_not_set_up() {
+    let tap = |text: &str| {
+        well().file(
+            "ip/address",
+            &format!(
+                "[{{\"ifname\":\"lo\",\"addr_info\":[{{\"local\":\"198.51.100.1\"}}]}}{text}]"
+            ),
+        )
+    };
+    only_on(
+        tap(""),
+        "Wrong addresses: there is no interface wan",
+        "systemctl restart pollux-dataplane",
+    );
+    only_on(
+        tap(r#",{"ifname":"wan","flags":[]}"#),
+        "Wrong addresses: interface wan is down",
+        "ip link set wan up",
+    );
+    only_on(
+        tap(r#",{"ifname":"wan","flags":["UP"],"addr_info":[{"local":"fe80::1"}]}"#),
+        "Wrong addresses: interface wan has no address",
+        "ip address add ADDRESS/LENGTH dev wan",
+    );
+}
+
+#[test]
+fn virtual_addresses_that_nobody_has() {
+    let machine = well().file(
+        "ip/address",
+        r#"[{"ifname":"wan","flags":["UP"],"addr_info":[{"local":"203.0.113.1"}]}]"#,
+    );
+    only_on(
+        machine,
+        "Wrong addresses: no interface has the virtual address 198.51.100.1",
+        "ip address add 198.51.100.1/32 dev wan",
+    );
+    let machine = well()
+        .file(
+            "ip/address",
+            r#"[{"ifname":"wan","flags":["UP"],"addr_info":[{"local":"203.0.113.1"}]},{"ifname":"lo","addr_info":[{"local":"198.51.100.1"}]}]"#,
+        )
+        .file("proc/sys/net/ipv4/conf/all/arp_ignore", "1");
+    only_on(
+        machine,
+        "Advice addresses: virtual address 198.51.100.1 is on lo, and arp_ignore keeps wan from answering ARP for it",
+        "ip address add 198.51.100.1/32 dev wan",
+    );
+}
+
+#[test]
+fn settings_of_the_kernel() {
+    only_on(
+        well().file("proc/sys/net/ipv4/ip_forward", "0"),
+        "Advice addresses: net.ipv4.ip_forward is 0",
+        "sysctl -w net.ipv4.ip_forward=1",
+    );
+    only_on(
+        well().file("proc/sys/net/ipv4/conf/wan/rp_filter", "1"),
+        "Advice addresses: rp_filter of wan is strict",
+        "net.ipv4.conf.wan.rp_filter=2",
+    );
+    // Loose is fine, whatever the other one says.
+    let machine = well()
+        .file("proc/sys/net/ipv4/conf/wan/rp_filter", "1")
+        .file("proc/sys/net/ipv4/conf/all/rp_filter", "2");
+    assert_eq!(ills(&patient(&machine, FILE)), [""; 0]);
+}
+
+#[test]
+fn servers_that_cannot_be_reached() {
+    only_on(
+        well().file(
+            "ip/neighbour",
+            r#"[{"dst":"203.0.113.11","dev":"wan","state":["FAILED"]}]"#,
+        ),
+        "Wrong servers: server 203.0.113.11 does not answer on wan",
+        "ping -c 1 -I wan 203.0.113.11",
+    );
+    only_on(
+        well().without("ip/route-get-203.0.113.11"),
+        "Wrong servers: there is no route to server 203.0.113.11",
+        "ip route add",
+    );
+    let route = |text: &str| {
+        well().file(
+            "ip/route-get-203.0.113.11",
+            &format!("[{{\"dst\":\"203.0.113.11\",{text}}}]"),
+        )
+    };
+    only_on(
+        route(r#""dev":"eth0""#),
+        "Wrong servers: the way to server 203.0.113.11 is over eth0, which is no port of Pollux",
+        "ip route replace 203.0.113.11 dev wan",
+    );
+    only_on(
+        route(r#""type":"local","dev":"lo""#),
+        "Wrong servers: server 203.0.113.11 is an address of this machine",
+        "take it out",
+    );
+    let behind = route(r#""gateway":"203.0.113.254","dev":"wan""#).file(
+        "ip/neighbour",
+        r#"[{"dst":"203.0.113.254","dev":"wan","state":["INCOMPLETE"]}]"#,
+    );
+    only_on(
+        behind,
+        "Wrong servers: 203.0.113.254, the way to server 203.0.113.11, does not answer on wan",
+        "ping -c 1",
+    );
+    let machine = route(r#""gateway":"203.0.113.254","dev":"wan""#);
+    let direct = FILE.replace("\"nat\"", "\"direct\"");
+    only(
+        &patient(&machine, &direct),
+        "Wrong servers: server 203.0.113.11 of method direct is behind 203.0.113.254",
+        "make its method tunnel or nat",
+    );
+}
+
+#[test]
+fn daemons_that_do_not_run_or_answer() {
+    only_on(
+        well().without("proc/12"),
+        "Wrong daemons: polluxd does not run",
+        "systemctl start polluxd",
+    );
+    only_on(
+        well().link("proc/11/exe", "/usr/bin/pollux-dataplane (deleted)"),
+        "Wrong daemons: pollux-dataplane runs from a file that is gone",
+        "systemctl restart pollux-dataplane   # connections stay",
+    );
+    let machine = well();
+    let mut patient = patient(&machine, FILE);
+    patient.daemons.ipvs_socket = false;
+    only(
+        &patient,
+        "Wrong daemons: there is no socket for IPVS tools",
+        "systemctl restart polluxd",
+    );
+    patient.daemons.dataplane = Some("it is starting".to_owned());
+    only(
+        &patient,
+        "Wrong daemons: the data plane cannot be asked: it is starting",
+        "",
+    );
+    patient.daemons.polluxd = Some("permission denied".to_owned());
+    only(
+        &patient,
+        "Wrong daemons: polluxd cannot be asked: permission denied",
+        "",
+    );
+}
+
+#[test]
+fn a_machine_without_ip() {
+    let machine = well().without("ip");
+    let found = ills(&patient(&machine, FILE));
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(
+        found.iter().all(|ill| ill.contains("apt install iproute2")),
+        "{found:#?}"
+    );
+}
