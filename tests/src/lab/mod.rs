@@ -8,6 +8,7 @@ pub mod client;
 pub mod frames;
 pub mod http;
 pub mod keepalived;
+pub mod machine;
 pub mod namespace;
 pub mod servers;
 

@@ -1,0 +1,72 @@
+//! Clients are served over every kind of NIC, by every method, and again after the cable was out.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use pollux_tests::lab::eventually;
+use pollux_tests::lab::machine::{E1000E, Machine, Nic, VIRTIO, VMXNET3};
+use pollux_tests::lab::namespace::run;
+use pollux_tests::lab::servers::{
+    DIRECT, NAMES, NAT, SERVERS4, SERVERS6, TUNNEL, VIP4, VIP6, endpoint, tcp,
+};
+
+/// One boot, all NICs: what every change is tried with.
+#[test]
+fn every_kind_of_nic_serves_clients_and_comes_back_after_a_pulled_cable() {
+    let machine = Machine::boot();
+    for nic in [E1000E, VIRTIO, VMXNET3] {
+        machine.start_pollux(nic, "");
+        assert_it_is(&machine, nic);
+        machine.add(&tcp(VIP4, 80), NAT, &SERVERS4, 80);
+        machine.add(&tcp(VIP6, 80), NAT, &SERVERS6, 80);
+        machine.add(&tcp(VIP4, 8080), TUNNEL, &SERVERS4, 8080);
+        machine.add(&tcp(VIP6, 8080), DIRECT, &SERVERS6, 8080);
+        for (address, port) in [(VIP4, 80), (VIP6, 80), (VIP4, 8080), (VIP6, 8080)] {
+            all_servers_answer(address, port);
+        }
+        machine.download(VIP4);
+        the_cable_is_pulled(&machine, nic);
+        machine.assert_every_packet_is_accounted_for();
+        machine.stop_pollux();
+    }
+}
+
+fn assert_it_is(machine: &Machine, nic: Nic) {
+    for name in ["client0", "server0"] {
+        let port = machine.port(name);
+        assert_eq!(port.driver, nic.driver);
+        assert_eq!(port.receive_queues, nic.receive_queues, "{name} of {nic:?}");
+        assert!(port.link_up, "{name} of {nic:?} is down");
+    }
+}
+
+fn all_servers_answer(address: &str, port: u16) {
+    let line = format!(
+        "curl -sS --fail --max-time 20 http://{}/",
+        endpoint(address, port)
+    );
+    let answered: BTreeSet<String> = NAMES.map(|_| run("client", &line).trim().to_owned()).into();
+    assert_eq!(answered, NAMES.map(String::from).into(), "{line}");
+}
+
+fn the_cable_is_pulled(machine: &Machine, nic: Nic) {
+    machine.set_link(nic, "client", false);
+    let noticed = |up| {
+        eventually(Duration::from_secs(10), || {
+            machine.port("client0").link_up == up
+        })
+    };
+    assert!(noticed(false), "{nic:?}: the link does not go down");
+    assert!(
+        !machine.lab().curl_succeeds(VIP4),
+        "{nic:?}: no cable, yet answers"
+    );
+    machine.set_link(nic, "client", true);
+    assert!(noticed(true), "{nic:?}: the link does not come up");
+    assert!(
+        eventually(Duration::from_secs(20), || machine
+            .lab()
+            .curl_succeeds(VIP4)),
+        "{nic:?}: the cable is in again, and nobody answers"
+    );
+}
