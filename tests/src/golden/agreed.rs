@@ -8,12 +8,13 @@ use super::replay::{Difference, Replay};
 use super::trace::{Scenario, Step};
 
 /// The files of `tests/golden`.
-pub const FILES: [&str; 6] = [
+pub const FILES: [&str; 7] = [
     "smoke.json",
     "sched.json",
     "schedulers.json",
     "modes.json",
     "edge.json",
+    "ipsec.json",
     "cli.json",
 ];
 

@@ -144,8 +144,8 @@ fn answer_of_local_stack(packet: &Packet<'_>, out: &[Frame]) -> (&'static str, b
             "called the port unreachable",
             is_answer(packet, out, is_port_unreachable),
         ),
-        // The lab's kernel has no SCTP of its own.
-        protocol::SCTP => (
+        // The lab's kernel has no SCTP and no IPsec of its own.
+        protocol::SCTP | protocol::ESP | protocol::AH => (
             "called the protocol unreachable",
             is_answer(packet, out, is_protocol_unreachable),
         ),
@@ -174,7 +174,8 @@ fn is_reset(out: &Packet<'_>) -> bool {
 }
 
 fn is_protocol_unreachable(out: &Packet<'_>) -> bool {
-    out.payload.starts_with(&[3, 2])
+    out.payload
+        .starts_with(if out.is_v4 { &[3, 2] } else { &[4, 1] })
 }
 
 fn is_port_unreachable(out: &Packet<'_>) -> bool {

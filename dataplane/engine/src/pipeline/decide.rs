@@ -51,7 +51,7 @@ impl Worker {
             Kind::Fragment => return Verdict::Gather,
             Kind::Related { .. } => return self.related(context, ingress, frame, meta),
             Kind::TunnelError { inner } => self.tunnel_error(context, frame, meta, inner),
-            Kind::Flow => self.flow(context, ingress, frame, meta),
+            Kind::Flow | Kind::Ipsec => self.flow(context, ingress, frame, meta),
         };
         fate.unwrap_or_else(|fate| self.drop_as(ingress, fate))
     }
@@ -69,6 +69,8 @@ impl Worker {
             .filter(|hit| !self.is_over(context, hit, meta));
         let hit = match known.or_else(|| self.awaited(context, meta)) {
             Some(hit) => hit,
+            // It is never scheduled (`ah_esp_conn_schedule`).
+            None if meta.kind == Kind::Ipsec => return Ok(Verdict::Punt(Fate::Punted)),
             None => match self.schedule(context, meta) {
                 Ok(Scheduled::Connection(hit)) => hit,
                 Ok(Scheduled::NotOurs) => return Ok(Verdict::Punt(Fate::Punted)),
@@ -411,7 +413,7 @@ impl Worker {
                 let at = Layout {
                     icmp: from_ip(meta.transport),
                     inner: from_ip(inner),
-                    inner_transport: from_ip(inner_transport),
+                    inner_transport: inner_transport.map(|offset| from_ip(offset.get())),
                 };
                 icmp_related::translate(ip_packet(frame, meta), at, connection, hit.direction);
                 deliver::deliver(
@@ -520,7 +522,11 @@ fn translate<F: Frame>(
     direction: Direction,
 ) {
     let end = End::replaced(direction);
-    let transport = usize::from(meta.transport.saturating_sub(meta.ip));
+    let transport = match meta.kind {
+        // Behind the IP header there is nothing that may be rewritten.
+        Kind::Ipsec => usize::from(meta.ip_bytes),
+        _ => usize::from(meta.transport.saturating_sub(meta.ip)),
+    };
     let packet = ip_packet(frame, meta);
     match meta.key.family {
         Family::V4 => {

@@ -20,7 +20,8 @@ use crate::wire::protocol;
 pub(super) struct Layout {
     pub icmp: usize,
     pub inner: usize,
-    pub inner_transport: usize,
+    /// None when it has no ports.
+    pub inner_transport: Option<usize>,
 }
 
 /// Whether the error's checksum is right: one that was damaged may be about anything. `packet` starts with the outer IP
@@ -87,16 +88,26 @@ fn translate_v4(
         let old_checksum = header.checksum.get();
         let (old, new) = replace_v4(header, inner_end, address);
         let (old, new) = (old.add16(old_checksum), new.add16(header.checksum.get()));
-        let old_port = replace_port(
-            message.get_mut(at.inner_transport - at.icmp..)?,
-            inner_end,
-            port,
-        )?;
-        Some((old.add16(u16::from_be_bytes(old_port)), new.add16(port)))
+        replace_inner_port(message, at, inner_end, port, (old, new))
     };
     if let Some((old, new)) = embedded(message) {
         mend(message, old, new);
     }
+}
+
+/// Replaces the embedded packet's port, if it has one, and adds what was there and what is to the sums.
+fn replace_inner_port(
+    message: &mut [u8],
+    at: Layout,
+    end: End,
+    port: u16,
+    (old, new): (Sum, Sum),
+) -> Option<(Sum, Sum)> {
+    let Some(transport) = at.inner_transport else {
+        return Some((old, new));
+    };
+    let old_port = replace_port(message.get_mut(transport - at.icmp..)?, end, port)?;
+    Some((old.add16(u16::from_be_bytes(old_port)), new.add16(port)))
 }
 
 fn replace_v4(header: &mut Ipv4Header, end: End, address: u32) -> (Sum, Sum) {
@@ -134,12 +145,7 @@ fn translate_v6(
         let inner = message.get_mut(at.inner - at.icmp..)?;
         let (header, _) = Ipv6Header::mut_from_prefix(inner).ok()?;
         let (old, new) = replace_v6(header, inner_end, address);
-        let old_port = replace_port(
-            message.get_mut(at.inner_transport - at.icmp..)?,
-            inner_end,
-            port,
-        )?;
-        Some((old.add16(u16::from_be_bytes(old_port)), new.add16(port)))
+        replace_inner_port(message, at, inner_end, port, (old, new))
     };
     if let Some((old, new)) = embedded(message) {
         mend(message, old.plus(outer_old), new.plus(outer_new));

@@ -1,5 +1,7 @@
 //! What the later stages know of a frame: offsets, the flow's key, its hash.
 
+use std::num::NonZeroU16;
+
 use crate::connection::sctp_state::Event;
 use crate::connection::{Candidate, FlowKey};
 use crate::fate::Fate;
@@ -9,12 +11,14 @@ use crate::fate::Fate;
 pub(super) enum Kind {
     /// TCP, UDP or SCTP: `key` is its flow.
     Flow,
+    /// ESP or AH: `key` is the flow of UDP port 500 between the same two, which it follows. There are no ports in it.
+    Ipsec,
     /// An ICMP error: `key` is the flow that the embedded packet's answers belong to.
     Related {
         /// Offset of the embedded IP header from the start of the frame.
         inner: u16,
-        /// Offset of the embedded transport header from the start of the frame.
-        inner_transport: u16,
+        /// Offset of the embedded transport header from the start of the frame; none when it has no ports.
+        inner_transport: Option<NonZeroU16>,
     },
     /// An ICMP error about the outer packet of a tunnel: `key` is the flow of the client's packet in it.
     TunnelError {
@@ -58,7 +62,7 @@ impl Kind {
     pub fn has_flow(self) -> bool {
         matches!(
             self,
-            Self::Flow | Self::Related { .. } | Self::TunnelError { .. }
+            Self::Flow | Self::Ipsec | Self::Related { .. } | Self::TunnelError { .. }
         )
     }
 }

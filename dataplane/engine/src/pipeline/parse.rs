@@ -2,7 +2,9 @@
 //!
 //! Checks come in the order of the RFCs: Ethernet, VLAN tags, IP version, header length, total length, header checksum
 //! (RFC 1812 5.2.2), fragments before ports, transport header. A frame to another MAC than the port's, and everything
-//! that is not TCP, UDP, SCTP or an ICMP error, is the kernel's.
+//! that is not TCP, UDP, SCTP, ESP, AH or an ICMP error, is the kernel's.
+
+use std::num::NonZeroU16;
 
 use zerocopy::FromBytes;
 
@@ -26,6 +28,8 @@ use crate::wire::sctp::SctpHeader;
 use crate::wire::tcp::TcpHeader;
 use crate::wire::udp::{UDP_BYTES, UdpHeader};
 
+/// UDP port 500 (ISAKMP, RFC 2408) at both ends.
+const ISAKMP_PORTS: u32 = 500 << 16 | 500;
 /// More tags than any network stacks.
 const VLAN_TAGS_MAX: usize = 2;
 
@@ -110,7 +114,12 @@ fn parse_ipv4(bytes: &[u8], meta: &mut Meta) -> Parsed {
     }
     if !matches!(
         header.protocol,
-        protocol::TCP | protocol::UDP | protocol::SCTP | protocol::ICMP
+        protocol::TCP
+            | protocol::UDP
+            | protocol::SCTP
+            | protocol::ICMP
+            | protocol::ESP
+            | protocol::AH
     ) {
         return Err(PUNT);
     }
@@ -120,14 +129,10 @@ fn parse_ipv4(bytes: &[u8], meta: &mut Meta) -> Parsed {
     if header.protocol == protocol::ICMP {
         return parse_icmpv4(payload, meta);
     }
-    let ports = parse_transport(header.protocol, payload, meta)?;
-    meta.key = FlowKey::v4(
-        header.protocol,
-        header.source.get(),
-        header.destination.get(),
-        ports,
-    );
-    Ok(Kind::Flow)
+    let (kind, protocol, ports) = parse_transport(header.protocol, payload, meta)?;
+    let ends = (header.source.get(), header.destination.get());
+    meta.key = FlowKey::v4(protocol, ends.0, ends.1, ports);
+    Ok(kind)
 }
 
 #[inline]
@@ -149,7 +154,7 @@ fn parse_ipv6(bytes: &[u8], meta: &mut Meta) -> Parsed {
     }
     if !matches!(
         upper.protocol,
-        protocol::TCP | protocol::UDP | protocol::SCTP | protocol::ICMPV6
+        protocol::TCP | protocol::UDP | protocol::SCTP | protocol::ICMPV6 | protocol::ESP
     ) {
         return Err(PUNT);
     }
@@ -159,15 +164,18 @@ fn parse_ipv6(bytes: &[u8], meta: &mut Meta) -> Parsed {
     if upper.protocol == protocol::ICMPV6 {
         return parse_icmpv6(payload, meta);
     }
-    let ports = parse_transport(upper.protocol, payload, meta)?;
-    meta.key = FlowKey::v6(upper.protocol, &header.source, &header.destination, ports);
-    Ok(Kind::Flow)
+    let (kind, protocol, ports) = parse_transport(upper.protocol, payload, meta)?;
+    meta.key = FlowKey::v6(protocol, &header.source, &header.destination, ports);
+    Ok(kind)
 }
 
-/// The ports, `source << 16 | destination`.
+/// What it is, and protocol and ports (`source << 16 | destination`) of the flow it belongs to.
 #[inline]
-fn parse_transport(protocol: u8, payload: &[u8], meta: &mut Meta) -> Result<u32, Kind> {
+fn parse_transport(protocol: u8, payload: &[u8], meta: &mut Meta) -> Result<(Kind, u8, u32), Kind> {
     const TRUNCATED: Kind = Kind::Drop(Fate::TransportTruncated);
+    if is_ipsec(protocol) {
+        return Ok((Kind::Ipsec, protocol::UDP, ISAKMP_PORTS));
+    }
     if protocol == protocol::TCP {
         let (header, _) = TcpHeader::ref_from_prefix(payload).map_err(|_| TRUNCATED)?;
         meta.tcp_flags = header.flags;
@@ -179,7 +187,13 @@ fn parse_transport(protocol: u8, payload: &[u8], meta: &mut Meta) -> Result<u32,
     // UDP's whole header must be there; the others' are.
     let header = payload.first_chunk::<UDP_BYTES>().ok_or(TRUNCATED)?;
     let [a, b, c, d, ..] = *header;
-    Ok(u32::from_be_bytes([a, b, c, d]))
+    Ok((Kind::Flow, protocol, u32::from_be_bytes([a, b, c, d])))
+}
+
+/// Whether packets of the protocol follow those of UDP port 500, by which their keys were agreed on
+/// (`ip_vs_proto_ah_esp.c`).
+fn is_ipsec(protocol: u8) -> bool {
+    matches!(protocol, protocol::ESP | protocol::AH)
 }
 
 /// An ICMP error about one of ours carries the packet the director sent, so the flow to look up is its reverse.
@@ -205,15 +219,10 @@ fn parse_icmpv4(payload: &[u8], meta: &mut Meta) -> Parsed {
         }
         _ => {}
     }
-    let ports = embedded_ports(embedded, header_bytes, inner.protocol)?;
-    meta.key = FlowKey::v4(
-        inner.protocol,
-        inner.source.get(),
-        inner.destination.get(),
-        ports,
-    )
-    .reversed();
-    Ok(related(meta, header_bytes))
+    let (protocol, ports) = embedded_flow(embedded, header_bytes, inner.protocol)?;
+    let ends = (inner.source.get(), inner.destination.get());
+    meta.key = FlowKey::v4(protocol, ends.0, ends.1, ports).reversed();
+    Ok(related(meta, header_bytes, inner.protocol))
 }
 
 /// An ICMP error about a UDP packet of no connection may be about the outer packet of a GUE tunnel: the notes for it as
@@ -228,6 +237,7 @@ pub(super) fn gue_error(bytes: &[u8], meta: &Meta, table: &ConnectionTable) -> O
         return None;
     };
     let end = usize::from(meta.ip) + usize::from(meta.ip_bytes);
+    let inner_transport = inner_transport?.get();
     let quoted = bytes.get(usize::from(inner_transport)..end)?;
     if meta.key.family != Family::V4 || meta.key.protocol != protocol::UDP {
         return None;
@@ -255,13 +265,9 @@ fn parse_tunnel_error(packet: &[u8], outer_header_bytes: usize, meta: &mut Meta)
     if header.version_ihl >> 4 != 4 || header_bytes < IPV4_BYTES || !first_fragment {
         return Err(PUNT);
     }
-    let ports = embedded_ports(packet, header_bytes, header.protocol)?;
-    meta.key = FlowKey::v4(
-        header.protocol,
-        header.source.get(),
-        header.destination.get(),
-        ports,
-    );
+    let (protocol, ports) = embedded_flow(packet, header_bytes, header.protocol)?;
+    let ends = (header.source.get(), header.destination.get());
+    meta.key = FlowKey::v4(protocol, ends.0, ends.1, ports);
     let inner = usize::from(meta.transport) + ICMP_BYTES + outer_header_bytes;
     Ok(Kind::TunnelError {
         inner: offset(inner),
@@ -278,12 +284,16 @@ fn parse_icmpv6(payload: &[u8], meta: &mut Meta) -> Parsed {
     if upper.is_later_fragment {
         return Err(PUNT);
     }
-    let ports = embedded_ports(embedded, upper.offset, upper.protocol)?;
-    meta.key = FlowKey::v6(upper.protocol, &inner.source, &inner.destination, ports).reversed();
-    Ok(related(meta, upper.offset))
+    let (protocol, ports) = embedded_flow(embedded, upper.offset, upper.protocol)?;
+    meta.key = FlowKey::v6(protocol, &inner.source, &inner.destination, ports).reversed();
+    Ok(related(meta, upper.offset, upper.protocol))
 }
 
-fn embedded_ports(embedded: &[u8], at: usize, protocol: u8) -> Result<u32, Kind> {
+/// Protocol and ports of the flow that an embedded packet belongs to.
+fn embedded_flow(embedded: &[u8], at: usize, protocol: u8) -> Result<(u8, u32), Kind> {
+    if is_ipsec(protocol) {
+        return Ok((protocol::UDP, ISAKMP_PORTS));
+    }
     if !matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
         return Err(PUNT);
     }
@@ -291,14 +301,15 @@ fn embedded_ports(embedded: &[u8], at: usize, protocol: u8) -> Result<u32, Kind>
         .get(at..)
         .and_then(|transport| transport.first_chunk::<4>())
         .ok_or(PUNT)?;
-    Ok(u32::from_be_bytes(*ports))
+    Ok((protocol, u32::from_be_bytes(*ports)))
 }
 
-fn related(meta: &Meta, inner_header_bytes: usize) -> Kind {
+fn related(meta: &Meta, inner_header_bytes: usize, inner_protocol: u8) -> Kind {
     let inner = meta.transport.saturating_add(offset(ICMP_BYTES));
+    let inner_transport = inner.saturating_add(offset(inner_header_bytes));
     Kind::Related {
         inner,
-        inner_transport: inner.saturating_add(offset(inner_header_bytes)),
+        inner_transport: NonZeroU16::new(inner_transport).filter(|_| !is_ipsec(inner_protocol)),
     }
 }
 
