@@ -25,6 +25,8 @@ pub(super) struct Cuts<'p> {
     pub as_came: &'p [usize],
     /// The largest fragment, IP header and all.
     pub limit: usize,
+    /// What is no larger, IP header and all, goes whole.
+    pub above: usize,
     /// Identification of IPv6's fragments.
     pub identification: u32,
 }
@@ -77,6 +79,14 @@ pub(super) fn cut<F: Frame>(
 ) -> Option<usize> {
     let (_, ip) = network_header(frame)?;
     let (link, packet) = frame.split_at_checked(ip)?;
+    if packet.len() <= cuts.above {
+        let mut whole = next()?;
+        if !whole.refill([link, packet, &[]]) {
+            return None;
+        }
+        done(whole);
+        return Some(1);
+    }
     match packet.first()? >> 4 {
         4 => cut_v4(link, packet, cuts, &mut next, &mut done),
         6 => cut_v6(link, packet, cuts, &mut next, &mut done),
@@ -210,11 +220,13 @@ const _: () = assert!(IPV4_BYTES < IPV4_HEADER_BYTES_MAX);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::HeapFrame;
 
     fn lengths(as_came: &[usize], payload: usize, room: usize) -> Vec<usize> {
         let cuts = Cuts {
             as_came,
             limit: 0,
+            above: 0,
             identification: 0,
         };
         cuts.lengths(payload, room).collect()
@@ -236,5 +248,27 @@ mod tests {
         assert_eq!(lengths(&[], 1481, 1480), [1480, 1]);
         assert_eq!(lengths(&[], 3000, 1405), [1400, 1400, 200]);
         assert_eq!(lengths(&[], 1400, 1480), [1400]);
+    }
+
+    #[test]
+    fn what_is_small_enough_goes_whole() {
+        let frame = [&[0; 12][..], &[8, 0], &[0x45; 100]].concat();
+        let cuts = |above| Cuts {
+            as_came: &[40, 40],
+            limit: 60,
+            above,
+            identification: 0,
+        };
+        let sent = |above| {
+            let mut sent = Vec::new();
+            let next = || Some(HeapFrame::new(&[]));
+            let count = cut(&frame, cuts(above), next, |frame| {
+                sent.push(frame.bytes().len())
+            });
+            assert_eq!(count, Some(sent.len()));
+            sent
+        };
+        assert_eq!(sent(100), [114]);
+        assert_eq!(sent(99), [74, 74]);
     }
 }

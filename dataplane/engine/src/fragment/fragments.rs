@@ -85,7 +85,7 @@ impl<F: Frame> Fragments<F> {
         frame: F,
         spare: &mut impl FnMut() -> Option<F>,
     ) {
-        let Some(piece) = Piece::read(frame.bytes()) else {
+        let Some(piece) = Piece::read(frame.bytes()).filter(Piece::has_headers) else {
             worker.count(ingress, Fate::FragmentBroken);
             return;
         };
@@ -230,6 +230,10 @@ impl<F: Frame> Fragments<F> {
             is_counted: false,
         };
         let verdict = worker.process_whole(context, ingress, &mut self.datagram, whole);
+        let first = slot.pieces.first().map(|waiting| waiting.piece);
+        if first.is_some_and(|first| first.is_rewritten_in(self.datagram.bytes())) {
+            lengths.clear();
+        }
         if let Verdict::Punt(_) = verdict {
             self.outgoing
                 .extend(slot.pieces.into_iter().map(|waiting| Outgoing {
@@ -274,10 +278,11 @@ impl<F: Frame> Fragments<F> {
         };
         match verdict {
             Verdict::Forward { .. } | Verdict::Hold { .. } => {
-                let limit = worker.cut_limit();
+                let (limit, above) = worker.cut_limits();
                 let cuts = Cuts {
                     as_came,
                     limit,
+                    above,
                     identification: worker.next_identification().into(),
                 };
                 let next = || reusable.pop_at(0).or_else(&mut *spare);

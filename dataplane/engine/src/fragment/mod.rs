@@ -25,4 +25,5 @@ mod piece;
 mod slot;
 
 pub use fragments::{Fragments, Outgoing};
+pub(crate) use piece::network_header;
 pub use piece::owner;

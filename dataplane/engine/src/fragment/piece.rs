@@ -4,10 +4,15 @@ use zerocopy::FromBytes;
 
 use crate::connection::Family;
 use crate::wire::ethernet::{ETHERNET_BYTES, EthernetHeader, VLAN_TAG_BYTES, VlanTag, ethertype};
+use crate::wire::icmp::ICMP_BYTES;
 use crate::wire::ipv4::{FRAGMENT_OFFSET_MASK, Ipv4Header};
 use crate::wire::ipv6::{
     FRAGMENT_HEADER_BYTES, FragmentHeader, IPV6_BYTES, Ipv6Header, find_fragment_header,
 };
+use crate::wire::protocol;
+use crate::wire::sctp::SCTP_BYTES;
+use crate::wire::tcp::TCP_BYTES;
+use crate::wire::udp::UDP_BYTES;
 
 /// More tags than any network stacks.
 const VLAN_TAGS_MAX: usize = 2;
@@ -46,6 +51,31 @@ pub(super) struct Piece {
 }
 
 impl Piece {
+    /// Whether a first fragment of IPv6 has all headers in it: without, it is not one (RFC 8200 4.5,
+    /// `ipv6frag_thdr_truncated`).
+    pub fn has_headers(&self) -> bool {
+        let is_first = self.offset == 0 && self.key.family == Family::V6;
+        let headers = match self.key.protocol {
+            protocol::TCP | protocol::UDP | protocol::ICMPV6 => transport_bytes(self.key.protocol),
+            _ => 1,
+        };
+        !is_first || self.length >= headers
+    }
+
+    /// Whether the datagram of this first fragment was translated although it does not have the whole transport header:
+    /// then Linux has moved the rest of that into it and forgets how the datagram came.
+    pub fn is_rewritten_in(&self, datagram: &[u8]) -> bool {
+        let is_tiny = self.length < transport_bytes(self.key.protocol);
+        let header = datagram.get(self.ip..).unwrap_or_default();
+        is_tiny
+            && self.key.family == Family::V4
+            && Ipv4Header::ref_from_prefix(header).is_ok_and(|(header, _)| {
+                let ends = (header.source.get().into(), header.destination.get().into());
+                header.protocol == self.key.protocol
+                    && ends != (self.key.source, self.key.destination)
+            })
+    }
+
     /// Where it ends in the datagram.
     pub fn end(&self) -> usize {
         self.offset + self.length
@@ -112,8 +142,19 @@ impl Piece {
     }
 }
 
+/// As much of a transport header as Linux wants in one piece.
+fn transport_bytes(protocol: u8) -> usize {
+    match protocol {
+        protocol::TCP => TCP_BYTES,
+        protocol::UDP => UDP_BYTES,
+        protocol::SCTP => SCTP_BYTES,
+        protocol::ICMPV6 => ICMP_BYTES,
+        _ => 0,
+    }
+}
+
 /// Type and offset of what is behind the link header and its VLAN tags.
-pub(super) fn network_header(frame: &[u8]) -> Option<(u16, usize)> {
+pub(crate) fn network_header(frame: &[u8]) -> Option<(u16, usize)> {
     let (header, mut rest) = EthernetHeader::ref_from_prefix(frame).ok()?;
     let mut kind = header.ethertype.get();
     let mut offset = ETHERNET_BYTES;
@@ -144,4 +185,57 @@ pub fn owner(frame: &[u8], workers: usize) -> usize {
     #[allow(clippy::cast_possible_truncation)] // both halves are taken
     let folded = (mixed as u64 ^ (mixed >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     usize::try_from(folded).unwrap_or(0) % workers.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(family: Family, protocol: u8, length: usize) -> Piece {
+        Piece {
+            key: DatagramKey {
+                source: 0x0a00_0001,
+                destination: 0x0a00_0002,
+                identification: 1,
+                protocol,
+                family,
+            },
+            ip: 0,
+            payload: 20,
+            length,
+            offset: 0,
+            more: true,
+            packet_bytes: 28,
+            dont_fragment: false,
+        }
+    }
+
+    #[test]
+    fn a_first_fragment_of_ipv6_has_the_transport_header() {
+        assert!(!piece(Family::V6, protocol::TCP, 16).has_headers());
+        assert!(piece(Family::V6, protocol::TCP, 24).has_headers());
+        assert!(piece(Family::V6, protocol::UDP, 8).has_headers());
+        assert!(piece(Family::V6, protocol::SCTP, 8).has_headers());
+        assert!(piece(Family::V4, protocol::TCP, 8).has_headers());
+        let second = Piece {
+            offset: 8,
+            ..piece(Family::V6, protocol::TCP, 8)
+        };
+        assert!(second.has_headers());
+    }
+
+    #[test]
+    fn only_translated_headers_are_written_to() {
+        let datagram = |destination: u8| {
+            let mut packet = vec![0x45; 40];
+            packet[9] = protocol::TCP;
+            packet[12..20].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, destination]);
+            packet
+        };
+        let tiny = piece(Family::V4, protocol::TCP, 8);
+        assert!(!tiny.is_rewritten_in(&datagram(2)));
+        assert!(tiny.is_rewritten_in(&datagram(3)));
+        let long = piece(Family::V4, protocol::TCP, 24);
+        assert!(!long.is_rewritten_in(&datagram(3)));
+    }
 }

@@ -18,6 +18,7 @@ use crate::forward::direct_route;
 use crate::forward::masquerade::{End, translate_v4, translate_v6};
 use crate::forward::tunnel::{self, Stamp};
 use crate::forwarding_table::NextHop;
+use crate::fragment::network_header;
 use crate::frame::Frame;
 use crate::service::Destination;
 use crate::settings::Defence;
@@ -43,11 +44,13 @@ impl Worker {
         let fate = match meta.kind {
             Kind::Drop(fate) => return self.drop_as(ingress, fate),
             Kind::Punt(fate) => return Verdict::Punt(fate),
-            // Without any service IPVS is off, as in Linux: even known connections are the kernel's.
-            Kind::Fragment if context.snapshot.services().is_empty() => {
+            // Without any service of its family, IPVS is off, as in Linux: even known connections are the kernel's.
+            Kind::Fragment if !context.snapshot.services().serve(meta.key.family) => {
                 return Verdict::Punt(Fate::PuntedFragment);
             }
-            _ if context.snapshot.services().is_empty() => return Verdict::Punt(Fate::Punted),
+            _ if !context.snapshot.services().serve(meta.key.family) => {
+                return Verdict::Punt(Fate::Punted);
+            }
             Kind::Fragment => return Verdict::Gather,
             Kind::Related { .. } => return self.related(context, ingress, frame, meta),
             Kind::TunnelError { inner } => self.tunnel_error(context, frame, meta, inner),
@@ -75,15 +78,15 @@ impl Worker {
                 Ok(Scheduled::Connection(hit)) => hit,
                 Ok(Scheduled::NotOurs) => return Ok(Verdict::Punt(Fate::Punted)),
                 Ok(Scheduled::WithoutEntry(destination)) => {
-                    record_route(context, frame, meta, Direction::Inbound);
+                    record_route(context, frame, meta, Direction::Inbound, None);
                     return self.without_entry(context, ingress, frame, meta, destination);
                 }
                 Ok(Scheduled::OnePacket(destination, port)) => {
-                    record_route(context, frame, meta, Direction::Inbound);
+                    record_route(context, frame, meta, Direction::Inbound, None);
                     return self.one_packet(context, ingress, frame, meta, (destination, port));
                 }
                 Ok(Scheduled::AnswerWithoutEntry(answer)) => {
-                    record_route(context, frame, meta, Direction::Outbound);
+                    record_route(context, frame, meta, Direction::Outbound, None);
                     return self.answer_without_entry(context, ingress, frame, meta, answer);
                 }
                 Err(fate @ Fate::NoDestination) => {
@@ -100,7 +103,10 @@ impl Worker {
             },
         };
         if !self.is_counted() {
-            record_route(context, frame, meta, hit.direction);
+            let masked = hit.connection.method() == ForwardingMethod::Masquerade;
+            let new_source =
+                masked.then(|| hit.connection.key(Direction::Inbound).destination_address());
+            record_route(context, frame, meta, hit.direction, new_source);
         }
         match hit.direction {
             Direction::Inbound => self.inbound(context, ingress, frame, meta, &hit),
@@ -193,6 +199,9 @@ impl Worker {
         }
         let way = Way::to_server(destination, meta.key.family);
         if let Some(verdict) = self.check_way(context, ingress, frame, meta, way) {
+            if connection.method() != ForwardingMethod::Masquerade {
+                self.count_answer(destination, frame, verdict);
+            }
             return Ok(verdict);
         }
         let changed;
@@ -244,11 +253,11 @@ impl Worker {
             times.answered(connection.fingerprint(), self.microsecond, context.now);
         }
         destination.moved(moved.before, moved.after);
-        if matches!(moved.after, State::Established | State::Udp)
-            && let Some(control) = connection.control()
-            && let Some(control) = context.table.connection(control)
-        {
-            control.assure();
+        if matches!(
+            moved.after,
+            State::Established | State::Udp | State::SctpEstablished
+        ) {
+            assure_control(context, connection);
         }
     }
 
@@ -326,16 +335,20 @@ impl Worker {
         hit: &Hit<'_>,
     ) -> Result<Verdict, Fate> {
         let connection = &hit.connection;
+        let (next_hop, mtu) = way_back(context, connection);
+        let way = Way::to_client(next_hop, mtu, meta.key.family);
+        let is_counted = self.is_counted();
+        let stopped = self.check_way(context, ingress, frame, meta, way);
+        // Linux looks at the way before IPVS sees an answer (`ip_forward`): what goes no further changes no state.
+        let goes_on = matches!(stopped, None | Some(Verdict::Split | Verdict::Punt(_)));
         // A worker that has not taken the snapshot yet in which the destination is new: a step that it cannot count there
         // is not taken. The next packet takes it.
         let found = context.snapshot.destination(connection.destination());
-        if let Some(destination) = found.filter(|_| !self.is_counted()) {
+        if let Some(destination) = found.filter(|_| goes_on && !is_counted) {
             let how = (Direction::Outbound, is_secure(context));
             self.account(context, meta, connection, destination, how);
         }
-        let (next_hop, mtu) = way_back(context, connection);
-        let way = Way::to_client(next_hop, mtu, meta.key.family);
-        if let Some(verdict) = self.check_way(context, ingress, frame, meta, way) {
+        if let Some(verdict) = stopped {
             return Ok(verdict);
         }
         let changed;
@@ -376,7 +389,10 @@ impl Worker {
                 Some((meta, inner)) => self
                     .tunnel_error(context, frame, &meta, inner)
                     .unwrap_or_else(|fate| self.drop_as(ingress, fate)),
-                None => Verdict::Punt(Fate::Punted),
+                None => {
+                    self.count_passing(context, meta);
+                    Verdict::Punt(Fate::Punted)
+                }
             };
         };
         let icmp = usize::from(meta.transport.saturating_sub(meta.ip));
@@ -429,6 +445,33 @@ impl Worker {
         sent.unwrap_or_else(|fate| self.drop_as(ingress, fate))
     }
 
+    /// What the director tells a client about its packet passes IPVS on the way out, and counts there as an answer of the
+    /// server; under NAT it is not recognised as one.
+    #[cold]
+    fn count_answer<F: Frame>(&self, destination: &Destination, frame: &F, verdict: Verdict) {
+        if matches!(verdict, Verdict::Answer { .. } | Verdict::HoldAnswer { .. })
+            && let Some((_, ip)) = network_header(frame.bytes())
+        {
+            self.count_outbound_bytes(destination, frame.bytes().len().saturating_sub(ip));
+        }
+    }
+
+    /// An error of the servers' side about a packet that reached a server as it was sent: the kernel forwards it, and IPVS
+    /// counts it as an answer.
+    fn count_passing(&self, context: &Context<'_>, meta: &Meta) {
+        let request = context.table.find(&meta.key.reversed(), context.now);
+        let passing = request.filter(|hit| {
+            meta.ttl > 1
+                && hit.direction == Direction::Inbound
+                && hit.connection.method() != ForwardingMethod::Masquerade
+        });
+        let destination =
+            passing.and_then(|hit| context.snapshot.destination(hit.connection.destination()));
+        if let Some(destination) = destination {
+            self.count_outbound(destination, meta);
+        }
+    }
+
     #[inline]
     pub(super) fn count_inbound(&self, destination: &Destination, meta: &Meta) {
         if let Some(traffic) = destination.traffic(self.number) {
@@ -439,10 +482,25 @@ impl Worker {
 
     #[inline]
     pub(super) fn count_outbound(&self, destination: &Destination, meta: &Meta) {
+        self.count_outbound_bytes(destination, meta.ip_bytes.into());
+    }
+
+    /// A packet of so many bytes.
+    #[inline]
+    pub(super) fn count_outbound_bytes(&self, destination: &Destination, bytes: usize) {
         if let Some(traffic) = destination.traffic(self.number) {
             traffic.outbound_packets.add(1);
-            traffic.outbound_bytes.add(meta.ip_bytes.into());
+            traffic.outbound_bytes.add(bytes as u64);
         }
+    }
+}
+
+/// The template that a connection was made after has proved itself (`ip_vs_control_assure_ct`).
+pub(super) fn assure_control(context: &Context<'_>, connection: &Connection<'_>) {
+    if let Some(control) = connection.control()
+        && let Some(control) = context.table.connection(control)
+    {
+        control.assure();
     }
 }
 

@@ -169,18 +169,25 @@ impl Worker {
     }
 
     /// Notes for a whole datagram how large its fragments may be: as the way takes, and no larger than they came, unless
-    /// that was in the other IP version.
+    /// the outer header is another one: then it goes whole if the way takes it.
     fn take_way(&mut self, way: Way, family: Family) {
         let Some(whole) = self.whole else {
             return;
         };
-        let came = whole.fragment_max.filter(|_| way.family == family);
+        // Linux forgets it, too, when it puts an IPv6 header in front.
+        let is_kept = way.family == family && (way.overhead == 0 || family == Family::V4);
+        let came = whole.fragment_max.filter(|_| is_kept);
         let smallest = match family {
             Family::V4 => 0,
             Family::V6 => IPV6_MTU_MIN,
         };
         let largest = came.map_or(u16::MAX, |came| came.max(smallest));
         self.cut_limit = usize::from(way.link_mtu().min(largest));
+        let link_mtu = usize::from(way.link_mtu());
+        self.cut_above = match came {
+            Some(_) => self.cut_above.min(link_mtu),
+            None => link_mtu,
+        };
     }
 
     /// The packet goes no further and its sender is told why, rate and route permitting.
@@ -253,7 +260,13 @@ impl Worker {
         let destination = context.snapshot.destination(hit.connection.destination());
         let through_tunnel = hit.direction == Direction::Inbound
             && hit.connection.method() == ForwardingMethod::Tunnel;
-        let Some(destination) = destination.filter(|_| through_tunnel) else {
+        // Of a server that is none any more, or none by tunnel, Linux takes it for somebody else's.
+        let is_known = |destination: &&Destination| {
+            through_tunnel
+                && destination.available
+                && destination.spec.method == ForwardingMethod::Tunnel
+        };
+        let Some(destination) = destination.filter(is_known) else {
             return Ok(Verdict::Punt(Fate::Punted));
         };
         let icmp = usize::from(meta.transport.saturating_sub(meta.ip));
@@ -262,7 +275,7 @@ impl Worker {
         }
         let problem =
             problem_of_tunnel(frame, meta, inner, destination).ok_or(Fate::NeedsFragmentation)?;
-        self.count_inbound(destination, meta);
+        let told = meta.ip_bytes.saturating_sub(inner.saturating_sub(meta.ip));
         let forwarding = context.snapshot.forwarding();
         let (ip, speaker) = (usize::from(meta.ip), meta.key.destination_address());
         let next_hop = forwarding.route(meta.key.source().ip());
@@ -271,6 +284,11 @@ impl Worker {
         frame.trim_front(usize::from(inner.saturating_sub(meta.ip)));
         if !icmp_error::answer(frame, ip, speaker, problem, identification) {
             return Err(Fate::NoHeadroom);
+        }
+        // Linux counts what it was told and what it tells.
+        let answered = frame.bytes().len().saturating_sub(ip);
+        for bytes in [usize::from(told), answered] {
+            self.count_outbound_bytes(destination, bytes);
         }
         deliver::deliver(
             forwarding,

@@ -1,7 +1,7 @@
 //! A packet without a connection: is it for a service, and which destination gets it?
 
 use super::Worker;
-use super::decide::{is_secure, next_state};
+use super::decide::{assure_control, is_secure, next_state};
 use super::meta::Meta;
 use super::without_entry::{Answer, answer, destination_by_hash};
 use super::worker::{Context, unbind};
@@ -148,6 +148,10 @@ impl Worker {
                     }
                     if new.template.is_none() {
                         self.count_connection(chosen);
+                    }
+                    if new.state == State::Established {
+                        // `sloppy_tcp`: one of which the beginning was not seen.
+                        assure_control(context, &hit.connection);
                     }
                     return Ok((hit, true));
                 }

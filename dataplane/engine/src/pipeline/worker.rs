@@ -13,7 +13,7 @@ use super::plan::Plans;
 use super::sweep_pace::SweepPace;
 use super::{lookup, parse};
 use crate::clock::{Microsecond, Tick};
-use crate::connection::{Connection, ConnectionTable, Ended, Shard, SweepBudget};
+use crate::connection::{Connection, ConnectionTable, Ended, Family, Shard, SweepBudget};
 use crate::counters::WorkerCounters;
 use crate::fate::Fate;
 use crate::forwarding_table::Interface;
@@ -106,6 +106,8 @@ pub struct Worker {
     pub(super) whole: Option<Whole>,
     /// The largest packet on the way that the last whole datagram took, bytes.
     pub(super) cut_limit: usize,
+    /// What is no larger goes whole, bytes.
+    pub(super) cut_above: usize,
     /// What was counted last.
     last_fate: Cell<Fate>,
     pub(super) shard: Shard,
@@ -133,6 +135,7 @@ impl Worker {
             microsecond: Microsecond(0),
             whole: None,
             cut_limit: 0,
+            cut_above: 0,
             last_fate: Cell::new(Fate::Forwarded),
             shard,
             counters,
@@ -216,11 +219,12 @@ impl Worker {
         if unknown > 1 {
             self.plan(context, metas.get(..frames.len()).unwrap_or_default());
         }
-        // Without any service IPVS is off, as in Linux: even known connections are the kernel's. The other table of states
-        // is the second tier's.
-        let serving = !context.snapshot.services().is_empty() && !is_secure(context);
+        // Without any service of its family, a packet is the kernel's, as in Linux, even of a known connection. The other
+        // table of states is the second tier's.
+        let services = context.snapshot.services();
+        let is_secure = is_secure(context);
         for (frame, meta) in frames.iter_mut().zip(metas.iter()) {
-            let hit = if serving {
+            let hit = if !is_secure && services.serve(meta.key.family) {
                 self.hit(context, frame, meta)
             } else {
                 None
@@ -256,14 +260,20 @@ impl Worker {
         lookup::narrow(context.table, &mut meta);
         self.whole = Some(whole);
         self.cut_limit = usize::from(u16::MAX);
+        self.cut_above = match (meta.key.family, whole.fragment_max) {
+            // What came in fragments goes in fragments; but IPv6's that fit into the largest of them, its fragment header
+            // gone, go in one (`ip6_finish_output`).
+            (Family::V4, Some(_)) => 0,
+            (_, largest) => usize::from(largest.unwrap_or(u16::MAX)),
+        };
         let verdict = self.decide(context, ingress, frame, &meta);
         self.whole = None;
         verdict
     }
 
-    /// How large the fragments of the last whole datagram may be, bytes.
-    pub(crate) fn cut_limit(&self) -> usize {
-        self.cut_limit
+    /// How large the fragments of the last whole datagram may be, bytes, and from what size on it goes in fragments.
+    pub(crate) fn cut_limits(&self) -> (usize, usize) {
+        (self.cut_limit, self.cut_above)
     }
 
     pub(crate) fn last_fate(&self) -> Fate {

@@ -13,6 +13,7 @@ use crate::counters::TrafficCounters;
 use crate::forward::tunnel::{Encapsulation, Outer};
 use crate::forwarding_table::{Adjacency, ForwardingTable, NextHop};
 use crate::scheduler::LoadTree;
+use crate::wire::ipv6::IPV6_MTU_MIN;
 
 /// A destination as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -229,22 +230,26 @@ impl Destination {
             |adjacency| adjacency.mtu,
         );
         let is_tunnel = spec.method == ForwardingMethod::Tunnel;
-        let outer = forwarding
-            .source_address(spec.address)
-            .filter(|_| is_tunnel)
-            .and_then(|source| Outer::new(source, spec.address, spec.encapsulation));
         let overhead = if is_tunnel {
             Outer::bytes_to(spec.address, spec.encapsulation)
         } else {
             0
         };
         let overhead = u16::try_from(overhead).unwrap_or(u16::MAX);
+        let mtu = link_mtu.saturating_sub(overhead);
+        // Whatever the method is now: connections keep the one they were made with. Nothing goes through IPv6 that leaves
+        // less than IPv6's smallest MTU (`__ip_vs_get_out_rt_v6`).
+        let is_wide = !is_tunnel || spec.address.is_ipv4() || mtu >= IPV6_MTU_MIN;
+        let outer = forwarding
+            .source_address(spec.address)
+            .filter(|_| is_wide)
+            .and_then(|source| Outer::new(source, spec.address, spec.encapsulation));
         Self {
             available,
             last_weight: spec.weight,
             next_hop,
             adjacency,
-            mtu: link_mtu.saturating_sub(overhead),
+            mtu,
             overhead,
             outer,
             traffic: Arc::clone(&shared.traffic),

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::{Classifier, ServiceIdentity, ServiceSpec, VirtualService};
 use crate::connection::{Family, FlowKey, ForwardingMethod};
@@ -31,6 +31,10 @@ pub struct ServiceLookup {
     has_any_port: bool,
     /// By a server's address and port: the only service that translates to it; none when there are several.
     answers: HashMap<ServiceKey, Option<ServiceKey>>,
+    /// Servers that are translated to, by address and port; those of marks under no protocol.
+    translated: HashSet<ServiceKey>,
+    /// A bit for each family that has services.
+    families: u8,
 }
 
 impl ServiceKey {
@@ -84,6 +88,13 @@ const FTP: u16 = 21;
 const FTP_DATA: u16 = 20;
 const UNPRIVILEGED: u16 = 1024;
 
+/// IP's own number for "any" (`IPPROTO_IP`).
+const ANY_PROTOCOL: u8 = 0;
+
+fn bit(family: Family) -> u8 {
+    1 << family as u8
+}
+
 impl ServiceLookup {
     /// No services yet; packets get their marks from this.
     pub fn new(classifier: Classifier) -> Self {
@@ -97,6 +108,8 @@ impl ServiceLookup {
     pub fn insert(&mut self, spec: &ServiceSpec, service: VirtualService) {
         let place = self.services.len();
         self.services.push(service);
+        self.families |= bit(spec.identity.family());
+        self.note_translated(spec);
         let (protocol, address, port) = match spec.identity {
             ServiceIdentity::Fwmark { mark, family } => {
                 self.by_mark.insert((mark, family), place);
@@ -127,6 +140,20 @@ impl ServiceLookup {
         self.by_address.insert(key, place);
     }
 
+    fn note_translated(&mut self, spec: &ServiceSpec) {
+        let protocol = match spec.identity {
+            ServiceIdentity::Fwmark { .. } => ANY_PROTOCOL,
+            ServiceIdentity::Address { protocol, .. } => protocol,
+        };
+        let translated = spec
+            .destinations
+            .iter()
+            .filter(|found| found.port != 0 && found.method == ForwardingMethod::Masquerade);
+        self.translated.extend(
+            translated.map(|server| ServiceKey::new(protocol, server.address, server.port)),
+        );
+    }
+
     /// The service this packet, which came in by that port, is for.
     pub fn find(&self, key: &FlowKey, ingress: u16) -> Option<&VirtualService> {
         if !self.by_mark.is_empty() {
@@ -154,8 +181,10 @@ impl ServiceLookup {
 
     /// Whether a service translates to this address and port of a server (`ip_vs_has_real_service`).
     pub fn has_real_service(&self, protocol: u8, address: IpAddr, port: u16) -> bool {
-        self.answers
-            .contains_key(&ServiceKey::new(protocol, address, port))
+        [protocol, ANY_PROTOCOL].into_iter().any(|protocol| {
+            self.translated
+                .contains(&ServiceKey::new(protocol, address, port))
+        })
     }
 
     /// Whether one service and no other translates to this address and port of a server.
@@ -173,10 +202,10 @@ impl ServiceLookup {
         Some((service.as_destination_of(reversed), found))
     }
 
-    /// Whether there is none at all: then IPVS is off, as in Linux.
+    /// Whether there is any of this family: without, IPVS is off for it, as in Linux.
     #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.services.is_empty()
+    pub fn serve(&self, family: Family) -> bool {
+        self.families & bit(family) != 0
     }
 
     /// All, in no order.
@@ -283,5 +312,45 @@ mod tests {
         let answer = key(TCP, "10.0.0.1:8080", "198.51.100.7:40000");
         assert!(lookup.of_answer(&answer).is_none());
         assert!(!lookup.is_only_one_of(TCP, socket("10.0.0.1:1").ip(), 8080));
+    }
+
+    #[test]
+    fn a_family_without_services_is_not_served() {
+        let mut lookup = ServiceLookup::default();
+        assert!(!lookup.serve(Family::V4) && !lookup.serve(Family::V6));
+        add(&mut lookup, 1, "192.0.2.1:80", "10.0.0.1:8080");
+        assert!(lookup.serve(Family::V4) && !lookup.serve(Family::V6));
+    }
+
+    #[test]
+    fn servers_of_marks_are_real_under_any_protocol() {
+        let mut lookup = ServiceLookup::default();
+        add(&mut lookup, 1, "192.0.2.1:80", "10.0.0.1:8080");
+        let server = socket("10.0.0.1:8080");
+        let is_real = |lookup: &ServiceLookup, protocol, port| {
+            lookup.has_real_service(protocol, server.ip(), port)
+        };
+        assert!(is_real(&lookup, TCP, 8080) && !is_real(&lookup, UDP, 8080));
+        lookup.note_translated(&ServiceSpec {
+            number: 2,
+            identity: ServiceIdentity::Fwmark {
+                mark: 7,
+                family: Family::V4,
+            },
+            persistence: None,
+            one_packet: false,
+            scheduler: SchedulerKind::RoundRobin,
+            destinations: vec![DestinationSpec {
+                number: 2,
+                address: server.ip(),
+                port: 9090,
+                method: ForwardingMethod::Masquerade,
+                encapsulation: Encapsulation::default(),
+                weight: 1,
+                upper_threshold: 0,
+                lower_threshold: 0,
+            }],
+        });
+        assert!(is_real(&lookup, TCP, 9090) && is_real(&lookup, UDP, 9090));
     }
 }
