@@ -144,7 +144,7 @@ impl Report {
     ) {
         for (number, step) in scenario.steps.iter().enumerate() {
             for (_, why) in outcome.aside.iter().filter(|(step, _)| *step == number) {
-                let told = format!("  step {number}: not compared: {}: {why}", title(step));
+                let told = format!("  step {number}: not compared: {}: {why}", step.title());
                 self.lines.push((false, told));
             }
             let mut found = outcome.differences.iter();
@@ -153,7 +153,7 @@ impl Report {
                     .then(|| agreed::listed_reason(scenario, number))
                     .flatten();
                 let general = || agreed::general_reason(scenario, found, *messages);
-                let titled = format!("step {number}: {}", title(step));
+                let titled = format!("step {number}: {}", step.title());
                 if let Some(reason) = listed.or_else(general) {
                     tally.agreed += 1;
                     let told = format!("  agreed difference at {titled}: {reason}");
@@ -192,18 +192,5 @@ impl Report {
     fn difference(&mut self, line: String) {
         self.differs = true;
         self.lines.push((true, line));
-    }
-}
-
-fn title(step: &Step) -> String {
-    match step {
-        Step::Command { cmd, .. } => cmd.clone(),
-        Step::Frame { received, .. } => format!("in {:?} {}", received.port, received.text),
-        Step::Pick { packet, .. } => {
-            format!("packet {}", pollux_tests::golden::compare::hex(packet))
-        }
-        Step::Sleep { sleep, .. } => format!("sleep {sleep}"),
-        Step::Note { note } => format!("note {note}"),
-        Step::Late { .. } => "late frames".to_owned(),
     }
 }

@@ -44,6 +44,10 @@ pub struct Administrator {
     marks: Vec<MarkRule>,
     next_service: u32,
     next_destination: u32,
+    /// Servers in the trash whose service is gone too.
+    orphans: Vec<u32>,
+    /// Servers that came out of the trash to a new service.
+    adopted: Vec<u32>,
 }
 
 fn is_at(destination: &DestinationSpec, address: SocketAddr) -> bool {
@@ -54,6 +58,11 @@ impl Administrator {
     /// The services.
     pub fn services(&self) -> &[ServiceSpec] {
         &self.services
+    }
+
+    /// Servers that came out of the trash to another service of the same name since this was asked.
+    pub fn take_adopted(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.adopted)
     }
 
     /// Numbers given to destinations so far.
@@ -113,7 +122,11 @@ impl Administrator {
                 known.one_packet = options.one_packet;
             }
             // Of several rules of nftables that match, the last one's mark stays.
-            Change::Mark(ref rule) => self.marks.insert(0, rule.clone()),
+            Change::Marks(ref rules) => {
+                for rule in rules {
+                    self.marks.insert(0, rule.clone());
+                }
+            }
             Change::Setting(setting) => setting.apply(&mut self.settings),
             Change::RemoveService(service) => {
                 self.service(service)?;
@@ -181,6 +194,8 @@ impl Administrator {
         let returned = self.trash.extract_if(.., is_it).next();
         let number = returned.map_or(self.next_destination, |removed| removed.destination.number);
         self.next_destination = self.next_destination.max(number + 1);
+        self.adopted
+            .extend(self.orphans.extract_if(.., |orphan| *orphan == number));
         // The last added is the first in the kernel's list.
         let destinations = &mut self.service(service)?.destinations;
         destinations.insert(0, specify(number, &options));
@@ -191,6 +206,10 @@ impl Administrator {
         let gone: Vec<_> = self.services.extract_if(.., |spec| is_it(spec)).collect();
         for service in gone {
             self.throw_away(service.identity, service.destinations, now);
+            let trash = self.trash.iter();
+            let orphans = trash.filter(|removed| removed.service == service.identity);
+            self.orphans
+                .extend(orphans.map(|removed| removed.destination.number));
         }
     }
 

@@ -63,8 +63,8 @@ pub enum Change {
     RemoveServer(ServiceIdentity, SocketAddr),
     /// `--set tcp tcpfin udp`, seconds; 0 keeps.
     Timeouts([u32; 3]),
-    /// `nft`: a rule that gives marks.
-    Mark(MarkRule),
+    /// `nft`: rules that give marks, in order.
+    Marks(Vec<MarkRule>),
     /// `sysctl -w`, or a setting of the scenario.
     Setting(Setting),
 }
@@ -159,7 +159,7 @@ pub fn parse(line: &str) -> Result<Command, Unsupported> {
             _,
         ] => only_route(network),
         ["nft", ..] if line.contains("mark set") => {
-            nft::mark_rule(line).map(|rule| Command::Change(Change::Mark(rule)))
+            nft::mark_rules(line).map(|rules| Command::Change(Change::Marks(rules)))
         }
         ["sysctl", "-w", setting] | ["sysctl", setting] if setting.contains('=') => {
             setting::read(setting).map(|setting| Command::Change(Change::Setting(setting)))

@@ -1,11 +1,12 @@
 //! What the kernel's own stack, behind IPVS, does with a packet that IPVS lets pass: what a punted frame must have come to
 //! in the trace.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use pollux_engine::wire::ethernet::ETHERNET_BYTES;
 use pollux_engine::wire::protocol;
 
+use super::packet;
 use super::topology::Topology;
 use super::trace::Frame;
 
@@ -25,16 +26,24 @@ impl<'f> Packet<'f> {
     fn read(frame: &'f [u8]) -> Option<Self> {
         let bytes = frame.get(ETHERNET_BYTES..)?;
         let is_v4 = bytes.first()? >> 4 == 4;
-        let header = if is_v4 {
+        const FRAGMENT: u8 = 44;
+        const DESTINATION_OPTIONS: u8 = 60;
+        let mut header = if is_v4 {
             usize::from(bytes.first()? & 15) * 4
         } else {
             40
         };
+        let mut protocol = *bytes.get(if is_v4 { 9 } else { 6 })?;
+        while !is_v4 && protocol == DESTINATION_OPTIONS {
+            protocol = *bytes.get(header)?;
+            header += 8 * (usize::from(*bytes.get(header + 1)?) + 1);
+        }
+        let is_cut_v4 = is_v4 && bytes.get(6..8)? != [0x40, 0] && bytes.get(6..8)? != [0, 0];
         Some(Self {
             bytes,
             is_v4,
-            protocol: *bytes.get(if is_v4 { 9 } else { 6 })?,
-            is_fragment: is_v4 && bytes.get(6..8)? != [0x40, 0] && bytes.get(6..8)? != [0, 0],
+            protocol,
+            is_fragment: is_cut_v4 || !is_v4 && protocol == FRAGMENT,
             payload: bytes.get(header..)?,
         })
     }
@@ -53,6 +62,21 @@ impl<'f> Packet<'f> {
 
     fn destination(&self) -> Option<IpAddr> {
         self.address(16, 24)
+    }
+
+    /// Whether the checksum of its segment is right, as far as there is one that the stack looks at.
+    fn has_right_checksum(&self) -> bool {
+        let (Some(source), Some(destination)) = (self.source(), self.destination()) else {
+            return true;
+        };
+        match self.protocol {
+            protocol::UDP if self.is_v4 && self.payload.get(6..8) == Some(&[0, 0]) => true,
+            protocol::TCP | protocol::UDP => {
+                let end = |address| SocketAddr::new(address, 0);
+                packet::checksum(end(source), end(destination), self.protocol, self.payload) == 0
+            }
+            _ => true,
+        }
     }
 
     /// Bytes but for TTL or hop limit and the header's checksum.
@@ -79,10 +103,21 @@ impl<'f> Packet<'f> {
 pub fn answers(frame: &[u8], out: &[Frame]) -> Result<(), String> {
     let packet = Packet::read(frame).ok_or("not an IP packet")?;
     let destination = packet.destination().ok_or("no destination")?;
-    let (expected, done) = if !Topology::is_local(destination) {
+    let (expected, done) = if !Topology::is_local(destination) && packet.hops() <= 1 {
+        (
+            "said that no hops are left",
+            is_answered(&packet, out, is_time_exceeded),
+        )
+    } else if !Topology::is_local(destination) {
         ("forwarded with a hop less", is_forwarded(&packet, out))
     } else if packet.is_fragment {
-        ("kept until the packet is whole", out.is_empty())
+        // The last one to come makes the packet whole; what is in it is not known here.
+        (
+            "kept until the packet is whole, or answered then",
+            out.is_empty() || is_answered(&packet, out, |_| true),
+        )
+    } else if !packet.has_right_checksum() {
+        ("taken in silence what is damaged", out.is_empty())
     } else {
         answer_of_local_stack(&packet, out)
     };
@@ -144,7 +179,7 @@ fn answer_of_local_stack(packet: &Packet<'_>, out: &[Frame]) -> (&'static str, b
             "called the port unreachable",
             is_answer(packet, out, is_port_unreachable),
         ),
-        // The lab's kernel has no SCTP and no IPsec of its own.
+        // The lab's kernel has no SCTP and no IPsec of its own; over IPv6 it names the header it does not know.
         protocol::SCTP | protocol::ESP | protocol::AH => (
             "called the protocol unreachable",
             is_answer(packet, out, is_protocol_unreachable),
@@ -167,6 +202,18 @@ fn is_answer(packet: &Packet<'_>, out: &[Frame], is_right: impl Fn(&Packet<'_>) 
         (out.source(), out.destination()) == (packet.destination(), packet.source())
             && is_right(&out)
     })
+}
+
+/// From whatever address of the director's.
+fn is_answered(packet: &Packet<'_>, out: &[Frame], is_right: impl Fn(&Packet<'_>) -> bool) -> bool {
+    let [out] = out else { return false };
+    Packet::read(&out.bytes)
+        .is_some_and(|out| out.destination() == packet.source() && is_right(&out))
+}
+
+fn is_time_exceeded(out: &Packet<'_>) -> bool {
+    out.payload
+        .starts_with(if out.is_v4 { &[11, 0] } else { &[3, 0] })
 }
 
 fn is_reset(out: &Packet<'_>) -> bool {

@@ -140,6 +140,15 @@ fn came_by_itself(frame: &Frame) -> Result<(), String> {
 }
 
 impl Session {
+    /// A server that comes back to its service counts on; one that comes to a new service of the same name counts from
+    /// there on (`__ip_vs_update_dest`).
+    fn begin_counts(&mut self) {
+        let began = self.director.administrator.take_adopted();
+        let counted = listing::counted(&self.director, None).into_iter();
+        let counted = counted.filter(|(number, _)| began.contains(number));
+        self.zeroed.extend(counted);
+    }
+
     fn run(&mut self, line: &str, status: i32, printed: &str) -> Result<Compared, Unsupported> {
         let command = match command::parse(line) {
             Ok(command) => command,
@@ -160,7 +169,10 @@ impl Session {
                 }
             }
             Command::Change(change) => match director.change(&change) {
-                Ok(()) => Compared::Same,
+                Ok(()) => {
+                    self.begin_counts();
+                    Compared::Same
+                }
                 Err(refused) => Compared::Different(format!("{line}: engine {refused:?}")),
             },
             Command::List(_, Some(_)) if status != 0 => Compared::Same,
@@ -217,8 +229,17 @@ fn check(outcome: &Outcome, received: &[u8], expected: &[Frame]) -> Result<(), S
     }
 }
 
-/// Frame by frame, in order.
+/// Frame by frame, in order; but where the kernel put fragments together as their memory allowed, what they make up.
 fn compare_fragments(expected: &[Frame], sent: &[(Wire, Vec<u8>)]) -> Result<(), String> {
+    let wires = |wire| {
+        expected.iter().all(|frame| frame.port == wire) && sent.iter().all(|(to, _)| *to == wire)
+    };
+    if wires(Wire::Rs)
+        && let Some(whole) = compare::whole(expected.iter().map(|frame| &*frame.bytes))
+        && Some(whole) == compare::whole(sent.iter().map(|(_, bytes)| &**bytes))
+    {
+        return Ok(());
+    }
     if expected.len() != sent.len() {
         let sent: Vec<String> = sent.iter().map(|(_, bytes)| compare::hex(bytes)).collect();
         return Err(format!(

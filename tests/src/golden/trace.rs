@@ -77,6 +77,20 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// What was done, for people.
+    pub fn title(&self) -> String {
+        match self {
+            Self::Command { cmd, .. } => cmd.clone(),
+            Self::Frame { received, .. } => format!("in {:?} {}", received.port, received.text),
+            Self::Pick { packet, .. } => format!("packet {}", super::compare::hex(packet)),
+            Self::Sleep { sleep, .. } => format!("sleep {sleep}"),
+            Self::Note { note } => format!("note {note}"),
+            Self::Late { .. } => "late frames".to_owned(),
+        }
+    }
+}
+
 /// A frame on one of the director's two wires.
 #[derive(Debug, Deserialize)]
 pub struct Frame {

@@ -1,0 +1,379 @@
+//! What clients and servers say to each other: whole conversations and parts of them, some of it odd.
+
+use std::net::SocketAddr;
+
+use pollux_engine::wire::protocol;
+
+use super::segment::{self, TcpFields};
+use super::world::World;
+use crate::golden::director::Outcome;
+use crate::golden::packet::{self, IpHeader};
+use crate::golden::trace::Wire;
+
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const PSH: u8 = 8;
+const ACK: u8 = 16;
+
+const INIT: u8 = 1;
+const INIT_ACK: u8 = 2;
+const COOKIE_ECHO: u8 = 10;
+const COOKIE_ACK: u8 = 11;
+
+const CLIENTS: [[&str; 6]; 2] = [
+    [
+        "198.51.100.7",
+        "198.51.100.8",
+        "198.51.101.7",
+        "198.18.3.1",
+        "198.18.3.200",
+        "100.64.0.5",
+    ],
+    [
+        "2001:db8:c::7",
+        "2001:db8:c::8",
+        "2001:db8:c:1::7",
+        "2001:db8:d::9",
+        "2001:db8:d:2::9",
+        "2001:db8:e::1",
+    ],
+];
+
+/// How often what is odd comes: once in so many packets, never for 0. Each scenario has its own taste.
+#[derive(Debug, Clone, Copy)]
+pub struct Taste {
+    /// In fragments.
+    pub fragments: usize,
+    /// Options of IPv4, extension headers of IPv6.
+    pub options: usize,
+    /// Hop limits, types of service, without DF.
+    pub headers: usize,
+    /// As large as the wire takes.
+    pub large: usize,
+    /// Flags and chunks that do not fit.
+    pub unfit: usize,
+    /// Wrong checksums, or none.
+    pub checksums: usize,
+}
+
+impl Taste {
+    /// Of a scenario.
+    pub fn new(world: &mut World) -> Self {
+        let mut often = || world.chance.of(&[0, 0, 0, 30, 8, 3]);
+        Self {
+            fragments: often(),
+            options: often(),
+            headers: often(),
+            large: often(),
+            unfit: often(),
+            checksums: often(),
+        }
+    }
+}
+
+/// A flow of a client's.
+#[derive(Debug, Clone)]
+pub struct Flow {
+    protocol: u8,
+    client: SocketAddr,
+    target: SocketAddr,
+    stage: usize,
+    /// Who got its last packet, and where as the server sees it.
+    pub server: Option<(u8, SocketAddr)>,
+    /// The last IP packets to the server and to the client, as they came out.
+    pub delivered: [Option<Vec<u8>>; 2],
+}
+
+impl Flow {
+    /// A flow of some client to a target.
+    pub fn new(world: &mut World, (number, target): (u8, SocketAddr)) -> Self {
+        let chance = &mut world.chance;
+        let address = chance.of(&CLIENTS[usize::from(target.is_ipv6())]);
+        let port = 40_000 + u16::try_from(chance.below(24)).unwrap();
+        let mut target = target;
+        // Past the service, sometimes.
+        if chance.one_in(25) {
+            target.set_port(81);
+        }
+        Self {
+            protocol: number,
+            client: SocketAddr::new(address.parse().unwrap(), port),
+            target,
+            stage: 0,
+            server: None,
+            delivered: [None, None],
+        }
+    }
+
+    /// Whether two are the same flow.
+    pub fn is(&self, other: &Self) -> bool {
+        (self.protocol, self.client, self.target) == (other.protocol, other.client, other.target)
+    }
+
+    /// Where it comes from.
+    pub fn client(&self) -> SocketAddr {
+        self.client
+    }
+
+    /// Where it goes to.
+    pub fn target(&self) -> SocketAddr {
+        self.target
+    }
+
+    /// The next packet of it.
+    pub fn go_on(&mut self, world: &mut World, taste: Taste) {
+        let is_unfit = world.chance.one_in(taste.unfit);
+        let stage = self.stage;
+        self.stage += 1;
+        match self.protocol {
+            protocol::TCP if is_unfit => {
+                let flags = world.chance.of(&[
+                    0,
+                    FIN,
+                    RST,
+                    ACK,
+                    SYN | ACK,
+                    SYN | FIN,
+                    FIN | ACK,
+                    RST | ACK,
+                    0xff,
+                    SYN | 0xc0,
+                ]);
+                let from_server = world.chance.one_in(3);
+                self.tcp(world, taste, from_server, flags);
+            }
+            protocol::TCP => self.go_on_tcp(world, taste, stage),
+            protocol::SCTP => self.go_on_sctp(world, taste, stage, is_unfit),
+            _ => {
+                let from_server = stage > 0 && world.chance.one_in(2);
+                let length = self.length(world, taste, 8);
+                let data = world.chance.bytes(length);
+                self.send(world, taste, from_server, |from, to| {
+                    packet::udp_datagram(from, to, &data)
+                });
+            }
+        }
+    }
+
+    fn go_on_tcp(&mut self, world: &mut World, taste: Taste, stage: usize) {
+        let (from_server, flags) = match stage {
+            0 => (false, SYN),
+            1 => (true, SYN | ACK),
+            2 => (false, ACK),
+            _ => {
+                let from_server = world.chance.one_in(2);
+                let flags = match world.chance.below(10) {
+                    0 | 1 => FIN | ACK,
+                    2 => RST,
+                    3 => RST | ACK,
+                    4 | 5 => PSH | ACK,
+                    6 => SYN,
+                    _ => ACK,
+                };
+                (from_server, flags)
+            }
+        };
+        self.tcp(world, taste, from_server, flags);
+    }
+
+    fn tcp(&mut self, world: &mut World, taste: Taste, from_server: bool, flags: u8) {
+        let options = if flags & SYN != 0 && world.chance.one_in(3) {
+            vec![2, 4, 5, 0xb4, 1, 3, 3, 7]
+        } else if world.chance.one_in(8) {
+            vec![1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]
+        } else {
+            Vec::new()
+        };
+        let stage = u32::try_from(self.stage).unwrap();
+        let fields = TcpFields {
+            flags,
+            sequence: if from_server {
+                5000 + stage
+            } else {
+                1000 + stage
+            },
+            acknowledgment: if flags & ACK == 0 { 0 } else { 5001 },
+            options,
+        };
+        let length = if flags & (SYN | RST) == 0 {
+            self.length(world, taste, 20 + fields.options.len())
+        } else {
+            0
+        };
+        let data = world.chance.bytes(length);
+        self.send(world, taste, from_server, |from, to| {
+            segment::tcp(from, to, &fields, &data)
+        });
+    }
+
+    fn go_on_sctp(&mut self, world: &mut World, taste: Taste, stage: usize, is_unfit: bool) {
+        let (from_server, kind) = match stage {
+            _ if is_unfit => (
+                world.chance.one_in(2),
+                u8::try_from(world.chance.below(16)).unwrap(),
+            ),
+            0 => (false, INIT),
+            1 => (true, INIT_ACK),
+            2 => (false, COOKIE_ECHO),
+            3 => (true, COOKIE_ACK),
+            // DATA, SACK, HEARTBEAT and its ACK, ABORT, SHUTDOWN and its ACK and COMPLETE.
+            _ => (
+                world.chance.one_in(2),
+                world
+                    .chance
+                    .of(&[0, 0, 0, 3, 3, 4, 5, 6, 7, 7, 8, 8, 14, 14]),
+            ),
+        };
+        let mut chunks = vec![(kind, vec![0; 16])];
+        if world.chance.one_in(4) {
+            chunks.push((world.chance.of(&[0, 3, 7]), vec![7; 9]));
+        }
+        self.send(world, taste, from_server, |from, to| {
+            segment::sctp(from, to, &chunks)
+        });
+    }
+
+    /// How many bytes of data.
+    fn length(&self, world: &mut World, taste: Taste, header: usize) -> usize {
+        if world.chance.one_in(taste.large) {
+            let most = 1500 - header - if self.client.is_ipv4() { 20 } else { 40 };
+            return most - world.chance.of(&[0, 0, 1, 8, 20, 28, 32, 40, 41, 100]);
+        }
+        world.chance.of(&[0, 0, 1, 2, 5, 100])
+    }
+
+    /// Sends a payload one way or the other. A server that nobody knows of keeps silent, and so does one that answers its
+    /// client past the director.
+    fn send(
+        &mut self,
+        world: &mut World,
+        taste: Taste,
+        from_server: bool,
+        payload: impl Fn(SocketAddr, SocketAddr) -> Vec<u8>,
+    ) {
+        let (sender, from, to) = match self.server {
+            Some((number, address)) if from_server => (Some(number), address, self.client),
+            _ if from_server => return,
+            _ => (None, self.client, self.target),
+        };
+        let mut payload = payload(from, to);
+        self.spoil(world, taste, &mut payload);
+        let header = header(world, taste, from.is_ipv4(), payload.len());
+        for bytes in pieces(world, taste, &header, (from, to), self.protocol, &payload) {
+            let outcome = world.packet(sender, &bytes);
+            self.note(&outcome);
+        }
+    }
+
+    fn spoil(&self, world: &mut World, taste: Taste, payload: &mut [u8]) {
+        if !world.chance.one_in(taste.checksums) {
+            return;
+        }
+        match self.protocol {
+            protocol::TCP => payload[17] ^= 0x55,
+            protocol::UDP if self.client.is_ipv4() && world.chance.one_in(2) => {
+                payload[6..8].fill(0)
+            }
+            protocol::UDP => payload[7] ^= 0x55,
+            _ => payload[8] ^= 0x55,
+        }
+    }
+
+    /// Remembers who got what.
+    fn note(&mut self, outcome: &Outcome) {
+        let out = match outcome {
+            Outcome::Out(wire, bytes) => Some((*wire, bytes)),
+            Outcome::Fragments(sent) => sent.first().map(|(wire, bytes)| (*wire, bytes)),
+            _ => None,
+        };
+        let Some((wire, frame)) = out else { return };
+        let inner = &frame[14..];
+        match wire {
+            Wire::Cl => self.delivered[1] = Some(inner.to_vec()),
+            Wire::Rs => {
+                self.delivered[0] = Some(inner.to_vec());
+                let number = frame[5].wrapping_sub(0x10);
+                self.server = match segment::ends(inner) {
+                    // Translated: it knows itself by its own address.
+                    Some((from, to, _)) if from == self.client && to.ip() != self.target.ip() => {
+                        Some((number, to))
+                    }
+                    _ => None,
+                };
+            }
+        }
+    }
+}
+
+/// A header of the family.
+fn header(world: &mut World, taste: Taste, is_v4: bool, payload: usize) -> IpHeader {
+    let mut header = IpHeader::default();
+    let chance = &mut world.chance;
+    if chance.one_in(taste.headers) {
+        header.hops = chance.of(&[1, 2, 63, 255]);
+    }
+    if chance.one_in(taste.headers) {
+        header.tos = chance.of(&[1, 2, 3, 0x10, 0xb8, 0xff]);
+    }
+    if chance.one_in(taste.headers) {
+        header.flags_fragment = 0;
+        header.identification = chance.number();
+    }
+    if payload < 1400 && chance.one_in(taste.options) {
+        if is_v4 {
+            header.options = chance.of(&[
+                // Nothing; record route with room; router alert. Not time stamps: the engine has no clock to write them by.
+                vec![1, 1, 1, 0],
+                vec![7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+                vec![148, 4, 0, 0],
+            ]);
+        } else {
+            header.extensions.push((
+                60,
+                chance.of(&[
+                    vec![0, 1, 4, 0, 0, 0, 0],
+                    vec![1, 0x1e, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+                ]),
+            ));
+        }
+    }
+    header
+}
+
+/// The packet whole, or in fragments of any order, one of which may be missing or come twice.
+fn pieces(
+    world: &mut World,
+    taste: Taste,
+    header: &IpHeader,
+    ends: (SocketAddr, SocketAddr),
+    number: u8,
+    payload: &[u8],
+) -> Vec<Vec<u8>> {
+    let whole = || vec![header.packet(ends.0, ends.1, number, payload)];
+    if payload.len() < 24 || !world.chance.one_in(taste.fragments) {
+        return whole();
+    }
+    let chance = &mut world.chance;
+    let mut starts = vec![0, 8 * (1 + chance.below(payload.len() / 8 - 1))];
+    if chance.one_in(2) {
+        starts.push(8 * (1 + chance.below(payload.len() / 8 - 1)));
+    }
+    starts.sort_unstable();
+    starts.dedup();
+    let header = IpHeader {
+        identification: chance.number(),
+        ..header.clone()
+    };
+    let mut pieces = segment::fragments(&header, ends, number, payload, &starts);
+    chance.shuffle(&mut pieces);
+    if chance.one_in(10) {
+        // The kernel gives up what it gathered, in time, and tells its sender; IPVS counts that.
+        pieces.pop();
+        world.has_gaps = true;
+    } else if chance.one_in(10) {
+        let again = pieces[0].clone();
+        pieces.insert(1, again);
+    }
+    pieces
+}
