@@ -108,6 +108,18 @@ pub fn answers(frame: &[u8], out: &[Frame]) -> Result<(), String> {
             "said that no hops are left",
             is_answered(&packet, out, is_time_exceeded),
         )
+    } else if !Topology::is_local(destination) && packet.is_fragment {
+        // IPVS gathers what passes, and lets it go again with the last one.
+        let goes_on = |out: &Frame| {
+            Packet::read(&out.bytes).is_some_and(|out| {
+                let ends = |packet: &Packet<'_>| (packet.source(), packet.destination());
+                out.is_fragment && ends(&out) == ends(&packet) && out.hops() + 1 == packet.hops()
+            })
+        };
+        (
+            "gathered it, or forwarded it and those before",
+            out.iter().all(goes_on),
+        )
     } else if !Topology::is_local(destination) {
         ("forwarded with a hop less", is_forwarded(&packet, out))
     } else if packet.is_fragment {
