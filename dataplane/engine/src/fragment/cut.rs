@@ -9,10 +9,13 @@ use crate::frame::Frame;
 use crate::wire::ipv4::{IPV4_BYTES, Ipv4Header};
 use crate::wire::ipv6::{
     FRAGMENT_HEADER_BYTES, FragmentHeader, IPV6_BYTES, Ipv6Header, fragment_header,
+    in_every_fragment,
 };
 
 /// The longest IPv4 header.
 const IPV4_HEADER_BYTES_MAX: usize = 60;
+/// More of IPv6 headers is not repeated in every fragment: such a packet is not cut.
+const FRONT_BYTES_MAX: usize = 512;
 /// An option that is in the first fragment only has this bit clear (RFC 791).
 const COPIED: u8 = 0x80;
 const OPTION_END: u8 = 0;
@@ -32,31 +35,31 @@ pub(super) struct Cuts<'p> {
 }
 
 impl Cuts<'_> {
-    /// Whether the payload can go out in the pieces it came in, the first of which has grown by `grown`.
-    fn keeps_geometry(&self, payload: usize, grown: usize, room: usize) -> bool {
+    /// Whether the payload can go out in the pieces it came in, the first of which is of another length now.
+    fn keeps_geometry(&self, first: usize, room: usize) -> bool {
         let mut pieces = self.as_came.iter().enumerate().peekable();
-        let mut fits = pieces.peek().is_some();
+        let mut fits = pieces.peek().is_some() && first > 0;
         while let Some((number, length)) = pieces.next() {
-            let length = if number == 0 { length + grown } else { *length };
+            let length = if number == 0 { first } else { *length };
             let is_last = pieces.peek().is_none();
             fits &= length <= room && (is_last || length % 8 == 0);
         }
-        fits && self.as_came.iter().sum::<usize>() + grown == payload
+        fits
     }
 
     /// Lengths of the payloads, in order.
     fn lengths(&self, payload: usize, room: usize) -> impl Iterator<Item = usize> {
-        let came: usize = self.as_came.iter().sum();
-        let grown = payload.checked_sub(came);
-        let kept = grown.filter(|grown| self.keeps_geometry(payload, *grown, room));
+        let behind: usize = self.as_came.iter().skip(1).sum();
+        let first = payload.checked_sub(behind);
+        let kept = first.filter(|first| self.keeps_geometry(*first, room));
         let slice = room / 8 * 8;
         let mut left = payload;
         let mut came = self.as_came.iter().enumerate();
         std::iter::from_fn(move || {
             let length = match kept {
-                Some(grown) => {
+                Some(first) => {
                     let (number, length) = came.next()?;
-                    if number == 0 { length + grown } else { *length }
+                    if number == 0 { first } else { *length }
                 }
                 None if left <= room => left,
                 None => slice,
@@ -180,9 +183,15 @@ fn cut_v6<F: Frame>(
 ) -> Option<usize> {
     let (original, _) = Ipv6Header::ref_from_prefix(packet).ok()?;
     let total = IPV6_BYTES + usize::from(original.payload_length.get());
-    let payload = packet.get(IPV6_BYTES..total.min(packet.len()))?;
-    let headers_bytes = IPV6_BYTES + FRAGMENT_HEADER_BYTES;
-    let mut headers = [0; IPV6_BYTES + FRAGMENT_HEADER_BYTES];
+    let (front_bytes, announced_at) = in_every_fragment(packet)?;
+    let payload = packet.get(front_bytes..total.min(packet.len()))?;
+    let headers_bytes = front_bytes + FRAGMENT_HEADER_BYTES;
+    let mut headers = [0; FRONT_BYTES_MAX + FRAGMENT_HEADER_BYTES];
+    let headers = headers.get_mut(..headers_bytes)?;
+    headers
+        .get_mut(..front_bytes)?
+        .copy_from_slice(packet.get(..front_bytes)?);
+    let next_header = std::mem::replace(headers.get_mut(announced_at)?, fragment_header::NUMBER);
     let room = cuts
         .limit
         .checked_sub(headers_bytes)
@@ -190,22 +199,20 @@ fn cut_v6<F: Frame>(
     let (mut offset, mut count) = (0, 0);
     for length in cuts.lengths(payload.len(), room) {
         let part = payload.get(offset..offset + length)?;
-        let mut header = *original;
-        let behind = FRAGMENT_HEADER_BYTES + length;
-        header.payload_length = U16::new(u16::try_from(behind).ok()?);
-        header.next_header = fragment_header::NUMBER;
+        let behind = headers_bytes - IPV6_BYTES + length;
         let more = u16::from(offset + length < payload.len());
         let fragment = FragmentHeader {
-            next_header: original.next_header,
+            next_header,
             reserved: 0,
             offset_and_more: U16::new(u16::try_from(offset).ok()? | more),
             identification: U32::new(cuts.identification),
         };
-        let (front, back) = headers.split_at_mut(IPV6_BYTES);
-        front.copy_from_slice(header.as_bytes());
+        let (front, back) = headers.split_at_mut(front_bytes);
+        let (header, _) = Ipv6Header::mut_from_prefix(front).ok()?;
+        header.payload_length = U16::new(u16::try_from(behind).ok()?);
         back.copy_from_slice(fragment.as_bytes());
         let mut frame = next()?;
-        if !frame.refill([link, &headers, part]) {
+        if !frame.refill([link, headers, part]) {
             return None;
         }
         done(frame);

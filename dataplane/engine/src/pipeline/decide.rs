@@ -11,7 +11,7 @@ use super::worker::{Context, unbind};
 use super::{Verdict, Worker, deliver, parse};
 use crate::connection::sctp_state::{self, Event};
 use crate::connection::{
-    Connection, Direction, Family, ForwardingMethod, Hit, Life, State, Transition, tcp_state,
+    Connection, Direction, Ended, Family, ForwardingMethod, Hit, Life, State, Transition, tcp_state,
 };
 use crate::fate::Fate;
 use crate::forward::direct_route;
@@ -67,40 +67,48 @@ impl Worker {
         frame: &mut F,
         meta: &Meta,
     ) -> Result<Verdict, Fate> {
-        let known = self
-            .known_connection(context, meta)
-            .filter(|hit| !self.is_over(context, hit, meta));
-        let hit = match known.or_else(|| self.awaited(context, meta)) {
-            Some(hit) => hit,
+        let mut over = None;
+        let known = self.known_connection(context, meta).filter(|hit| {
+            over = self.end_if_over(context, hit, meta);
+            over.is_none()
+        });
+        let found = known.or_else(|| self.awaited(context, meta));
+        let scheduled = match found {
+            Some(hit) => Ok(Scheduled::Connection(hit)),
             // It is never scheduled (`ah_esp_conn_schedule`).
-            None if meta.kind == Kind::Ipsec => return Ok(Verdict::Punt(Fate::Punted)),
-            None => match self.schedule(context, meta) {
-                Ok(Scheduled::Connection(hit)) => hit,
-                Ok(Scheduled::NotOurs) => return Ok(Verdict::Punt(Fate::Punted)),
-                Ok(Scheduled::WithoutEntry(destination)) => {
-                    record_route(context, frame, meta, Direction::Inbound, None);
-                    return self.without_entry(context, ingress, frame, meta, destination);
-                }
-                Ok(Scheduled::OnePacket(destination, port)) => {
-                    record_route(context, frame, meta, Direction::Inbound, None);
-                    return self.one_packet(context, ingress, frame, meta, (destination, port));
-                }
-                Ok(Scheduled::AnswerWithoutEntry(answer)) => {
-                    record_route(context, frame, meta, Direction::Outbound, None);
-                    return self.answer_without_entry(context, ingress, frame, meta, answer);
-                }
-                Err(fate @ Fate::NoDestination) => {
-                    let refusal = Refusal::to_client(Problem::NoDestination, fate);
-                    return Ok(self.refuse(context, ingress, frame, meta, refusal));
-                }
-                Err(fate @ Fate::NoConnection) => {
-                    // Linux has taken the hop off before it looks, and quotes what it has.
-                    direct_route::decrement_ttl(ip_packet(frame, meta), meta.key.family);
-                    let refusal = Refusal::to_server(Problem::NoDestination, fate);
-                    return Ok(self.refuse(context, ingress, frame, meta, refusal));
-                }
-                Err(fate) => return Err(fate),
-            },
+            None if meta.kind == Kind::Ipsec => Ok(Scheduled::NotOurs),
+            None => self.schedule(context, meta),
+        };
+        // In Linux the old connection's timer ends it, a moment later: it still counts when the new one is scheduled.
+        if let Some(ended) = over {
+            unbind(context.snapshot, ended);
+        }
+        let hit = match scheduled {
+            Ok(Scheduled::Connection(hit)) => hit,
+            Ok(Scheduled::NotOurs) => return Ok(Verdict::Punt(Fate::Punted)),
+            Ok(Scheduled::WithoutEntry(destination)) => {
+                record_route(context, frame, meta, Direction::Inbound, None);
+                return self.without_entry(context, ingress, frame, meta, destination);
+            }
+            Ok(Scheduled::OnePacket(destination, port)) => {
+                record_route(context, frame, meta, Direction::Inbound, None);
+                return self.one_packet(context, ingress, frame, meta, (destination, port));
+            }
+            Ok(Scheduled::AnswerWithoutEntry(answer)) => {
+                record_route(context, frame, meta, Direction::Outbound, None);
+                return self.answer_without_entry(context, ingress, frame, meta, answer);
+            }
+            Err(fate @ Fate::NoDestination) => {
+                let refusal = Refusal::to_client(Problem::NoDestination, fate);
+                return Ok(self.refuse(context, ingress, frame, meta, refusal));
+            }
+            Err(fate @ Fate::NoConnection) => {
+                // Linux has taken the hop off before it looks, and quotes what it has.
+                direct_route::decrement_ttl(ip_packet(frame, meta), meta.key.family);
+                let refusal = Refusal::to_server(Problem::NoDestination, fate);
+                return Ok(self.refuse(context, ingress, frame, meta, refusal));
+            }
+            Err(fate) => return Err(fate),
         };
         if !self.is_counted() {
             let masked = hit.connection.method() == ForwardingMethod::Masquerade;
@@ -132,17 +140,17 @@ impl Worker {
 
     /// Whether this packet is not to go by the connection on its ports: it opens a new one where an old one is over
     /// (`conn_reuse_mode`), or that one's destination is not to be had any more (`expire_nodest_conn`). Then the old one
-    /// ends.
+    /// ends, and is the caller's to unbind.
     #[inline]
-    fn is_over(&mut self, context: &Context<'_>, hit: &Hit<'_>, meta: &Meta) -> bool {
+    fn end_if_over(&mut self, context: &Context<'_>, hit: &Hit<'_>, meta: &Meta) -> Option<Ended> {
         if hit.direction == Direction::Outbound {
-            return false;
+            return None;
         }
         let settings = context.snapshot.settings();
         let connection = &hit.connection;
         let opens = is_new(meta);
         if !opens && !settings.expire_nodest_conn {
-            return false;
+            return None;
         }
         let found = context.snapshot.destination(connection.destination());
         let takes_none = found.is_some_and(|found| found.spec.weight == 0);
@@ -152,7 +160,7 @@ impl Worker {
         }
         // What a template or FTP has made stays with its server.
         if !opens || settings.conn_reuse_mode == 0 || connection.control().is_some() {
-            return false;
+            return None;
         }
         let one_way_too = settings.conn_reuse_mode & 2 != 0;
         let over = |life: Life| match life.state() {
@@ -160,23 +168,23 @@ impl Worker {
             State::FinWait => one_way_too && life.no_output(),
             _ => false,
         };
-        over(connection.life()) && self.end_now(context, hit.number, over)
+        if over(connection.life()) {
+            self.end_now(context, hit.number, over)
+        } else {
+            None
+        }
     }
 
-    /// Ends a connection that no other depends on, if `condition` still holds of it.
+    /// Ends a connection that no other depends on, if `condition` still holds of it; the caller unbinds it.
     fn end_now(
         &mut self,
         context: &Context<'_>,
         number: u32,
         condition: impl Fn(Life) -> bool,
-    ) -> bool {
-        let ended = self.shard.end(context.table, number, |life| {
+    ) -> Option<Ended> {
+        self.shard.end(context.table, number, |life| {
             life.children() == 0 && condition(life)
-        });
-        if let Some(ended) = ended {
-            unbind(context.snapshot, ended);
-        }
-        ended.is_some()
+        })
     }
 
     #[inline]

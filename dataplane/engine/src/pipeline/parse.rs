@@ -124,6 +124,7 @@ fn parse_ipv4(bytes: &[u8], meta: &mut Meta) -> Parsed {
         return Err(PUNT);
     }
     if header.is_fragment() {
+        meta.key.family = Family::V4;
         return Err(Kind::Fragment);
     }
     if header.protocol == protocol::ICMP {
@@ -150,6 +151,7 @@ fn parse_ipv6(bytes: &[u8], meta: &mut Meta) -> Parsed {
     meta.ttl = header.hop_limit;
     meta.transport = meta.ip.saturating_add(offset(upper.offset));
     if upper.is_fragment {
+        meta.key.family = Family::V6;
         return Err(Kind::Fragment);
     }
     if !matches!(

@@ -88,6 +88,26 @@ pub fn find_fragment_header(packet: &[u8], next_header: u8) -> Option<usize> {
     None
 }
 
+/// As much of the packet as is in every fragment of it: the header and the extension headers that are for hops on the way,
+/// and the destination's before them (`ip6_find_1stfragopt`); and where in it the next one is announced.
+pub fn in_every_fragment(packet: &[u8]) -> Option<(usize, usize)> {
+    const NEXT_HEADER_AT: usize = 6;
+    let (mut end, mut announced_at) = (IPV6_BYTES, NEXT_HEADER_AT);
+    let mut was_routed = false;
+    for _ in 0..EXTENSION_HEADERS_MAX {
+        match *packet.get(announced_at)? {
+            HOP_BY_HOP => {}
+            ROUTING => was_routed = true,
+            DESTINATION_OPTIONS if !was_routed => {}
+            _ => break,
+        }
+        let [_, length, ..] = *packet.get(end..)?.first_chunk::<8>()?;
+        announced_at = end;
+        end += (usize::from(length) + 1) << 3;
+    }
+    Some((end, announced_at))
+}
+
 /// Where the chain of extension headers ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UpperLayer {
@@ -177,6 +197,18 @@ mod tests {
                 is_later_fragment: false,
             }
         );
+    }
+
+    #[test]
+    fn options_before_the_fragment_header_are_in_every_fragment() {
+        let mut options = packet(&[&[protocol::UDP, 0, 0, 0, 0, 0, 0, 0], &[0; 8]]);
+        options[6] = DESTINATION_OPTIONS;
+        assert_eq!(in_every_fragment(&options), Some((48, 40)));
+        options[6] = protocol::UDP;
+        assert_eq!(in_every_fragment(&options), Some((40, 6)));
+        options[6] = DESTINATION_OPTIONS;
+        options.truncate(44);
+        assert_eq!(in_every_fragment(&options), None);
     }
 
     #[test]
