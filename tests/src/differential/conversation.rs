@@ -351,14 +351,22 @@ fn pieces(
     payload: &[u8],
 ) -> Vec<Vec<u8>> {
     let whole = || vec![header.packet(ends.0, ends.1, number, payload)];
-    if payload.len() < 24 || !world.chance.one_in(taste.fragments) {
+    if payload.len() < 32 || !world.chance.one_in(taste.fragments) {
         return whole();
     }
     let chance = &mut world.chance;
-    let mut starts = vec![0, 8 * (1 + chance.below(payload.len() / 8 - 1))];
-    if chance.one_in(2) {
-        starts.push(8 * (1 + chance.below(payload.len() / 8 - 1)));
+    // A first one of IPv6 without the whole header of TCP is none: Pollux drops it, Linux takes it for a packet.
+    let least = if number == protocol::TCP && ends.0.is_ipv6() {
+        3
+    } else {
+        1
+    };
+    let eighths = (payload.len() / 8).saturating_sub(least).max(1);
+    let mut starts = vec![0];
+    for _ in 0..=chance.below(2) {
+        starts.push(8 * (least + chance.below(eighths)));
     }
+    starts.retain(|start| *start < payload.len());
     starts.sort_unstable();
     starts.dedup();
     let header = IpHeader {

@@ -14,7 +14,7 @@ pub const VARIABLE: &str = "IPVS_LAB";
 /// Lines of the lab's console that are told when it fails.
 const TOLD_LINES: usize = 15;
 /// Seconds of wall-clock time for a boot, and for each scenario.
-const SECONDS: (usize, usize) = (60, 10);
+const SECONDS: (usize, usize) = (60, 30);
 
 /// A lab.
 #[derive(Debug)]

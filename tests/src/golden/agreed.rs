@@ -204,13 +204,15 @@ pub fn document() -> String {
 }
 
 /// What counts as equal whatever the trace.
-const RULES: [&str; 7] = [
+const RULES: [&str; 8] = [
     "Masked: IPv4 identifications and IPv6 flow labels of packets that the kernel makes itself (ICMP, outer headers that may be \
      fragmented), source ports of GUE.",
     "Where IPVS lets a packet pass, the frame that comes out is that of the kernel's own stack: a reset, an ICMP message, an \
      echo, plain forwarding. Such a frame must be what that stack does; the engine must have punted.",
     "How an IPv4 datagram that came in fragments to one of the kernel's own addresses goes out in fragments: the kernel may \
      copy some together before IPVS sees them, as the buffers of its network card allow. What they make up is compared.",
+    "Errors about packets with record route: the kernel repeats the option in the error, with what it has recorded so far; \
+     Pollux answers without options. Type, code and addresses are compared.",
     "The order of lines in listings, and up to two seconds of an expiry.",
     "The server that a scheduler drew by lot (`twos`), and the counts that follow of it.",
     "Silence of the kernel once it has sent 50 ICMP messages without a rest of a second: its limit is used up.",

@@ -79,10 +79,12 @@ impl<'f> Packet<'f> {
         }
     }
 
-    /// Bytes but for TTL or hop limit and the header's checksum.
+    /// Bytes but for TTL or hop limit, the header's checksum and options, in which the stack records the route.
     fn without_hops(&self) -> Vec<u8> {
         let mut bytes = self.bytes.to_vec();
         if self.is_v4 {
+            let options = self.bytes.len() - self.payload.len();
+            bytes[20..options].fill(0);
             bytes[8] = 0;
             bytes[10..12].fill(0);
         } else {
