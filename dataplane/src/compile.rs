@@ -170,8 +170,11 @@ fn settings(settings: &IpvsSettings) -> pollux_engine::IpvsSettings {
         sloppy_tcp: is_set("sloppy_tcp"),
         sloppy_sctp: is_set("sloppy_sctp"),
         nat_icmp_send: is_set("nat_icmp_send"),
+        schedule_icmp: is_set("schedule_icmp"),
+        pmtu_disc: is_set("pmtu_disc"),
         drop_packet: defence("drop_packet"),
         am_droprate: settings.get("am_droprate").max(1),
+        drop_entry: defence("drop_entry"),
         secure_tcp: defence("secure_tcp"),
     }
 }

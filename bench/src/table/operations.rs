@@ -264,6 +264,8 @@ impl<'t> ThreadBench<'t> {
             destination_port: 0,
             template: None,
             control: None,
+            counts_packets: false,
+            lifetime: None,
         }
     }
 
@@ -323,7 +325,7 @@ impl<'t> ThreadBench<'t> {
         let chunks = self.shard.entries().div_ceil(SWEEP_CHUNK) + 1;
         for _ in 0..chunks {
             self.shard
-                .sweep(self.table, now, budget, |_| false, |_: Ended| ended += 1);
+                .sweep(self.table, now, budget, |_| false, |_: Ended, _| ended += 1);
             self.pass();
         }
         ended

@@ -106,6 +106,8 @@ fn fill(table: &ConnectionTable, shard: &mut Shard, family: Family, connections:
             destination_port: 0,
             template: None,
             control: None,
+            counts_packets: false,
+            lifetime: None,
         };
         // What finds no room is left out, as in a data plane.
         let _ = shard.insert(table, &new, Tick(0), &timeouts);

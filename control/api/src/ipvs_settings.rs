@@ -90,10 +90,11 @@ pub const SETTINGS: &[Setting] = &[
         whose answers do not pass here, 0 none",
     ),
     fixed("conntrack", 0, NO_CONNTRACK),
-    fixed(
+    acts(
         "drop_entry",
         0,
-        "not built yet: a full table makes room by itself",
+        3,
+        "end connections that look dead, at random: 0 never, 1 and 2 while the table is full, 3 always",
     ),
     acts(
         "drop_packet",
@@ -125,16 +126,18 @@ pub const SETTINGS: &[Setting] = &[
         1,
         "tell a server whose packet belongs to no connection",
     ),
-    fixed(
+    acts(
         "pmtu_disc",
         1,
-        "not built yet: the client is told the size that fits the tunnel",
+        1,
+        "the client is told the size that fits the tunnel; 0: what is too large goes in fragments",
     ),
     fixed("run_estimation", 1, KERNEL_THREAD),
-    fixed(
+    acts(
         "schedule_icmp",
         0,
-        "not built yet: ICMP errors of unknown flows are the kernel's",
+        1,
+        "an ICMP error about an unknown flow of a service goes to a server; 0: to the kernel",
     ),
     acts(
         "secure_tcp",

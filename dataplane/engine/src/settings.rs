@@ -42,10 +42,18 @@ pub struct IpvsSettings {
     pub sloppy_sctp: bool,
     /// A real server whose packet belongs to no connection is told so by ICMP port unreachable.
     pub nat_icmp_send: bool,
+    /// An ICMP error about a packet of no connection opens one, as that packet's answer would, and goes to its server.
+    pub schedule_icmp: bool,
+    /// A client whose packet is too large for the tunnel to a server, and may not be fragmented, is told so, and outer
+    /// headers forbid fragmentation as the packets in them do. If not, such packets go in fragments.
+    pub pmtu_disc: bool,
     /// New connections are refused, one of each [`IpvsSettings::am_droprate`] packets.
     pub drop_packet: Defence,
     /// See [`IpvsSettings::drop_packet`]; at least 1.
     pub am_droprate: u32,
+    /// Connections that look dead end at random: half-open ones, unproven templates, and those idle for a minute that
+    /// have had few packets (`ip_vs_random_dropentry`).
+    pub drop_entry: Defence,
     /// TCP states by the table that believes clients less: only the server's packets lead to ESTABLISHED.
     pub secure_tcp: Defence,
 }
@@ -60,8 +68,11 @@ impl Default for IpvsSettings {
             sloppy_tcp: false,
             sloppy_sctp: false,
             nat_icmp_send: false,
+            schedule_icmp: false,
+            pmtu_disc: true,
             drop_packet: Defence::Never,
             am_droprate: 10,
+            drop_entry: Defence::Never,
             secure_tcp: Defence::Never,
         }
     }

@@ -57,22 +57,24 @@ impl Snapshot {
         previous: Option<&Self>,
         workers: usize,
     ) -> Self {
-        let live = spec
-            .services
-            .iter()
-            .flat_map(|service| &service.destinations)
-            .map(|found| (found, true));
-        let gone = spec.removed.iter().map(|found| (found, false));
-        let all: Vec<(&DestinationSpec, bool)> = live.chain(gone).collect();
+        let live = spec.services.iter().flat_map(|service| {
+            let destinations = service.destinations.iter();
+            destinations.map(move |found| (found, Some(service)))
+        });
+        let gone = spec.removed.iter().map(|found| (found, None));
+        let all: Vec<(&DestinationSpec, Option<&ServiceSpec>)> = live.chain(gone).collect();
         let length = all
             .iter()
             .map(|(found, _)| found.number as usize + 1)
             .max()
             .unwrap_or(0);
         let mut destinations: Vec<Option<Destination>> = vec![None; length];
-        for (found, available) in all {
+        for (found, service) in all {
             let before = previous.and_then(|snapshot| snapshot.destination(found.number));
-            let compiled = compile_destination(found, available, &forwarding, before, workers);
+            let mut compiled = compile_destination(found, service, &forwarding, before, workers);
+            if !spec.settings.pmtu_disc {
+                compiled.ignore_df();
+            }
             if let Some(place) = destinations.get_mut(found.number as usize) {
                 *place = Some(compiled);
             }
@@ -189,9 +191,10 @@ fn plant(service: &VirtualService, destinations: &mut [Option<Destination>]) {
     }
 }
 
+/// A destination of that service; of none once it is removed.
 fn compile_destination(
     spec: &DestinationSpec,
-    available: bool,
+    service: Option<&ServiceSpec>,
     forwarding: &ForwardingTable,
     before: Option<&Destination>,
     workers: usize,
@@ -200,7 +203,9 @@ fn compile_destination(
         || Arc::new(DestinationShared::new(workers)),
         |old| Arc::clone(&old.shared),
     );
+    let available = service.is_some();
     let mut compiled = Destination::new(spec.clone(), available, forwarding, shared);
+    compiled.one_packet = service.is_some_and(|service| service.one_packet);
     // A drained server is known by the weight it had, unless it was removed in between.
     if let Some(old) = before.filter(|old| old.available && spec.weight == 0) {
         compiled.last_weight = old.last_weight;

@@ -48,6 +48,8 @@ fn half_open(client: u32, v6: bool) -> NewConnection {
         destination_port: 0,
         template: None,
         control: None,
+        counts_packets: false,
+        lifetime: None,
     }
 }
 
@@ -126,7 +128,13 @@ impl Director {
     fn sweep_round(&mut self) {
         for shard in &mut self.shards {
             let round = SweepBudget::looks(u32::MAX);
-            shard.sweep(&self.table, NOW, round, |_| false, |_| panic!("too early"));
+            shard.sweep(
+                &self.table,
+                NOW,
+                round,
+                |_| false,
+                |_, _| panic!("too early"),
+            );
         }
     }
 
@@ -268,7 +276,7 @@ fn a_sweep_ends_no_more_than_it_may_and_goes_on_where_it_stopped() {
     while left > 0 {
         let mut ended = 0;
         let done =
-            director.shards[0].sweep(&director.table, late, budget, |_| false, |_| ended += 1);
+            director.shards[0].sweep(&director.table, late, budget, |_| false, |_, _| ended += 1);
         assert_eq!(done.removals, ended);
         assert!(done.removals <= 7 && done.looks <= 100);
         // Nothing is passed over: all are to be ended, so as many were looked at.
@@ -281,7 +289,7 @@ fn a_sweep_ends_no_more_than_it_may_and_goes_on_where_it_stopped() {
     }
     // The next round finds nothing.
     for _ in 0..100 {
-        let done = director.shards[0].sweep(&director.table, late, budget, |_| false, |_| {});
+        let done = director.shards[0].sweep(&director.table, late, budget, |_| false, |_, _| {});
         assert_eq!(done.removals, 0);
     }
 }

@@ -63,6 +63,8 @@ fn connection(flow: u32) -> NewConnection {
         destination_port: 0,
         template: None,
         control: None,
+        counts_packets: false,
+        lifetime: None,
     }
 }
 

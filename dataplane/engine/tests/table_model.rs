@@ -176,6 +176,8 @@ impl Driven {
             destination_port: 0,
             template: None,
             control: None,
+            counts_packets: false,
+            lifetime: None,
         };
         let now = self.now();
         let answers_taken = if nat {
@@ -279,7 +281,7 @@ impl Driven {
             now,
             SweepBudget::looks(budget),
             |_| false,
-            |end| ended.push(end),
+            |end, _| ended.push(end),
         );
         for end in ended {
             let flow = u8::try_from(end.destination).unwrap();
@@ -388,6 +390,8 @@ fn fill(table: &ConnectionTable, shard: &mut Shard, is_v6: bool) -> (u32, u32) {
             destination_port: 0,
             template: None,
             control: None,
+            counts_packets: false,
+            lifetime: None,
         };
         match shard.insert(table, &new, Tick(0), &Timeouts::default()) {
             Ok(_) => (taken, refused, in_a_row) = (taken + 1, refused + in_a_row, 0),
@@ -435,7 +439,7 @@ fn takes_as_many_connections_as_promised_and_no_more() {
                     Tick(seconds(1000)),
                     SweepBudget::looks(size.connections()),
                     |_| false,
-                    |_| {},
+                    |_, _| {},
                 );
             }
             assert_eq!(shard.in_use(), 0);
@@ -463,6 +467,8 @@ fn shards_share_no_entry_even_when_one_is_made_late() {
             destination_port: 0,
             template: None,
             control: None,
+            counts_packets: false,
+            lifetime: None,
         };
         let hit = shard
             .insert(&table, &new, Tick(0), &Timeouts::default())
@@ -492,7 +498,7 @@ fn what_was_freed_waits_for_every_worker() {
             Tick(seconds(1000)),
             SweepBudget::looks(size.connections()),
             |_| false,
-            |_| {},
+            |_, _| {},
         );
     }
     assert_eq!(shard.in_use(), 0);

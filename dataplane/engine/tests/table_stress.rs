@@ -157,7 +157,7 @@ impl Racer<'_> {
                     now,
                     SweepBudget::looks(64),
                     |_| false,
-                    |ended| {
+                    |ended, _| {
                         *count += 1;
                         tally.add(ended.destination, ended.state, -1);
                     },
@@ -189,6 +189,8 @@ impl Racer<'_> {
             destination_port: 0,
             template: None,
             control: None,
+            counts_packets: false,
+            lifetime: None,
         };
         let now = self.now();
         let hit = match self.shard.insert(self.table, &new, now, &self.timeouts) {
@@ -327,7 +329,7 @@ fn racing_workers_agree() {
                 late,
                 SweepBudget::looks(size.connections()),
                 |_| false,
-                |_| *ended += 1,
+                |_, _| *ended += 1,
             );
         }
         racer.turn();

@@ -8,7 +8,7 @@ use super::replay::{Difference, Replay};
 use super::trace::{Scenario, Step};
 
 /// The files of `tests/golden`.
-pub const FILES: [&str; 7] = [
+pub const FILES: [&str; 8] = [
     "smoke.json",
     "sched.json",
     "schedulers.json",
@@ -16,6 +16,7 @@ pub const FILES: [&str; 7] = [
     "edge.json",
     "ipsec.json",
     "cli.json",
+    "settings.json",
 ];
 
 /// Scenarios of features that are not built: what their names begin or, after `*`, end with, and the feature.

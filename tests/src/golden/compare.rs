@@ -195,6 +195,15 @@ fn mask_gue(datagram: &mut [u8], addresses: Sum, is_cut: bool) -> bool {
 
 fn mask_v6(packet: &mut [u8]) {
     const FRAGMENT: u8 = 44;
+    const FRAGMENT_HEADER: usize = 8;
+    // The first of a GUE tunnel's packet.
+    if packet.get(6) == Some(&FRAGMENT)
+        && let Some((header, payload)) = packet.split_first_chunk_mut::<IPV6_BYTES>()
+        && payload.get(..4) == Some(&[protocol::UDP, 0, 0, 1])
+        && let Some(datagram) = payload.get_mut(FRAGMENT_HEADER..)
+    {
+        mask_gue(datagram, Sum::of(&header[8..]), true);
+    }
     // The kernel cuts with an identification of its own, whatever the fragments came with.
     let front = in_every_fragment(packet)
         .filter(|(_, announced)| packet.get(*announced) == Some(&FRAGMENT));

@@ -12,26 +12,26 @@ pub struct Setting {
 }
 
 /// Those that only one value of is had: what they are named, and that value.
-const FIXED: [(&str, u32); 9] = [
+const FIXED: [(&str, u32); 6] = [
     ("conntrack", 0),
     ("snat_reroute", 1),
     ("cache_bypass", 0),
-    ("schedule_icmp", 0),
     ("backup_only", 0),
-    ("drop_entry", 0),
-    ("pmtu_disc", 1),
     ("run_estimation", 1),
     ("sync_version", 1),
 ];
-const HEEDED: [&str; 10] = [
+const HEEDED: [&str; 13] = [
     "conn_reuse_mode",
     "expire_nodest_conn",
     "expire_quiescent_template",
     "sloppy_tcp",
     "sloppy_sctp",
     "nat_icmp_send",
+    "schedule_icmp",
+    "pmtu_disc",
     "drop_packet",
     "am_droprate",
+    "drop_entry",
     "secure_tcp",
     "ignore_tunneled",
 ];
@@ -68,8 +68,11 @@ impl Setting {
             "sloppy_tcp" => settings.sloppy_tcp = on,
             "sloppy_sctp" => settings.sloppy_sctp = on,
             "nat_icmp_send" => settings.nat_icmp_send = on,
+            "schedule_icmp" => settings.schedule_icmp = on,
+            "pmtu_disc" => settings.pmtu_disc = on,
             "drop_packet" => settings.drop_packet = defence,
             "am_droprate" => settings.am_droprate = self.value,
+            "drop_entry" => settings.drop_entry = defence,
             "secure_tcp" => settings.secure_tcp = defence,
             _ => {}
         }

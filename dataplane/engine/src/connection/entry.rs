@@ -1,7 +1,8 @@
 //! One connection in the table: a hot line, and for IPv6 a wide line, made of atomics.
 //!
 //! ```text
-//! hot line   0 life      expires (tick) | state | flags              changes; compare-and-swap only
+//! hot line   0 life      expires (tick) | state | flags | packets |  changes; compare-and-swap only
+//!                        children
 //!            1 client    client | virtual address      (IPv4)        fixed from publication to reclamation
 //!            2 server    destination | client address  (IPv4)        fixed
 //!            3 ports     client | virtual | destination | client     fixed
@@ -85,24 +86,36 @@ pub struct NewConnection {
     pub template: Option<Template>,
     /// The entry that controls it, which has counted it ([`Connection::adopt`]).
     pub control: Option<u32>,
+    /// Whether its first packets from the client are to be counted ([`Life::packets`]).
+    pub counts_packets: bool,
+    /// How long it lives before its first state change, in ticks; none: as long as its state says.
+    pub lifetime: Option<u32>,
 }
 
 /// How long an entry may stay unwritten while packets flow, in ticks: it lives up to that much longer than its timeout.
 /// The kernel's timers are later than that (an eighth of the timeout).
 pub(super) const REFRESH_TICKS: u32 = TICKS_PER_SECOND / 2;
 
+/// Packets are counted up to so many: the kernel's `drop_entry` looks no further (`todrop_entry`).
+pub const PACKETS_COUNTED_MAX: u8 = 8;
+
 const STATE_SHIFT: u32 = 32;
+const STATE: u64 = 0x1f << STATE_SHIFT;
 /// Being inserted: found, and packets pass, but not to be stepped or removed yet. Another entry of the flow may still win.
-const RESERVED: u64 = 1 << 40;
+const RESERVED: u64 = 1 << 37;
 /// Inserted under all its keys.
-const LIVE: u64 = 1 << 41;
+const LIVE: u64 = 1 << 38;
 /// No answer seen: tunnel and direct.
-const NO_OUTPUT: u64 = 1 << 42;
+const NO_OUTPUT: u64 = 1 << 39;
 /// A packet of the server's has passed.
-const ANSWERED: u64 = 1 << 43;
-const FLAGS: u64 = RESERVED | LIVE | NO_OUTPUT | ANSWERED;
+const ANSWERED: u64 = 1 << 40;
+/// One more than the packets from the client, as long as they are few ([`Life::packets`]); 0: not counted.
+const PACKETS_SHIFT: u32 = 41;
+const PACKET: u64 = 1 << PACKETS_SHIFT;
+const PACKETS: u64 = 0xf << PACKETS_SHIFT;
+const FLAGS: u64 = RESERVED | LIVE | NO_OUTPUT | ANSWERED | PACKETS;
 /// How many entries this one controls: it does not end before them.
-const CHILDREN_SHIFT: u32 = 44;
+const CHILDREN_SHIFT: u32 = 45;
 const CHILD: u64 = 1 << CHILDREN_SHIFT;
 const CHILDREN: u64 = u64::MAX << CHILDREN_SHIFT;
 /// In the byte of the method: a template.
@@ -137,7 +150,7 @@ impl Life {
     }
 
     pub(super) fn in_state(self, state: State) -> Self {
-        Self(self.0 & !(0xff << STATE_SHIFT) | (state as u64) << STATE_SHIFT)
+        Self(self.0 & !STATE | (state as u64) << STATE_SHIFT)
     }
 
     pub(super) fn word(self) -> u64 {
@@ -166,9 +179,39 @@ impl Life {
 
     /// The state.
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // eight bits are meant
+    #[allow(clippy::cast_possible_truncation)] // five bits are meant
     pub fn state(self) -> State {
-        State::from_number((self.0 >> STATE_SHIFT) as u8)
+        State::from_number((self.0 >> STATE_SHIFT) as u8 & 0x1f)
+    }
+
+    /// Whether its packets are still being counted.
+    #[inline]
+    pub fn is_counting(self) -> bool {
+        self.0 & PACKETS != 0
+    }
+
+    /// Packets from the client; none when they were not counted from the first one on, or are more than
+    /// [`PACKETS_COUNTED_MAX`].
+    #[allow(clippy::cast_possible_truncation)] // four bits are meant
+    pub fn packets(self) -> Option<u8> {
+        ((self.0 & PACKETS) >> PACKETS_SHIFT)
+            .checked_sub(1)
+            .map(|count| count as u8)
+    }
+
+    /// One packet more.
+    fn with_packet(self) -> Self {
+        match self.packets() {
+            None => self,
+            Some(PACKETS_COUNTED_MAX) => Self(self.0 & !PACKETS),
+            Some(_) => Self(self.0 + PACKET),
+        }
+    }
+
+    /// Whether it is in use, its time has not come, and nothing is to be noted of each of its packets.
+    #[inline]
+    pub fn is_alive_and_uncounted(self, now: Tick) -> bool {
+        self.0 & (LIVE | PACKETS) == LIVE && !self.expires().has_passed(now)
     }
 
     /// When it ends without traffic.
@@ -333,8 +376,9 @@ impl<'t> Connection<'t> {
         } else {
             NO_OUTPUT
         };
+        let packets = if new.counts_packets { PACKET } else { 0 };
         self.life_word().store(
-            Life::new(new.state, expires, RESERVED | no_output).0,
+            Life::new(new.state, expires, RESERVED | no_output | packets).0,
             Release,
         );
         true
@@ -541,6 +585,14 @@ impl<'t> Connection<'t> {
             return None;
         }
         (*self).write_step(now, timeouts, direction, step)
+    }
+
+    /// Counts a packet from the client, if the connection's are.
+    #[inline]
+    pub fn count_packet(&self) {
+        if self.life().is_counting() {
+            self.change_life(|life| Some(life.with_packet()));
+        }
     }
 
     /// By value: a reference would keep the connection in memory on the way that does not come here.

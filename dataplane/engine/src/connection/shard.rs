@@ -142,9 +142,10 @@ impl Shard {
             .allocate(table, new.inbound.family)
             .ok_or(InsertError::Full)?;
         let connection = table.connection(number).ok_or(InsertError::Full)?;
-        let timeout = match new.template {
-            Some(template) => template.timeout.saturating_add(REFRESH_TICKS),
-            None => timeouts.of(new.state),
+        let timeout = match (new.template, new.lifetime) {
+            (Some(template), _) => template.timeout.saturating_add(REFRESH_TICKS),
+            (None, Some(lifetime)) => lifetime,
+            (None, None) => timeouts.of(new.state),
         };
         let written = connection.write(new, now.after(timeout));
         let linked = if written {
@@ -403,6 +404,8 @@ mod tests {
             destination_port: 0,
             template: None,
             control: None,
+            counts_packets: false,
+            lifetime: None,
         };
         let reset = || {
             let hit = table.find(&answers, now).unwrap();

@@ -170,18 +170,17 @@ type Numbers = ArrayVec<u32, BATCH>;
 
 impl Shard {
     /// Looks at the next of this shard's entries, to the end of the round at most, and ends those whose time has come, and
-    /// those without children that are doomed. Says what it did.
+    /// those without children that are doomed. Says what it did; `on_end` is told which it was, doomed or not.
     pub fn sweep(
         &mut self,
         table: &ConnectionTable,
         now: Tick,
         budget: SweepBudget,
-        is_doomed: impl Fn(&Connection<'_>) -> bool,
-        mut on_end: impl FnMut(Ended),
+        mut is_doomed: impl FnMut(&Connection<'_>) -> bool,
+        mut on_end: impl FnMut(Ended, bool),
     ) -> SweepBudget {
         self.now = now;
         let over = |life: Life| life.is_over(now);
-        let childless = |life: Life| life.children() == 0;
         let mut done = SweepBudget::default();
         let mut in_round = true;
         while in_round && done.looks < budget.looks && done.removals < budget.removals {
@@ -198,13 +197,15 @@ impl Shard {
                     batch.push(number);
                 } else if table
                     .connection(number)
-                    .is_some_and(|entry| entry.life().is_live() && is_doomed(&entry))
+                    .is_some_and(|entry| is_childless(entry.life()) && is_doomed(&entry))
                 {
                     doomed.push(number);
                 }
             }
-            done.removals += self.end_all(table, &batch, over, &mut on_end);
-            done.removals += self.end_all(table, &doomed, childless, &mut on_end);
+            let mut over_now = |ended| on_end(ended, false);
+            done.removals += self.end_all(table, &batch, over, &mut over_now);
+            let mut early = |ended| on_end(ended, true);
+            done.removals += self.end_all(table, &doomed, is_childless, &mut early);
         }
         done
     }
@@ -355,6 +356,10 @@ impl Shard {
         }
         ended
     }
+}
+
+fn is_childless(life: Life) -> bool {
+    life.is_live() && life.children() == 0
 }
 
 /// Whether the sweep is to end an entry, by this condition. Asks for lines ahead.

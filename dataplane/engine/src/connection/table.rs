@@ -31,7 +31,7 @@ use crate::memory::{LINE_BYTES, Line, Memory, prefetch};
 /// Entries a worker takes into its shard at a time.
 pub(super) const CHUNK: u32 = 256;
 const MAGIC: u64 = u64::from_be_bytes(*b"POLLUXCT");
-const LAYOUT_VERSION: u64 = 3;
+const LAYOUT_VERSION: u64 = 4;
 /// Slots in use when every entry is a NAT connection (two keys), in hundredths of all slots.
 const FULL_LOAD_PERCENT: usize = 50;
 const HEADER_LINES: usize = 2;

@@ -153,6 +153,8 @@ fn read(entry: &Connection<'_>) -> NewConnection {
         state: entry.life().state(),
         template,
         control: entry.control(),
+        counts_packets: false,
+        lifetime: None,
     }
 }
 
@@ -181,6 +183,8 @@ mod tests {
                 timeout: seconds(10),
             }),
             control,
+            counts_packets: false,
+            lifetime: None,
         }
     }
 
@@ -233,7 +237,7 @@ mod tests {
         assert_eq!(shard.in_use(), 5);
         let budget = super::super::SweepBudget::looks(size.connections());
         for _ in 0..2 {
-            shard.sweep(&table, Tick(seconds(71)), budget, |_| false, |_| {});
+            shard.sweep(&table, Tick(seconds(71)), budget, |_| false, |_, _| {});
         }
         assert_eq!(shard.in_use(), 0);
         assert!(shard.has_room(&table, Family::V4));

@@ -148,8 +148,12 @@ impl<'t> Connection<'t> {
     }
 
     fn end_of_template(&self, now: Tick) -> Tick {
-        let timeout = u32::try_from(self.route_word().load(Relaxed)).unwrap_or(0);
-        now.after(timeout.saturating_add(REFRESH_TICKS))
+        now.after(self.template_timeout().saturating_add(REFRESH_TICKS))
+    }
+
+    /// How long a template lives after the last connection that came of it, in ticks.
+    pub(crate) fn template_timeout(&self) -> u32 {
+        u32::try_from(self.route_word().load(Relaxed)).unwrap_or(0)
     }
 
     pub(super) fn change_life(&self, change: impl Fn(Life) -> Option<Life>) -> bool {

@@ -87,6 +87,8 @@ pub struct OuterV4 {
     addresses: [[u8; 4]; 2],
     /// Sum of the addresses, in the machine's byte order.
     sum: u32,
+    /// Whether it forbids fragmentation when the packet in it does (`pmtu_disc`).
+    copies_df: bool,
 }
 
 impl Outer {
@@ -97,7 +99,11 @@ impl Outer {
                 let addresses = [source.octets(), destination.octets()];
                 let [from, to] = addresses.map(u32::from_ne_bytes);
                 let sum = (from >> 16) + (from & 0xffff) + (to >> 16) + (to & 0xffff);
-                OuterIp::V4(OuterV4 { addresses, sum })
+                OuterIp::V4(OuterV4 {
+                    addresses,
+                    sum,
+                    copies_df: true,
+                })
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
                 OuterIp::V6([source.octets(), destination.octets()])
@@ -105,6 +111,15 @@ impl Outer {
             _ => return None,
         };
         Some(Self { ip, encapsulation })
+    }
+
+    /// The same, but that the network may fragment whatever is in it.
+    #[must_use]
+    pub fn without_df(mut self) -> Self {
+        if let OuterIp::V4(outer) = &mut self.ip {
+            outer.copies_df = false;
+        }
+        self
     }
 
     /// Bytes of the outer headers to a server of this address.
@@ -226,6 +241,12 @@ impl Outer {
 }
 
 impl OuterV4 {
+    /// Whether the network may fragment what has this header before such a packet.
+    #[inline(always)]
+    pub fn may_fragment(&self, inner: &Inner) -> bool {
+        !(inner.dont_fragment && self.copies_df)
+    }
+
     /// Writes the header for `bytes` bytes of a protocol. As three words, written once each: what is put together elsewhere first, or read back in other widths to be
     /// summed, has not left the store buffer yet, and the processor waits.
     #[inline(always)]
@@ -238,16 +259,13 @@ impl OuterV4 {
     ) {
         const VERSION_IHL: u8 = 0x45;
         let [length_high, length_low] = bytes.wrapping_add(IPV4_BYTES as u16).to_be_bytes();
-        let [id_high, id_low] = if inner.dont_fragment {
-            [0, 0]
-        } else {
+        let may_fragment = self.may_fragment(inner);
+        let [id_high, id_low] = if may_fragment {
             identification.to_be_bytes()
-        };
-        let flags = if inner.dont_fragment {
-            DONT_FRAGMENT
         } else {
-            0
+            [0, 0]
         };
+        let flags = if may_fragment { 0 } else { DONT_FRAGMENT };
         let [flags_high, flags_low] = flags.to_be_bytes();
         let first = u32::from_ne_bytes([VERSION_IHL, inner.tos, length_high, length_low]);
         let second = u32::from_ne_bytes([id_high, id_low, flags_high, flags_low]);
@@ -282,12 +300,6 @@ pub struct Inner {
 }
 
 impl Inner {
-    /// Whether the sender lets the network fragment the packet.
-    #[inline(always)]
-    pub fn may_fragment(&self) -> bool {
-        !self.dont_fragment
-    }
-
     /// An IPv4 packet of so many bytes.
     #[inline(always)]
     pub fn of_v4(header: &Ipv4Header, bytes: u16) -> Self {

@@ -204,6 +204,7 @@ impl Worker {
         let how = (Direction::Inbound, is_secure(context));
         if !self.is_counted() {
             self.account(context, meta, connection, destination, how);
+            connection.count_packet();
         }
         let way = Way::to_server(destination, meta.key.family);
         if let Some(verdict) = self.check_way(context, ingress, frame, meta, way) {
@@ -377,7 +378,8 @@ impl Worker {
         )
     }
 
-    /// An ICMP error about a known connection goes on to the other side; about anything else, to the kernel.
+    /// An ICMP error about a known connection goes on to the other side; about anything else, to the kernel, unless it is
+    /// to open one (`schedule_icmp`).
     fn related<F: Frame>(
         &mut self,
         context: &Context<'_>,
@@ -385,29 +387,41 @@ impl Worker {
         frame: &mut F,
         meta: &Meta,
     ) -> Verdict {
-        let Kind::Related {
-            inner,
-            inner_transport,
-        } = meta.kind
-        else {
+        if let Some(hit) = self.known_connection(context, meta) {
+            return self.relay_error(context, ingress, frame, meta, &hit);
+        }
+        let verdict = match parse::gue_error(frame.bytes(), meta, context.table) {
+            Some((meta, inner)) => self.tunnel_error(context, frame, &meta, inner),
+            None if context.snapshot.settings().schedule_icmp => {
+                self.error_of_no_connection(context, ingress, frame, meta)
+            }
+            None => Ok(Verdict::Punt(Fate::Punted)),
+        };
+        if matches!(verdict, Ok(Verdict::Punt(_))) {
+            self.count_passing(context, meta);
+        }
+        verdict.unwrap_or_else(|fate| self.drop_as(ingress, fate))
+    }
+
+    /// An ICMP error goes on to the other side of its connection.
+    pub(super) fn relay_error<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        ingress: u16,
+        frame: &mut F,
+        meta: &Meta,
+        hit: &Hit<'_>,
+    ) -> Verdict {
+        let Some(at) = Layout::of(meta) else {
             return Verdict::Punt(Fate::Punted);
         };
-        let Some(hit) = self.known_connection(context, meta) else {
-            return match parse::gue_error(frame.bytes(), meta, context.table) {
-                Some((meta, inner)) => self
-                    .tunnel_error(context, frame, &meta, inner)
-                    .unwrap_or_else(|fate| self.drop_as(ingress, fate)),
-                None => {
-                    self.count_passing(context, meta);
-                    Verdict::Punt(Fate::Punted)
-                }
-            };
-        };
-        let icmp = usize::from(meta.transport.saturating_sub(meta.ip));
-        if !icmp_related::is_intact(ip_packet(frame, meta), icmp, meta.key.family) {
+        let connection = &hit.connection;
+        // What is not translated is as wrong when it arrives as it was.
+        if connection.method() == ForwardingMethod::Masquerade
+            && !icmp_related::is_intact(ip_packet(frame, meta), at.icmp, meta.key.family)
+        {
             return self.drop_as(ingress, Fate::IcmpBadChecksum);
         }
-        let connection = &hit.connection;
         let destination = context.snapshot.destination(connection.destination());
         let (next_hop, mtu) = match (hit.direction, destination) {
             (Direction::Outbound, _) => way_back(context, connection),
@@ -433,12 +447,6 @@ impl Worker {
                 self.send_to_server(context, frame, meta, connection, destination)
             }
             _ => {
-                let from_ip = |offset: u16| usize::from(offset.saturating_sub(meta.ip));
-                let at = Layout {
-                    icmp: from_ip(meta.transport),
-                    inner: from_ip(inner),
-                    inner_transport: inner_transport.map(|offset| from_ip(offset.get())),
-                };
                 icmp_related::translate(ip_packet(frame, meta), at, connection, hit.direction);
                 deliver::deliver(
                     context.snapshot.forwarding(),

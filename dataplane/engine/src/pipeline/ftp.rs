@@ -18,6 +18,7 @@ use zerocopy::FromBytes;
 
 use super::Worker;
 use super::decide::{cut_padding, ip_packet};
+use super::drop_entry::counts_packets;
 use super::meta::Meta;
 use super::worker::{Context, unbind};
 use crate::connection::ftp_control::{FtpControl, Waiting};
@@ -157,6 +158,8 @@ impl Worker {
             state: State::Listen,
             template: None,
             control: Some(hit.number),
+            counts_packets: counts_packets(context),
+            lifetime: None,
         };
         if client.port() == 0 {
             context.table.note_awaited(context.now);
@@ -234,6 +237,8 @@ impl Worker {
             state: State::Listen,
             template: None,
             control: number.filter(|_| control.is_some()),
+            counts_packets: counts_packets(context),
+            lifetime: None,
         };
         // One of several workers gets it.
         let hit = match self.shard.end(table, found.number, |_| true) {

@@ -40,7 +40,7 @@ impl Worker {
         let connection = context.table.connection(candidate.number)?;
         let direction = candidate.direction;
         if !connection.matches_but_ftp(&meta.key, direction)
-            || !connection.life().is_alive(context.now)
+            || !connection.life().is_alive_and_uncounted(context.now)
         {
             return None;
         }
@@ -155,7 +155,7 @@ impl Worker {
         let (plain, _) = PlainV4::mut_from_prefix(frame.bytes_mut()).ok()?;
         plain.ip.decrement_ttl();
         let inner = Inner::of_v4(&plain.ip, meta.ip_bytes);
-        let identification = if inner.may_fragment() {
+        let identification = if outer.may_fragment(&inner) {
             self.next_identification()
         } else {
             0

@@ -4,9 +4,12 @@
 //! Translated are the outer header's checksum, the embedded header's and the ICMP message's, all incrementally; not the
 //! embedded transport checksum, which few routers quote whole.
 
+use std::net::{IpAddr, SocketAddr};
+
 use zerocopy::FromBytes;
 use zerocopy::byteorder::network_endian::U32;
 
+use super::meta::{Kind, Meta};
 use crate::connection::{Connection, Direction, Family};
 use crate::forward::masquerade::{End, replace_port};
 use crate::wire::checksum::{Sum, update};
@@ -22,6 +25,25 @@ pub(super) struct Layout {
     pub inner: usize,
     /// None when it has no ports.
     pub inner_transport: Option<usize>,
+}
+
+impl Layout {
+    /// Where they lie in the packet that this is known of; none when it is no error.
+    pub fn of(meta: &Meta) -> Option<Self> {
+        let Kind::Related {
+            inner,
+            inner_transport,
+        } = meta.kind
+        else {
+            return None;
+        };
+        let from_ip = |offset: u16| usize::from(offset.saturating_sub(meta.ip));
+        Some(Self {
+            icmp: from_ip(meta.transport),
+            inner: from_ip(inner),
+            inner_transport: inner_transport.map(|offset| from_ip(offset.get())),
+        })
+    }
 }
 
 /// Whether the error's checksum is right: one that was damaged may be about anything. `packet` starts with the outer IP
@@ -62,6 +84,23 @@ pub(super) fn translate(
         Family::V6 => {
             let (address, port) = connection.translation_v6(direction);
             translate_v6(packet, at, outer_end, inner_end, address, port);
+        }
+    }
+}
+
+/// Translates an error of a client's side for a server that has no connection, and takes a hop off.
+pub(super) fn translate_to_server(packet: &mut [u8], at: Layout, server: SocketAddr) {
+    let (outer_end, inner_end) = (End::Destination, End::Source);
+    let port = server.port();
+    match server.ip() {
+        IpAddr::V4(address) => {
+            translate_v4(packet, at, outer_end, inner_end, address.to_bits(), port);
+        }
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            #[allow(clippy::cast_possible_truncation)] // both halves are taken
+            let halves = [(bits >> 64) as u64, bits as u64];
+            translate_v6(packet, at, outer_end, inner_end, halves, port);
         }
     }
 }

@@ -68,6 +68,11 @@ impl Kind {
 }
 
 impl Meta {
+    /// Whether it is an ICMP error.
+    pub fn is_error(&self) -> bool {
+        matches!(self.kind, Kind::Related { .. })
+    }
+
     pub const EMPTY: Self = Self {
         kind: Kind::Punt(Fate::Punted),
         is_plain: false,

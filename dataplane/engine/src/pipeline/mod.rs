@@ -4,6 +4,7 @@
 
 mod decide;
 mod deliver;
+mod drop_entry;
 mod ftp;
 mod hit;
 mod icmp_error;
@@ -17,6 +18,7 @@ mod plan;
 mod record_route;
 mod refuse;
 mod schedule;
+mod schedule_icmp;
 mod sweep_pace;
 mod without_entry;
 mod worker;

@@ -1,6 +1,7 @@
 //! Connections of a persistent service: after a template, which ties the client to a destination (`ip_vs_sched_persist`).
 
 use super::Worker;
+use super::drop_entry::counts_packets;
 use super::meta::Meta;
 use super::schedule::{Scheduled, full, is_one_packet, new_connection};
 use super::worker::Context;
@@ -38,6 +39,7 @@ impl Worker {
             };
             if is_one_packet(service, meta) {
                 template.connection.renew(context.now);
+                template.connection.count_packet();
                 self.count_connection(destination);
                 return Ok(Scheduled::OnePacket(destination, port));
             }
@@ -91,7 +93,11 @@ impl Worker {
         };
         let chosen = service.scheduler.pick(candidates, &arrival);
         let chosen = chosen.ok_or(Fate::NoDestination)?;
-        let new = new_template(service, chosen, key);
+        let counts_packets = service.one_packet && counts_packets(context);
+        let new = NewConnection {
+            counts_packets,
+            ..new_template(service, chosen, key)
+        };
         match self.open(context, &new, chosen) {
             Ok((hit, true)) => {
                 chosen.bind(new.state);
@@ -186,5 +192,7 @@ fn new_template(service: &VirtualService, chosen: &Destination, key: FlowKey) ->
         state: State::Template,
         template: Some(Template { timeout }),
         control: None,
+        counts_packets: false,
+        lifetime: None,
     }
 }

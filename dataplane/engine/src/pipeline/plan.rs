@@ -71,6 +71,10 @@ impl Worker {
         }
         let mut counts_may_change = false;
         for meta in metas {
+            // It may take a turn, of which only the decision can say.
+            if meta.is_error() && context.snapshot.settings().schedule_icmp {
+                return;
+            }
             if meta.kind != Kind::Flow || !opens(context, meta) {
                 counts_may_change |= may_change_a_count(meta);
                 continue;

@@ -27,12 +27,14 @@ const IPV4_MTU_MIN: u32 = 68;
 pub(super) struct Way {
     pub direction: Direction,
     pub next_hop: NextHop,
-    /// The largest packet, before a tunnel's headers.
+    /// The largest packet, before a tunnel's headers; 0: none passes.
     pub mtu: u16,
     /// Bytes of those headers.
     pub overhead: u16,
     /// IP version on the link.
     pub family: Family,
+    /// Whether packets of IPv4 go in fragments even if they forbid it.
+    pub ignores_df: bool,
 }
 
 impl Way {
@@ -45,6 +47,7 @@ impl Way {
             mtu: destination.mtu,
             overhead: destination.overhead,
             family: destination.outer.map_or(family, |outer| outer.family()),
+            ignores_df: destination.ignores_df,
         }
     }
 
@@ -57,6 +60,7 @@ impl Way {
             mtu,
             overhead: 0,
             family,
+            ignores_df: false,
         }
     }
 
@@ -133,6 +137,8 @@ impl Worker {
             }
             NextHop::Unreachable => (Problem::NetworkUnreachable, Fate::NoRoute),
             _ if meta.ttl <= 1 => (Problem::TimeExceeded, Fate::TimeExceeded),
+            // Nothing fits, and the kernel tells nobody.
+            _ if way.mtu == 0 => return Some(self.drop_as(ingress, Fate::TooBig)),
             _ if meta.ip_bytes <= way.mtu => {
                 self.take_way(way, meta.key.family);
                 return None;
@@ -158,12 +164,13 @@ impl Worker {
         Some(self.refuse(context, ingress, frame, meta, refusal))
     }
 
-    /// Whether a packet that is larger than its way may go in fragments: of IPv4 without DF, and of IPv6 one that came in
+    /// Whether a packet that is larger than its way may go in fragments: of IPv4 without DF, or in a tunnel whatever DF
+    /// says if it is not to be heeded (`ensure_mtu_is_adequate`), and of IPv6 one that came in
     /// fragments small enough (`ip_exceeds_mtu`, `__mtu_check_toobig_v6`).
     fn may_be_cut<F: Frame>(&self, frame: &mut F, meta: &Meta, way: Way) -> bool {
         let fragment_max = self.whole.and_then(|whole| whole.fragment_max);
         match meta.key.family {
-            Family::V4 => !may_not_fragment(frame, meta),
+            Family::V4 => way.ignores_df || !may_not_fragment(frame, meta),
             Family::V6 => fragment_max.is_some_and(|largest| largest <= way.mtu),
         }
     }

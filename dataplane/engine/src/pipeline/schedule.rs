@@ -2,9 +2,11 @@
 
 use super::Worker;
 use super::decide::{assure_control, is_secure, next_state};
+use super::drop_entry::counts_packets;
 use super::meta::Meta;
 use super::without_entry::{Answer, answer, destination_by_hash};
 use super::worker::{Context, unbind};
+use crate::clock::seconds;
 use crate::connection::sctp_state::Event;
 use crate::connection::{
     Family, FlowKey, ForwardingMethod, Hit, InsertError, NewConnection, State, tcp_state,
@@ -48,13 +50,42 @@ impl Worker {
         if !opens && !was_full {
             return self.not_ours(context, meta);
         }
-        let Some(service) = context.snapshot.services().find(&meta.key, self.ingress) else {
+        let services = context.snapshot.services();
+        let Some(service) = services.find(&meta.key, self.ingress) else {
             let answer = was_full.then(|| answer(context, meta)).flatten();
             return match answer {
                 Some(answer) => Ok(Scheduled::AnswerWithoutEntry(answer)),
                 None => self.not_ours(context, meta),
             };
         };
+        self.schedule_for(context, meta, service, opens)
+    }
+
+    /// The same of an ICMP error: about a packet that a connection would have sent to `meta.key`'s source. `outer` is the
+    /// error's own flow, by which it has its firewall mark.
+    ///
+    /// # Errors
+    /// Why the error goes no further.
+    pub(super) fn schedule_error<'c>(
+        &mut self,
+        context: &Context<'c>,
+        meta: &Meta,
+        outer: &FlowKey,
+    ) -> Result<Scheduled<'c>, Fate> {
+        let services = context.snapshot.services();
+        match services.find_marked(&meta.key, outer, self.ingress) {
+            Some(service) => self.schedule_for(context, meta, service, true),
+            None => Ok(Scheduled::NotOurs),
+        }
+    }
+
+    fn schedule_for<'c>(
+        &mut self,
+        context: &Context<'c>,
+        meta: &Meta,
+        service: &'c VirtualService,
+        opens: bool,
+    ) -> Result<Scheduled<'c>, Fate> {
         // Answers to such a source would go to many, or come back: the kernel knows what to do with a martian.
         if !meta.key.has_host_source() {
             return Ok(Scheduled::NotOurs);
@@ -221,6 +252,8 @@ impl Worker {
     }
 }
 
+/// A connection that an ICMP error has opened waits so long for its first packet, in ticks (`ip_vs_conn_new`).
+const OF_AN_ERROR: u32 = seconds(3);
 /// Port of FTP's data connections at the server (RFC 959).
 pub(super) const FTP_DATA: u16 = 20;
 
@@ -266,7 +299,8 @@ pub(super) fn full<'c>(
 /// The state that a new connection begins in. Its first packet steps it once more, which changes nothing of TCP's and
 /// UDP's states; a second INIT is another event than the first.
 pub(super) fn first_state(context: &Context<'_>, meta: &Meta, chosen: &Destination) -> State {
-    if meta.key.protocol == protocol::SCTP {
+    let is_udp = meta.key.protocol == protocol::UDP;
+    if meta.key.protocol == protocol::SCTP || (meta.is_error() && !is_udp) {
         return State::None;
     }
     let side = match chosen.spec.method {
@@ -295,6 +329,8 @@ pub(super) fn new_connection(
         state: first_state(context, meta, chosen),
         template: None,
         control: None,
+        counts_packets: counts_packets(context),
+        lifetime: meta.is_error().then_some(OF_AN_ERROR),
     }
 }
 

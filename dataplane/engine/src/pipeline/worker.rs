@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use super::decide::is_secure;
+use super::drop_entry::Dropper;
 use super::icmp_error::ErrorBudget;
 use super::meta::Meta;
 use super::plan::Plans;
@@ -19,6 +20,7 @@ use crate::fate::Fate;
 use crate::forwarding_table::Interface;
 use crate::frame::Frame;
 use crate::memory::{prefetch, prefetch_to_write};
+use crate::settings::Defence;
 use crate::snapshot::Snapshot;
 
 /// Frames of one call to [`Worker::process`], at most.
@@ -119,6 +121,7 @@ pub struct Worker {
     metas: Option<Box<Metas>>,
     /// Packets until `drop_packet` drops the next one.
     pub(super) until_drop: u32,
+    dropper: Dropper,
     sweep_pace: SweepPace,
     /// Of the current burst.
     pub(super) neighbours: Neighbours,
@@ -129,6 +132,7 @@ pub struct Worker {
 impl Worker {
     /// The engine of worker `shard.worker()`.
     pub fn new(shard: Shard, counters: Arc<WorkerCounters>) -> Self {
+        let dropper = Dropper::new(shard.worker());
         Self {
             number: shard.worker(),
             ingress: 0,
@@ -143,6 +147,7 @@ impl Worker {
             identification: 1,
             metas: Some(Box::new(Metas([Meta::EMPTY; BURST]))),
             until_drop: 1,
+            dropper,
             sweep_pace: SweepPace::default(),
             neighbours: Neighbours::new(),
             plans: Plans::default(),
@@ -302,21 +307,41 @@ impl Worker {
 
     fn end_expired(&mut self, context: &Context<'_>, budget: SweepBudget) -> SweepBudget {
         let Self {
-            shard, counters, ..
+            shard,
+            counters,
+            dropper,
+            ..
         } = self;
         let settings = context.snapshot.settings();
+        let drops = settings.drop_entry != Defence::Never
+            && settings
+                .drop_entry
+                .is_up(context.table.was_full(context.now));
         // What `expire_nodest_conn` ends (`ip_vs_expire_nodest_conn_flush`).
-        let is_doomed = |connection: &Connection<'_>| {
+        let has_no_destination = |connection: &Connection<'_>| {
             settings.expire_nodest_conn
                 && context
                     .snapshot
                     .destination(connection.destination())
                     .is_some_and(|destination| !destination.available)
         };
-        shard.sweep(context.table, context.now, budget, is_doomed, |ended| {
-            unbind(context.snapshot, ended);
-            counters.connections_expired.add(1);
-        })
+        let is_doomed = |entry: &Connection<'_>| {
+            has_no_destination(entry) || (drops && dropper.is_to_end(context, entry))
+        };
+        shard.sweep(
+            context.table,
+            context.now,
+            budget,
+            is_doomed,
+            |ended, was_doomed| {
+                unbind(context.snapshot, ended);
+                if was_doomed && drops {
+                    counters.connections_evicted.add(1);
+                } else {
+                    counters.connections_expired.add(1);
+                }
+            },
+        )
     }
 
     fn make_room(&mut self, context: &Context<'_>) {

@@ -182,6 +182,8 @@ pub struct Destination {
     pub spec: DestinationSpec,
     /// False once it is removed: its connections pause until it returns or they expire.
     pub available: bool,
+    /// Whether its service keeps no connections of UDP.
+    pub one_packet: bool,
     /// Its latest weight other than 0 since it was added; 0 when there was none. Hash tables keep a drained server's
     /// part by it.
     pub last_weight: u32,
@@ -189,12 +191,14 @@ pub struct Destination {
     pub next_hop: NextHop,
     /// The adjacency of `next_hop`, at hand.
     pub(crate) adjacency: Option<Adjacency>,
-    /// Largest IP packet on the way there, bytes, before a tunnel's headers.
+    /// Largest IP packet on the way there, bytes, before a tunnel's headers; 0 when the way is too narrow for a tunnel.
     pub mtu: u16,
     /// Bytes of those headers.
     pub(crate) overhead: u16,
     /// The outer header of a tunnel; none without an address of the director's for it.
     pub(crate) outer: Option<Outer>,
+    /// Whether packets too large for its tunnel go in fragments though they forbid it (`pmtu_disc`).
+    pub(crate) ignores_df: bool,
     /// What outlives the snapshot.
     pub shared: Arc<DestinationShared>,
     /// The traffic counters in `shared`, at hand.
@@ -203,6 +207,17 @@ pub struct Destination {
     pub(crate) leaf: Option<Leaf>,
     /// Whether its answers are timed, for its scheduler.
     pub(crate) is_timed: bool,
+}
+
+/// The kernel sends nothing into a tunnel that takes only smaller packets (`__ip_vs_get_out_rt`): those of that IP version
+/// must fit, bytes.
+fn smallest_in_tunnel(server: IpAddr) -> u16 {
+    const IPV4_MTU_MIN: u16 = 68;
+    if server.is_ipv4() {
+        IPV4_MTU_MIN
+    } else {
+        IPV6_MTU_MIN
+    }
 }
 
 /// A destination's word in its service's [`LoadTree`].
@@ -237,27 +252,35 @@ impl Destination {
         };
         let overhead = u16::try_from(overhead).unwrap_or(u16::MAX);
         let mtu = link_mtu.saturating_sub(overhead);
-        // Whatever the method is now: connections keep the one they were made with. Nothing goes through IPv6 that leaves
-        // less than IPv6's smallest MTU (`__ip_vs_get_out_rt_v6`).
-        let is_wide = !is_tunnel || spec.address.is_ipv4() || mtu >= IPV6_MTU_MIN;
+        // Whatever the method is now: connections keep the one they were made with. Nothing goes through a tunnel that leaves
+        // less than the IP version's smallest MTU (`__ip_vs_get_out_rt`).
+        let is_wide = !is_tunnel || mtu >= smallest_in_tunnel(spec.address);
         let outer = forwarding
             .source_address(spec.address)
             .filter(|_| is_wide)
             .and_then(|source| Outer::new(source, spec.address, spec.encapsulation));
         Self {
             available,
+            one_packet: false,
             last_weight: spec.weight,
             next_hop,
             adjacency,
-            mtu,
+            mtu: if is_wide { mtu } else { 0 },
             overhead,
             outer,
+            ignores_df: false,
             traffic: Arc::clone(&shared.traffic),
             shared,
             spec,
             leaf: None,
             is_timed: false,
         }
+    }
+
+    /// Lets the packets in its tunnel be fragmented, whatever they say themselves.
+    pub(crate) fn ignore_df(&mut self) {
+        self.ignores_df = self.spec.method == ForwardingMethod::Tunnel;
+        self.outer = self.outer.map(Outer::without_df);
     }
 
     /// One worker's traffic counters.

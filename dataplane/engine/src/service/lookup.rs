@@ -156,8 +156,18 @@ impl ServiceLookup {
 
     /// The service this packet, which came in by that port, is for.
     pub fn find(&self, key: &FlowKey, ingress: u16) -> Option<&VirtualService> {
+        self.find_marked(key, key, ingress)
+    }
+
+    /// The service of this flow, by a packet of another flow: that one has the mark.
+    pub fn find_marked(
+        &self,
+        key: &FlowKey,
+        packet: &FlowKey,
+        ingress: u16,
+    ) -> Option<&VirtualService> {
         if !self.by_mark.is_empty() {
-            let mark = self.classifier.mark(key, ingress);
+            let mark = self.classifier.mark(packet, ingress);
             if let Some(found) = self.by_mark.get(&(mark, key.family)) {
                 return self.services.get(*found);
             }
