@@ -200,14 +200,15 @@ impl Publisher {
             numbering: before.numbering.clone(),
             configuration,
         };
-        next.numbering.assign(&next.configuration);
+        // A server that a check removed is one without a number of its own, as if it had been removed by command.
+        next.numbering.assign(&next.configuration.in_force());
         self.state_directory
             .store(&next)
             .map_err(|error| Failure::new(FailureCode::Internal, error))?;
         running.note_changes(&next, &self.shared.publication.current());
         running.state = next;
         self.mirror.set_in_use(compile::neighbours_in_use(
-            &running.state.configuration,
+            &running.state.configuration.in_force(),
             &running.view,
         ));
         self.publish(&running).await?;
@@ -242,7 +243,7 @@ impl Publisher {
         running.forwarding = Arc::new(compile::forwarding(generation, &facts(&self.ports), &view));
         running.view = view;
         self.mirror.set_in_use(compile::neighbours_in_use(
-            &running.state.configuration,
+            &running.state.configuration.in_force(),
             &running.view,
         ));
         if let Err(error) = self.publish(&running).await {
@@ -331,8 +332,9 @@ impl Running {
                 self.totals.forget_service(entry.service.id);
             }
         }
+        let next_in_force = next.configuration.in_force();
         for (number, service, id) in self.state.numbering.trash() {
-            let Some(entry) = next.configuration.service(service) else {
+            let Some(entry) = next_in_force.service(service) else {
                 continue;
             };
             if self.state.configuration.service(service).is_none() {

@@ -249,7 +249,7 @@ fn decode(bytes: &[u8]) -> Result<State, DecodeFailure> {
             let number = DestinationNumber::new(known.number);
             (number, known.service, known.destination)
         }),
-        &configuration,
+        &configuration.in_force(),
     )
     .map_err(|error: NumberingError| DecodeFailure::Broken(error.to_string()))?;
     Ok(State {
@@ -292,15 +292,21 @@ fn checked(configuration: &Configuration) -> Result<Configuration, String> {
         id: off.server,
         off: true,
     }));
-    Configuration::default()
-        .apply(&changes)
-        .map_err(|error| error.to_string())
+    changes.extend(health.adjusted.iter().map(|adjusted| Change::AdjustServer {
+        service: adjusted.service,
+        id: adjusted.server,
+        weight: Some(adjusted.weight),
+    }));
+    let made = Configuration::default().apply(&changes);
+    let mut made = made.map_err(|error| error.to_string())?;
+    made.resume_lost_quorums(&health.lost);
+    Ok(made)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pollux_api::health::{Check, CheckedService, Probe};
+    use pollux_api::health::{Check, CheckedService, Probe, Quorum};
     use pollux_api::{
         Destination, ForwardingMethod, MarkRule, Protocol, SchedulerName, VirtualService, Weight,
     };
@@ -308,16 +314,17 @@ mod tests {
 
     fn state() -> State {
         let service = ServiceId::address(Protocol::Udp, "[2001:db8:100::1]:53".parse().unwrap());
+        let server = |id: &str| Destination {
+            id: id.parse().unwrap(),
+            method: ForwardingMethod::Nat,
+            weight: Weight::default(),
+            tunnel: Default::default(),
+            upper_threshold: 0,
+            lower_threshold: 0,
+        };
         let add = |id: &str| Change::AddDestination {
             service,
-            destination: Destination {
-                id: id.parse().unwrap(),
-                method: ForwardingMethod::Nat,
-                weight: Weight::default(),
-                tunnel: Default::default(),
-                upper_threshold: 0,
-                lower_threshold: 0,
-            },
+            destination: server(id),
         };
         let changes = [
             Change::AddService {
@@ -328,6 +335,8 @@ mod tests {
             },
             add("[2001:db8:2::11]:53"),
             add("[2001:db8:2::12]:53"),
+            add("[2001:db8:2::13]:53"),
+            add("[2001:db8:2::14]:53"),
             Change::Set {
                 settings: [("sloppy_tcp".to_owned(), 1)].into(),
             },
@@ -345,22 +354,37 @@ mod tests {
             Change::ReplaceChecks {
                 checks: vec![Check {
                     name: "connect".to_owned(),
-                    probe: Probe::Tcp,
+                    probe: Probe::Ping(Default::default()),
                     port: None,
                     interval_ms: 1000,
                     timeout_ms: 100,
                     rise: 2,
                     fall: 3,
+                    jitter_percent: 20,
                 }],
                 services: vec![CheckedService {
-                    service,
-                    check: "connect".to_owned(),
+                    // 2 of 3 are up: still lost, once it was.
+                    quorum: Quorum {
+                        weight: 2,
+                        hysteresis: 1,
+                        ..Quorum::default()
+                    },
+                    sorry_server: Some(Destination {
+                        id: "[2001:db8:2::19]:53".parse().unwrap(),
+                        ..server("[2001:db8:2::11]:53")
+                    }),
+                    ..CheckedService::new(service, "connect".into())
                 }],
             },
             Change::SwitchServer {
                 service,
                 id: "[2001:db8:2::12]:53".parse().unwrap(),
                 off: true,
+            },
+            Change::AdjustServer {
+                service,
+                id: "[2001:db8:2::13]:53".parse().unwrap(),
+                weight: Some(Weight::ZERO),
             },
         ];
         let before = Configuration::default().apply(&changes).unwrap();

@@ -202,6 +202,15 @@ pub enum Change {
         /// Whether it is off from now on.
         off: bool,
     },
+    /// A check gives a server another weight for the time being, or its own again; its configured weight stays.
+    AdjustServer {
+        /// Of which service.
+        service: ServiceId,
+        /// Which.
+        id: DestinationId,
+        /// The weight; none: the configured one.
+        weight: Option<Weight>,
+    },
 }
 
 /// Changes that are done together or not at all.
@@ -367,7 +376,7 @@ impl Configuration {
             Change::RemoveService { id } => {
                 self.service_mut(*id)?;
                 self.services.retain(|entry| entry.service.id != *id);
-                self.forget_the_gone();
+                self.forget_service(*id);
             }
             Change::AddDestination {
                 service,
@@ -375,7 +384,7 @@ impl Configuration {
             } => {
                 self.service(*service)
                     .ok_or(ChangeError::NoService(*service))?;
-                self.health.check_port(*service, destination.id)?;
+                self.check_new_server(*service, destination.id)?;
                 let entry = self.service_mut(*service)?;
                 destination.check(*service)?;
                 if entry
@@ -386,6 +395,7 @@ impl Configuration {
                     return Err(ChangeError::DestinationExists(*service, destination.id));
                 }
                 entry.destinations.insert(0, destination.clone());
+                self.welcome_server(*service, destination.id);
             }
             Change::EditDestination {
                 service,
@@ -396,6 +406,7 @@ impl Configuration {
                     .destination_mut(destination.id)?;
                 destination.check(*service)?;
                 *known = destination.clone();
+                self.settle_quorum(*service);
             }
             Change::PatchService { id, patch } => {
                 let known = &mut self.service_mut(*id)?.service;
@@ -406,16 +417,17 @@ impl Configuration {
                 let patched = patch.applied_to(known);
                 patched.check(*service)?;
                 *known = patched;
+                self.settle_quorum(*service);
             }
             Change::RemoveDestination { service, id } => {
                 let entry = self.service_mut(*service)?;
                 entry.destination_mut(*id)?;
                 entry.destinations.retain(|known| known.id != *id);
-                self.forget_the_gone();
+                self.forget_server(*service, *id);
             }
             Change::Flush => {
                 self.services.clear();
-                self.forget_the_gone();
+                self.forget_all_services();
             }
             Change::Set { settings } => {
                 let mut next = self.settings.clone();
@@ -437,6 +449,11 @@ impl Configuration {
             Change::ReplaceMarks { rules } => self.marks = checked_marks(rules.clone())?,
             Change::ReplaceChecks { checks, services } => self.replace_checks(checks, services)?,
             Change::SwitchServer { service, id, off } => self.switch_server(*service, *id, *off)?,
+            Change::AdjustServer {
+                service,
+                id,
+                weight,
+            } => self.adjust_server(*service, *id, *weight)?,
         }
         Ok(())
     }
@@ -499,7 +516,7 @@ impl VirtualService {
 
 impl Destination {
     /// What `ip_vs_add_dest` and `ipvsadm` refuse.
-    fn check(&self, service: ServiceId) -> Result<(), ChangeError> {
+    pub(crate) fn check(&self, service: ServiceId) -> Result<(), ChangeError> {
         let same_family = self.id.address().is_ipv4() == (service.family() == Family::Ipv4);
         if !same_family && self.method != ForwardingMethod::Tunnel {
             return Err(ChangeError::WrongFamily(service, self.id, self.method));

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::configuration::{Change, Configuration};
 use crate::dataplane::{ConnectionPage, ConnectionQuery, PortStatus, WorkerStatus};
-use crate::health::ServerHealth;
+use crate::health::{ServerHealth, ServiceHealth};
 use crate::identity::ServiceId;
 use crate::statistics::{DropReport, RateReport, ServiceStatistics};
 
@@ -45,6 +45,8 @@ pub enum Command {
     ShowDrops,
     /// What the health checks found. Answered by [`Answer::Health`].
     ShowHealth,
+    /// Whether services have their quorum. Answered by [`Answer::ServiceHealth`].
+    ShowServiceHealth,
 }
 
 /// An answer of `polluxd`.
@@ -86,4 +88,6 @@ pub enum Answer {
     Drops(Vec<DropReport>),
     /// All servers that are checked.
     Health(Vec<ServerHealth>),
+    /// All services whose servers are checked.
+    ServiceHealth(Vec<ServiceHealth>),
 }

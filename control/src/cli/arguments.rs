@@ -322,6 +322,12 @@ pub enum View {
         #[command(flatten)]
         service: AnyService,
     },
+    /// The services that are checked: whether enough of their servers are up, since when, and their sorry servers
+    Quorums {
+        /// Which.
+        #[command(flatten)]
+        service: AnyService,
+    },
     /// The services that run, as `save` would write them
     Configuration,
     /// The settings of IPVS: name, value, default, what they do

@@ -69,13 +69,29 @@ impl<W: Write> Session<'_, W> {
                 let Answer::Health(servers) = self.ask(Command::ShowHealth)? else {
                     return Err(CliError::Unexpected);
                 };
+                let Answer::ServiceHealth(services) = self.ask(Command::ShowServiceHealth)? else {
+                    return Err(CliError::Unexpected);
+                };
                 let wanted = service.id();
                 let servers: Vec<_> = servers
                     .into_iter()
                     .filter(|server| wanted.is_none_or(|id| server.service == id))
                     .collect();
                 self.print(&servers, |servers| {
-                    output_health::health(servers).to_string()
+                    output_health::health(&services, servers).to_string()
+                })
+            }
+            View::Quorums { service } => {
+                let Answer::ServiceHealth(services) = self.ask(Command::ShowServiceHealth)? else {
+                    return Err(CliError::Unexpected);
+                };
+                let wanted = service.id();
+                let services: Vec<_> = services
+                    .into_iter()
+                    .filter(|known| wanted.is_none_or(|id| known.service == id))
+                    .collect();
+                self.print(&services, |services| {
+                    output_health::quorums(services).to_string()
                 })
             }
             View::Schedulers => {

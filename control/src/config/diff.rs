@@ -34,7 +34,31 @@ pub fn changes(from: &Configuration, to: &Configuration) -> Vec<Change> {
         .chain(gone)
         .chain(rest)
         .chain(check_changes(from, to))
+        .chain(waiting(to, &known))
         .collect()
+}
+
+/// New servers of services whose servers have to wait for their checks. Added to a service that has its checks already, they
+/// do so anyway; others are checked by the change before.
+fn waiting(
+    to: &Configuration,
+    known: &HashMap<ServiceId, &ServiceEntry>,
+) -> impl Iterator<Item = Change> {
+    let services = to.services.iter();
+    services.flat_map(|entry| {
+        let service = entry.service.id;
+        let checked = to.health.checked(service);
+        let waits = checked.is_some_and(|checked| checked.start_down);
+        let old = known.get(&service).map(|old| &old.destinations);
+        let is_known = move |id| old.is_some_and(|old| old.iter().any(|known| known.id == id));
+        let new = entry.destinations.iter().map(|server| server.id);
+        let new = new.filter(move |id| waits && !is_known(*id));
+        new.map(move |id| Change::SwitchServer {
+            service,
+            id,
+            off: true,
+        })
+    })
 }
 
 /// Which servers are off is not asked for by a configuration, but found.

@@ -31,12 +31,16 @@
 //! destination_ports = "80"
 //! ingress = "wan"                  # name of a port
 //!
-//! [[check]]                        # how servers are checked; see `super::health`
+//! [[check]]                        # how servers are checked: docs/health-checks.md
 //! name = "web"
-//! kind = "http"                    # or "tcp"
+//! kind = "http"
 //!
 //! [[service]]
-//! check = "web"                    # default: its servers are not checked
+//! check = "web"                    # or several: ["web", "agent"]; default: its servers are not checked
+//! start_down = false               # true: no server serves before its first good check
+//! on_failure = "drain"             # or "remove"
+//! slow_start_s = 30                # the weight of a server that returns rises in this time; default: 0
+//! quorum = 1                       # weight that has to be up; see docs/health-checks.md
 //! protocol = "tcp"                 # or "udp", "sctp"
 //! address = "198.51.100.1:80"      # port 0: all ports, with persistence
 //! # fwmark = 7                     # instead of protocol and address
@@ -72,7 +76,7 @@ use pollux_api::{
 };
 use toml::de::DeTable;
 
-use super::health::CheckTable;
+use super::health::{CheckTable, ServiceChecks};
 use super::problem::{Located, Place, ProblemList};
 use super::table_reader::TableReader;
 use crate::server_address::ServerAddress;
@@ -172,8 +176,8 @@ pub struct ServiceTable<'a> {
     pub scheduler: Option<Located<SchedulerName>>,
     /// Flags of the scheduler, one each.
     pub scheduler_flags: Option<Located<Vec<SchedulerFlags>>>,
-    /// The name of the check of its servers.
-    pub check: Option<Located<String>>,
+    /// How its servers are checked.
+    pub checks: ServiceChecks,
     /// `[[service.server]]`, each for [`ServerTable::read`].
     pub servers: Vec<TableReader<'a>>,
 }
@@ -379,7 +383,7 @@ impl<'a> ServiceTable<'a> {
             one_packet: table.boolean("one_packet"),
             scheduler: table.parsed("scheduler", "wlc"),
             scheduler_flags: table.all_parsed("scheduler_flags", "mh-fallback"),
-            check: table.text("check", "web"),
+            checks: ServiceChecks::read(&table),
             servers: table.tables("server"),
         };
         if !by_mark {

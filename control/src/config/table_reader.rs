@@ -150,6 +150,18 @@ impl<'a> TableReader<'a> {
         })
     }
 
+    /// A string, or a list of them.
+    pub fn one_or_more(&self, key: &'static str, example: &str) -> Option<Located<Vec<String>>> {
+        if self.value(key)?.value.is_array() {
+            return self.all_parsed(key, example);
+        }
+        let Located { value, place } = self.text(key, example)?;
+        Some(Located {
+            value: vec![value],
+            place,
+        })
+    }
+
     /// One of some words.
     pub fn word<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<Located<T>> {
         let example = words.first().map_or("", |(word, _)| word);

@@ -172,9 +172,11 @@ impl Builder<'_> {
             return None;
         }
         self.apply(Change::AddService { service }, &place);
-        if let Some(check) = table.check {
-            self.checks.used_by(id, check);
-        }
+        let mut checks = table.checks;
+        let sorry_server = checks.sorry_server.take();
+        let sorry_server = sorry_server.and_then(|server| self.destination(id, server));
+        let sorry_server = sorry_server.map(|server| server.value);
+        self.checks.used_by(id, checks, sorry_server, self.problems);
         Some(id)
     }
 
@@ -211,30 +213,36 @@ impl Builder<'_> {
         })
     }
 
-    fn add_server(&mut self, service: ServiceId, mut table: ServerTable) {
-        let Some(Located {
+    /// A server as it is written. What is wrong is on the list.
+    fn destination(
+        &self,
+        service: ServiceId,
+        mut table: ServerTable,
+    ) -> Option<Located<Destination>> {
+        let Located {
             value: address,
             place,
-        }) = table.address.take()
-        else {
-            return;
+        } = table.address.take()?;
+        let add = |place: &Place, error: &dyn std::fmt::Display| {
+            self.problems.add(place, error);
+            None
         };
         let id = match address.endpoint_for(service) {
             Ok(id) => id,
-            Err(error) => return self.problems.add(&place, error),
+            Err(error) => return add(&place, &error),
         };
         let method = table.method.as_ref().map(|method| method.value);
         let method = method.unwrap_or_default();
         let tunnel = tunnel(&table);
         if let (true, Err(error)) = (table.tunnel_is_read, tunnel.check(method)) {
             let place = tunnel_place(&table, error).unwrap_or(&place);
-            return self.problems.add(place, error);
+            return add(place, &error);
         }
         let value = |located: Option<Located<u32>>| located.map(|located| located.value);
         // The reader has checked the range; a weight that was not read has its own entry in the list.
         let weight =
             value(table.weight).and_then(|weight| Weight::try_from(u64::from(weight)).ok());
-        let destination = Destination {
+        let value = Destination {
             id,
             method,
             // One that was not read whole has its own entries in the list.
@@ -246,6 +254,17 @@ impl Builder<'_> {
             weight: weight.unwrap_or_default(),
             upper_threshold: value(table.upper_threshold).unwrap_or_default(),
             lower_threshold: value(table.lower_threshold).unwrap_or_default(),
+        };
+        Some(Located { value, place })
+    }
+
+    fn add_server(&mut self, service: ServiceId, table: ServerTable) {
+        let Some(Located {
+            value: destination,
+            place,
+        }) = self.destination(service, table)
+        else {
+            return;
         };
         let change = Change::AddDestination {
             service,

@@ -284,7 +284,7 @@ fn set_persistence(table: &mut Table, service: &VirtualService) {
 }
 
 /// The table of a server, made from the one the file had.
-fn server_table(mut table: Table, destination: &Destination) -> Table {
+pub(super) fn server_table(mut table: Table, destination: &Destination) -> Table {
     table.set_position(None);
     if table.is_empty() {
         table.insert("address", value(destination.id.to_string()));
@@ -356,6 +356,28 @@ where
             *old.decor_mut() = decor;
         }
         None if is_default => {}
+        None => {
+            table.insert(key, value(new));
+        }
+    }
+}
+
+/// Sets a key to a value, or removes it for none. A default is not written where nothing stands.
+pub(super) fn set_value(table: &mut Table, key: &str, new: Option<Value>, default: Option<Value>) {
+    let plain = |value: &Value| value.clone().decorated("", "").to_string();
+    let Some(new) = new else {
+        table.remove(key);
+        return;
+    };
+    match table.get_mut(key).and_then(Item::as_value_mut) {
+        // As it is written, if it says the same.
+        Some(old) if plain(old) == plain(&new) => {}
+        Some(old) => {
+            let decor = old.decor().clone();
+            *old = new;
+            *old.decor_mut() = decor;
+        }
+        None if default.is_some_and(|default| plain(&default) == plain(&new)) => {}
         None => {
             table.insert(key, value(new));
         }

@@ -38,6 +38,9 @@ impl Daemon {
             Command::ShowWorkers => Query::Workers,
             Command::ShowDrops => Query::Drops,
             Command::ShowHealth => return Ok(Answer::Health(self.health.report())),
+            Command::ShowServiceHealth => {
+                return Ok(Answer::ServiceHealth(self.health.services()));
+            }
         };
         answer(self.dataplane.ask(query).await?)
     }

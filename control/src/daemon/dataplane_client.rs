@@ -30,8 +30,8 @@ pub struct DataplaneClient {
     connection: tokio::sync::Mutex<Option<Connection>>,
     /// What was last said in the log, so that a state is logged once and not four times a second.
     logged: Mutex<Option<String>>,
-    /// Counts what may have changed the configuration that runs.
-    changes: watch::Sender<u64>,
+    /// The generation that was last made to run from here; none after a connect: whichever runs then.
+    changes: watch::Sender<Option<u64>>,
 }
 
 /// The file with the configuration for a data plane that has none.
@@ -127,14 +127,13 @@ impl DataplaneClient {
         }
     }
 
-    /// Tells whenever another configuration may run.
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    /// Tells whenever another configuration may run, and its generation if that is known.
+    pub fn changes(&self) -> watch::Receiver<Option<u64>> {
         self.changes.subscribe()
     }
 
-    fn note_change(&self) {
-        self.changes
-            .send_modify(|count| *count = count.wrapping_add(1));
+    fn note_change(&self, generation: Option<u64>) {
+        self.changes.send_replace(generation);
     }
 
     /// The file.
@@ -168,8 +167,8 @@ impl DataplaneClient {
         }
         match result {
             Ok(answer) => {
-                if answer.is_ok() && matches!(query, Query::Transact(_)) {
-                    self.note_change();
+                if let Ok(Report::Applied { generation }) = &answer {
+                    self.note_change(Some(*generation));
                 }
                 *held = Some(connection);
                 answer
@@ -214,7 +213,7 @@ impl DataplaneClient {
             next_id: 1,
         };
         self.adopt(&mut connection).await?;
-        self.note_change();
+        self.note_change(None);
         Ok(connection)
     }
 

@@ -10,6 +10,7 @@
 //! administrator's. One thread runs everything; whatever takes longer than some microseconds (large JSON) goes to
 //! another thread, so that no client waits for another's.
 
+mod announce;
 pub mod arguments;
 mod clients;
 mod commands;
@@ -22,6 +23,7 @@ mod ipvs_file;
 mod ipvs_session;
 pub mod limits;
 mod line_reader;
+mod quorum;
 mod rates;
 mod reload;
 mod service_manager;
@@ -37,6 +39,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use tokio_seqpacket::UnixSeqpacketListener;
 
@@ -47,6 +50,7 @@ use clients::{Clients, Presence};
 use control_socket::ClaimError;
 use dataplane_client::{ConfigFile, DataplaneClient};
 use limits::{BUDGET_BYTES, Budget, SMALL_BYTES};
+use quorum::QuorumPrograms;
 use rates::RateTable;
 
 /// How often polluxd looks whether the data plane is there.
@@ -84,6 +88,9 @@ struct Daemon {
     dataplane: DataplaneClient,
     rates: Mutex<RateTable>,
     health: HealthTable,
+    /// Told when an address may have to be announced or withdrawn.
+    announcing: Notify,
+    programs: QuorumPrograms,
     budget: Budget,
 }
 
@@ -104,6 +111,8 @@ pub async fn run(options: Options) -> Result<(), StartError> {
         dataplane: DataplaneClient::new(options.run_directory.clone(), file),
         rates: Mutex::default(),
         health: HealthTable::default(),
+        announcing: Notify::new(),
+        programs: QuorumPrograms::default(),
         budget: Budget::new(BUDGET_BYTES),
     });
     // A data plane that is there already has its configuration before the first client is answered.
@@ -119,6 +128,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
         () = keep_connected(&daemon) => {}
         () = keep_sampling(&daemon) => {}
         () = daemon.keep_healthy() => {}
+        () = daemon.keep_announcing() => {}
         () = daemon.keep_reloading(hangup) => {}
         () = service_manager::keep_alive() => {}
         name = stop_signal(signals) => log::info!("stopping on {name}; the data plane goes on"),

@@ -1,31 +1,44 @@
 //! What the results of one server's probes come to. Pure: results and times in, the state out.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pollux_api::health::{ProbeResult, ServerState};
+
+use super::outcome::{Outcome, Verdict};
 
 /// Results that are kept for people to look at.
 const RECENT_MAX: usize = 16;
 
-/// One result.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// Whether the answer was good.
-    pub good: bool,
-    /// Why.
-    pub reason: String,
-}
-
-/// The state of one server with how it came to be.
+/// The state of one server with how it came to be. There may be ten thousands.
 #[derive(Debug, Clone)]
 pub struct History {
     rise: u16,
     fall: u16,
+    against: u16,
     state: ServerState,
     since: Instant,
-    against: u16,
-    recent: VecDeque<(Instant, Outcome)>,
+    recent: VecDeque<Recent>,
+}
+
+/// A result that is kept; reasons that are the same one after the other are kept once.
+#[derive(Debug, Clone)]
+struct Recent {
+    at: Instant,
+    reason: Arc<str>,
+    /// How long the answer took, unless there was none.
+    took_ms: Option<u32>,
+    good: bool,
+}
+
+impl Recent {
+    fn reason(&self) -> String {
+        match self.took_ms {
+            Some(took_ms) => format!("{} in {took_ms} ms", self.reason),
+            None => self.reason.as_ref().to_owned(),
+        }
+    }
 }
 
 impl History {
@@ -34,9 +47,9 @@ impl History {
         Self {
             rise,
             fall,
+            against: 0,
             state,
             since: now,
-            against: 0,
             recent: VecDeque::new(),
         }
     }
@@ -57,14 +70,13 @@ impl History {
     }
 
     /// Takes a result; true when the state changes.
-    pub fn record(&mut self, outcome: Outcome, now: Instant) -> bool {
-        let speaks_for = if outcome.good {
-            ServerState::Up
-        } else {
-            ServerState::Down
+    pub fn record(&mut self, outcome: &Outcome, now: Instant) -> bool {
+        self.keep(outcome, now);
+        let speaks_for = match outcome.verdict {
+            Verdict::Good => ServerState::Up,
+            Verdict::Bad => ServerState::Down,
+            Verdict::Silent => return false,
         };
-        self.recent.truncate(RECENT_MAX - 1);
-        self.recent.push_front((now, outcome));
         if speaks_for == self.state {
             self.against = 0;
             return false;
@@ -83,21 +95,34 @@ impl History {
         true
     }
 
+    fn keep(&mut self, outcome: &Outcome, now: Instant) {
+        let last = self.recent.front().map(|last| &last.reason);
+        let same = last.filter(|last| last.as_ref() == outcome.reason);
+        let reason = same.map_or_else(|| Arc::from(outcome.reason.as_ref()), Arc::clone);
+        let whole = |took: Duration| u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
+        self.recent.truncate(RECENT_MAX - 1);
+        self.recent.push_front(Recent {
+            at: now,
+            reason,
+            took_ms: outcome.took.map(whole),
+            good: outcome.verdict != Verdict::Bad,
+        });
+    }
+
     /// Why it is as it is: the last result.
-    pub fn reason(&self) -> &str {
-        self.recent
-            .front()
-            .map_or("not checked yet", |(_, outcome)| outcome.reason.as_str())
+    pub fn reason(&self) -> String {
+        let last = self.recent.front();
+        last.map_or_else(|| "not checked yet".to_owned(), Recent::reason)
     }
 
     /// The last results, the newest first.
     pub fn recent(&self, now: Instant) -> Vec<ProbeResult> {
         let recent = self.recent.iter();
         recent
-            .map(|(at, outcome)| ProbeResult {
-                good: outcome.good,
-                reason: outcome.reason.clone(),
-                age_ms: milliseconds(*at, now),
+            .map(|result| ProbeResult {
+                good: result.good,
+                reason: result.reason(),
+                age_ms: milliseconds(result.at, now),
             })
             .collect()
     }
@@ -117,10 +142,24 @@ mod tests {
     use super::*;
 
     fn outcome(good: bool) -> Outcome {
-        Outcome {
-            good,
-            reason: String::new(),
+        if good {
+            Outcome::good("fine")
+        } else {
+            Outcome::bad("not so")
         }
+    }
+
+    #[test]
+    fn what_says_nothing_changes_nothing() {
+        let now = Instant::now();
+        let mut history = History::new(1, 2, ServerState::Up, now);
+        assert!(!history.record(&Outcome::bad("no"), now));
+        assert!(!history.record(&Outcome::silent("no agent"), now));
+        assert_eq!(
+            (history.against(), history.reason().as_str()),
+            (1, "no agent")
+        );
+        assert!(history.record(&Outcome::bad("no"), now));
     }
 
     proptest! {
@@ -145,7 +184,7 @@ mod tests {
                 let needed = usize::from(if is_up { fall } else { rise });
                 let changes = seen.len() >= needed
                     && seen.iter().rev().take(needed).all(|good| *good != is_up);
-                prop_assert_eq!(history.record(outcome(*good), now), changes);
+                prop_assert_eq!(history.record(&outcome(*good), now), changes);
                 if changes {
                     is_up = !is_up;
                     since = now;

@@ -1,19 +1,23 @@
 //! Health checks: servers are asked, and those that do not answer well get no new connections.
 //!
 //! ```text
-//! Configuration ──► table (who is to be asked) ──► schedule (when) ──► probe (sockets of the kernel)
-//!                    │ ▲                                                 │
-//!                    │ └── history (rise, fall: pure) ◄── findings ──────┘
-//!                    └──► SwitchServer changes ──► data plane
+//! Configuration ──► table (who is to be asked) ──► agenda (when: pure) ──► schedule ──► probe (sockets of the kernel)
+//!                    │ ▲                                                                  │
+//!                    │ └── history (rise, fall: pure) ◄───────── outcomes ────────────────┘
+//!                    └──► watched (who is to be switched, slow start, quorum: pure) ──► changes ──► data plane
 //! ```
 //!
 //! A server that several services check alike is asked once. Without polluxd nothing is switched: servers that are off
 //! stay off, the others serve, and the next polluxd begins with what it finds.
 
+mod agenda;
 pub mod history;
+pub mod outcome;
 pub mod probe;
 mod schedule;
 mod table;
+mod watched;
 
 pub use schedule::{Asking, Found};
 pub use table::HealthTable;
+pub use watched::QuorumChange;

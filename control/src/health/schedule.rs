@@ -1,94 +1,93 @@
-//! When servers are asked: each at its own time, spread from the start on, and not too many at once.
+//! Questions under way: how many there may be, and how they are started.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::SocketAddr;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pollux_api::Check;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, sleep_until};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::mpsc;
 
-use super::history::Outcome;
-use super::probe;
+use super::agenda::Pace;
+use super::outcome::Outcome;
+use super::probe::{Question, Subject};
 
-/// Probes under way at once: half of the file descriptors that a process has by default.
-const PROBES_MAX: usize = 512;
+/// With fewer the first hung servers would be felt.
+const PLACES_MIN: usize = 128;
 
-/// What a probe found.
+/// More than anyone needs, where files are not limited.
+const PLACES_MAX: usize = 32 << 10;
+
+/// What came of a question.
 #[derive(Debug)]
 pub struct Found {
     /// Of which target.
     pub target: u64,
-    /// What.
-    pub outcome: Outcome,
+    /// At which pace it was taken.
+    pub pace: Pace,
+    /// What the server said; an error is this machine's.
+    pub outcome: io::Result<Outcome>,
 }
 
-/// Starts tasks that ask, and takes what they find.
+/// Starts questions, whose answers come to a receiver.
 #[derive(Debug)]
 pub struct Asking {
-    room: Arc<Semaphore>,
-    /// Whether the log says that this machine cannot ask.
-    is_failing: Arc<AtomicBool>,
-    found: mpsc::Sender<Found>,
+    found: mpsc::UnboundedSender<Found>,
+    /// How many may be under way.
+    pub places: usize,
 }
 
 impl Asking {
-    /// What finds for a receiver.
-    pub fn new() -> (Self, mpsc::Receiver<Found>) {
-        let (found, receiver) = mpsc::channel(PROBES_MAX);
-        let asking = Self {
-            room: Arc::new(Semaphore::new(PROBES_MAX)),
-            is_failing: Arc::default(),
-            found,
-        };
-        (asking, receiver)
+    /// As many at once as half of the files that this process may open, of which it takes as many as it is given.
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<Found>) {
+        // There are never more in it than there are places.
+        let (found, receiver) = mpsc::unbounded_channel();
+        let places = usize::try_from(files() / 2).unwrap_or(PLACES_MAX);
+        let places = places.clamp(PLACES_MIN, PLACES_MAX);
+        (Self { found, places }, receiver)
     }
 
-    /// Asks a server again and again until aborted.
-    pub fn start(&self, target: u64, server: SocketAddr, check: Check) -> AbortHandle {
-        let room = Arc::clone(&self.room);
-        let is_failing = Arc::clone(&self.is_failing);
+    /// Asks once.
+    pub fn start(&self, target: u64, pace: Pace, question: Arc<Question>, subject: Subject) {
         let found = self.found.clone();
-        let interval = Duration::from_millis(check.interval_ms.into());
-        let limit = Duration::from_millis(check.timeout_ms.into());
-        let ask_for_ever = async move {
-            sleep(interval.mul_f64(chance())).await;
-            loop {
-                let Ok(turn) = room.acquire().await else {
-                    return;
-                };
-                let start = Instant::now();
-                let asked = probe::ask(&check.probe, server, limit).await;
-                drop(turn);
-                match asked {
-                    Ok(outcome) => {
-                        is_failing.store(false, Ordering::Relaxed);
-                        if found.send(Found { target, outcome }).await.is_err() {
-                            return;
-                        }
-                    }
-                    Err(error) if !is_failing.swap(true, Ordering::Relaxed) => {
-                        log::error!(
-                            "servers cannot be checked: {error}; they stay as they are. More files may be opened with \
-                             LimitNOFILE= in polluxd.service"
-                        );
-                    }
-                    Err(_) => {}
-                }
-                // Never later than asked for, so that a server is off in time; up to a tenth earlier, so that checks
-                // that fell together part again.
-                sleep_until(start + interval.mul_f64(1.0 - chance() / 10.0)).await;
-            }
-        };
-        tokio::spawn(ask_for_ever).abort_handle()
+        tokio::spawn(async move {
+            let outcome = question.ask(subject).await;
+            let found = found.send(Found {
+                target,
+                pace,
+                outcome,
+            });
+            // Nobody waits for it: the daemon is stopping.
+            drop(found);
+        });
     }
 }
 
+/// How many files this process may open.
+fn files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let (Some(now), most) = (limit.current, limit.maximum) else {
+        return u64::MAX;
+    };
+    let wanted = most.unwrap_or(u64::MAX).min(PLACES_MAX as u64 * 4);
+    let raised = Rlimit {
+        current: Some(wanted),
+        maximum: most,
+    };
+    if wanted > now && setrlimit(Resource::Nofile, raised).is_ok() {
+        return wanted;
+    }
+    now
+}
+
+/// When to ask next after having asked at some time: never later than the interval, so that a server is off in time, and
+/// up to the jitter earlier, so that checks that fell together part again.
+pub fn pause(interval: Duration, jitter_percent: u8) -> Duration {
+    interval.mul_f64(1.0 - chance() * f64::from(jitter_percent) / 100.0)
+}
+
 /// A number from 0 to 1, another one each time.
-fn chance() -> f64 {
-    let random = RandomState::new().build_hasher().finish();
+pub fn chance() -> f64 {
+    let random = RandomState::new().hash_one(0);
     (random >> 11) as f64 / (1_u64 << 53) as f64
 }

@@ -1,63 +1,142 @@
-//! Who is asked for whom, and what is to be switched because of it.
+//! Who is asked for whom: servers that several services check alike are one target.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use pollux_api::health::{OffServer, ServerHealth, ServerState};
-use pollux_api::{Change, Check, Configuration};
-use tokio::task::AbortHandle;
+use pollux_api::health::{QuorumState, ServerHealth, ServerState, ServiceHealth};
+use pollux_api::{Change, Check, Configuration, DestinationId, ServiceId};
 
+use super::agenda::{Agenda, Pace};
 use super::history::{History, milliseconds};
-use super::schedule::{Asking, Found};
+use super::outcome::{Outcome, Share};
+use super::probe::{Question, Subject};
+use super::schedule::{Asking, Found, chance, pause};
+use super::watched::{QuorumChange, Wanted, Watched};
 
 /// All servers that are asked.
 #[derive(Debug, Default)]
 pub struct HealthTable(Mutex<Targets>);
 
-/// What makes two checks of a server the same: all but the name.
-type Identity = (SocketAddr, Check);
+/// What makes two checks of a server the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Identity {
+    server: SocketAddr,
+    /// The number of the question.
+    question: u64,
+    /// Of checks that depend on it.
+    user: Option<(ServiceId, DestinationId)>,
+}
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Targets {
+    watched: Watched,
+    /// The targets of each watched server, as many as its service has checks, one server after the other.
+    links: Vec<u64>,
+    /// Where a server's begin.
+    first_links: Vec<usize>,
+    /// All questions with their numbers; names make no difference, so they have none.
+    questions: HashMap<Check, (u64, Arc<Question>)>,
     numbers: HashMap<Identity, u64>,
-    targets: BTreeMap<u64, Target>,
+    targets: HashMap<u64, Target>,
     next: u64,
+    last_question: u64,
+    agenda: Agenda,
+    /// Whether the log says that this machine cannot ask.
+    is_failing: bool,
 }
 
 #[derive(Debug)]
 struct Target {
     identity: Identity,
+    question: Arc<Question>,
     history: History,
-    asking: Option<AbortHandle>,
-    /// Servers of services, in the order of the configuration, each with the name of the check.
-    users: Vec<(OffServer, String)>,
+    share: Option<Share>,
+    pace: Pace,
+    /// When it was last asked.
+    asked: Instant,
+    /// What the log says of its certificate.
+    warned_days: Option<u64>,
+    /// Watched servers.
+    users: Vec<usize>,
+}
+
+impl Default for Targets {
+    fn default() -> Self {
+        Self {
+            watched: Watched::default(),
+            links: Vec::new(),
+            first_links: Vec::new(),
+            questions: HashMap::new(),
+            numbers: HashMap::new(),
+            targets: HashMap::new(),
+            next: 0,
+            last_question: 0,
+            agenda: Agenda::new(),
+            is_failing: false,
+        }
+    }
 }
 
 impl HealthTable {
     /// Asks whom the configuration wants asked, and no others. Who is asked already goes on as before; a server that is
     /// new begins in the state it is in.
-    pub fn follow(&self, configuration: &Configuration, asking: &Asking) {
-        self.lock()
-            .follow(configuration, |number, (server, check)| {
-                Some(asking.start(number, *server, check.clone()))
-            });
+    pub fn follow(&self, configuration: &Configuration) {
+        self.lock().follow(configuration, Instant::now());
     }
 
-    /// Takes what was found; true when a server's state changes.
+    /// When someone is to be asked next.
+    pub fn next(&self) -> Option<Instant> {
+        self.lock().agenda.next()
+    }
+
+    /// Asks those whose time has come.
+    pub fn ask(&self, asking: &Asking) {
+        let mut targets = self.lock();
+        for (number, pace, question, subject) in targets.due(asking.places, Instant::now()) {
+            asking.start(number, pace, question, subject);
+        }
+    }
+
+    /// Takes what was found; true when something is to be switched because of it.
     pub fn record(&self, found: Found) -> bool {
         self.lock().record(found, Instant::now())
     }
 
-    /// What has to be switched.
-    pub fn changes(&self, configuration: &Configuration) -> Vec<Change> {
-        self.lock().changes(configuration)
+    /// When a weight is to rise next.
+    pub fn next_step(&self) -> Option<Instant> {
+        self.lock().watched.next_step(Instant::now())
     }
 
-    /// What is known, in the order of the configuration within each server.
+    /// What has to be switched.
+    pub fn changes(&self) -> Vec<Change> {
+        self.lock().changes(Instant::now())
+    }
+
+    /// These changes run now.
+    pub fn done(&self, changes: &[Change]) {
+        self.lock().watched.done(changes, Instant::now());
+    }
+
+    /// The quorums that changed since this was last asked.
+    pub fn take_quorum_changes(&self) -> Vec<QuorumChange> {
+        self.lock().watched.take_quorum_changes()
+    }
+
+    /// The addresses that services announce, each with whether it is to be there.
+    pub fn announced(&self) -> BTreeMap<(String, IpAddr), bool> {
+        self.lock().watched.announced()
+    }
+
+    /// What is known of servers, in the order of services and servers.
     pub fn report(&self) -> Vec<ServerHealth> {
         self.lock().report(Instant::now())
+    }
+
+    /// What is known of services, in the order of services.
+    pub fn services(&self) -> Vec<ServiceHealth> {
+        self.lock().services(Instant::now())
     }
 
     fn lock(&self) -> MutexGuard<'_, Targets> {
@@ -66,115 +145,281 @@ impl HealthTable {
 }
 
 impl Targets {
-    fn follow(
-        &mut self,
-        configuration: &Configuration,
-        start: impl Fn(u64, &Identity) -> Option<AbortHandle>,
-    ) {
-        let now = Instant::now();
+    fn follow(&mut self, configuration: &Configuration, now: Instant) {
+        self.watched.follow(configuration, now);
+        self.links.clear();
+        self.first_links.clear();
         for target in self.targets.values_mut() {
             target.users.clear();
         }
-        let health = &configuration.health;
-        for entry in &configuration.services {
-            let service = entry.service.id;
-            let Some(check) = health.check_of(service) else {
-                continue;
-            };
-            for destination in &entry.destinations {
-                let user = OffServer {
-                    service,
-                    server: destination.id,
-                };
-                let port = check.port.unwrap_or(destination.id.port());
-                let settings = Check {
-                    name: String::new(),
-                    ..check.clone()
-                };
-                let identity = (SocketAddr::new(destination.id.address(), port), settings);
-                let number = *self.numbers.entry(identity.clone()).or_insert_with(|| {
-                    self.next += 1;
-                    self.next
-                });
-                let target = self.targets.entry(number).or_insert_with(|| Target {
-                    // Down only if it is off wherever it is used.
-                    history: History::new(check.rise, check.fall, ServerState::Down, now),
-                    asking: None,
-                    identity,
-                    users: Vec::new(),
-                });
-                if target.asking.is_none() && !health.is_off(service, destination.id) {
-                    target.history = History::new(check.rise, check.fall, ServerState::Up, now);
-                }
-                target.users.push((user, check.name.clone()));
-            }
+        let last = self.next;
+        for service in 0..self.watched.services.len() {
+            self.link_service(service, configuration, now, last);
         }
-        self.targets.retain(|_, target| {
-            if target.users.is_empty()
-                && let Some(asking) = &target.asking
-            {
-                asking.abort();
-            }
-            !target.users.is_empty()
-        });
+        self.targets.retain(|_, target| !target.users.is_empty());
         let targets = &self.targets;
         self.numbers
             .retain(|_, number| targets.contains_key(number));
-        for (number, target) in &mut self.targets {
-            if target.asking.is_none() {
-                target.asking = start(*number, &target.identity);
+        self.questions
+            .retain(|_, (_, question)| Arc::strong_count(question) > 1);
+        for number in last + 1..=self.next {
+            if let Some(target) = self.targets.get(&number) {
+                // Spread over the interval.
+                let first = interval(&target.question).mul_f64(chance());
+                self.agenda.add(number, now + first);
             }
         }
     }
 
+    /// Targets with numbers above `last` are new.
+    fn link_service(
+        &mut self,
+        index: usize,
+        configuration: &Configuration,
+        now: Instant,
+        last: u64,
+    ) {
+        let Some(service) = self.watched.services.get(index) else {
+            return;
+        };
+        let id = service.checked.service;
+        let servers = service.servers.clone();
+        let checks = configuration.health.checks_of(id);
+        let questions: Vec<(u64, Arc<Question>)> =
+            checks.map(|check| self.question(check)).collect();
+        for server in servers {
+            self.first_links.push(self.links.len());
+            let Some(watched) = self.watched.servers.get(server) else {
+                continue;
+            };
+            let destination = watched.id;
+            let is_off = configuration.health.is_off(id, destination);
+            for (number, question) in &questions {
+                let identity = identity(*number, question, id, destination);
+                let number = *self.numbers.entry(identity).or_insert_with(|| {
+                    self.next += 1;
+                    self.next
+                });
+                let history = |state| {
+                    let check = &question.check;
+                    History::new(check.rise, check.fall, state, now)
+                };
+                let target = self.targets.entry(number).or_insert_with(|| Target {
+                    identity,
+                    question: Arc::clone(question),
+                    // Down only if it is off wherever it is used.
+                    history: history(ServerState::Down),
+                    share: None,
+                    pace: Pace::Prompt,
+                    asked: now,
+                    warned_days: None,
+                    users: Vec::new(),
+                });
+                if !is_off && number > last {
+                    target.history = history(ServerState::Up);
+                }
+                target.users.push(server);
+                self.links.push(number);
+            }
+        }
+    }
+
+    fn question(&mut self, check: &Check) -> (u64, Arc<Question>) {
+        let nameless = Check {
+            name: String::new(),
+            ..check.clone()
+        };
+        if let Some((number, question)) = self.questions.get(&nameless) {
+            return (*number, Arc::clone(question));
+        }
+        self.last_question += 1;
+        let question = Arc::new(Question::new(nameless.clone()));
+        let made = (self.last_question, question);
+        self.questions.insert(nameless, made.clone());
+        made
+    }
+
+    fn due(&mut self, places: usize, now: Instant) -> Vec<(u64, Pace, Arc<Question>, Subject)> {
+        let targets = &self.targets;
+        let pace = |number| targets.get(&number).map(|target: &Target| target.pace);
+        let taken = self.agenda.take(now, places, pace);
+        let mut due = Vec::with_capacity(taken.len());
+        for (number, pace) in taken {
+            let Some(target) = self.targets.get_mut(&number) else {
+                continue;
+            };
+            target.asked = now;
+            let subject = Subject {
+                server: target.identity.server,
+                user: target.identity.user,
+            };
+            due.push((number, pace, Arc::clone(&target.question), subject));
+        }
+        due
+    }
+
     fn record(&mut self, found: Found, now: Instant) -> bool {
+        self.agenda.ended(found.pace);
         // None: it was found while the check was given up.
         let Some(target) = self.targets.get_mut(&found.target) else {
             return false;
         };
-        let changed = target.history.record(found.outcome, now);
-        if changed {
-            let (server, _) = &target.identity;
-            let (word, level) = match target.history.state() {
-                ServerState::Up => ("up", log::Level::Info),
-                ServerState::Down => ("down", log::Level::Warn),
-            };
-            let reason = target.history.reason();
-            log::log!(level, "server {server} is {word}: {reason}");
-        }
-        changed
-    }
-
-    fn changes(&self, configuration: &Configuration) -> Vec<Change> {
-        let mut changes = Vec::new();
-        for target in self.targets.values() {
-            let off = target.history.state() == ServerState::Down;
-            for (user, _) in &target.users {
-                let (service, id) = (user.service, user.server);
-                if configuration.health.is_off(service, id) != off {
-                    changes.push(Change::SwitchServer { service, id, off });
+        let question = &target.question;
+        let next = target.asked + pause(interval(question), question.check.jitter_percent);
+        self.agenda.add(found.target, next);
+        let outcome = match found.outcome {
+            Ok(outcome) => {
+                self.is_failing = false;
+                outcome
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    log::error!(
+                        "servers cannot be checked: {error}; they stay as they are. More files may be opened with \
+                         LimitNOFILE= in polluxd.service"
+                    );
                 }
+                Outcome::silent(format!("this machine cannot ask: {error}"))
+            }
+        };
+        target.pace = if outcome.is_late {
+            Pace::Late
+        } else {
+            Pace::Prompt
+        };
+        let is_other_share = outcome.share.is_some() && target.share != outcome.share;
+        target.share = outcome.share.or(target.share);
+        target.warn(&outcome);
+        let changed = target.history.record(&outcome, now);
+        if changed {
+            target.log_state();
+        }
+        if changed || is_other_share {
+            for server in &target.users {
+                self.watched.touch(*server);
             }
         }
-        changes
+        changed || is_other_share
+    }
+
+    fn changes(&mut self, now: Instant) -> Vec<Change> {
+        let (targets, links, first_links) = (&self.targets, &self.links, &self.first_links);
+        let wanted = |server: usize| {
+            let first = first_links.get(server).copied().unwrap_or(links.len());
+            let end = first_links.get(server + 1).copied().unwrap_or(links.len());
+            let numbers = links.get(first..end).unwrap_or_default();
+            let found = numbers.iter().filter_map(|number| targets.get(number));
+            found.fold(Wanted::default(), |wanted, target| Wanted {
+                off: wanted.off || target.history.state() == ServerState::Down,
+                share: wanted.share.or(target.share),
+            })
+        };
+        self.watched.changes(now, wanted)
     }
 
     fn report(&self, now: Instant) -> Vec<ServerHealth> {
-        let targets = self.targets.values();
-        let users = targets.flat_map(|target| target.users.iter().map(move |user| (target, user)));
-        let mut report: Vec<ServerHealth> = users
-            .map(|(target, (user, check))| ServerHealth {
-                service: user.service,
-                server: user.server,
-                check: check.clone(),
-                state: target.history.state(),
-                since_ms: milliseconds(target.history.since(), now),
-                against: target.history.against(),
-                recent: target.history.recent(now),
-            })
-            .collect();
+        let mut report = Vec::with_capacity(self.links.len());
+        for (index, server) in self.watched.servers.iter().enumerate() {
+            let Some(service) = self.watched.services.get(server.service) else {
+                continue;
+            };
+            let first = self.first_links.get(index).copied();
+            let links = first.and_then(|first| self.links.get(first..));
+            let links = links.into_iter().flatten();
+            for (name, number) in service.checked.check.iter().zip(links) {
+                let Some(target) = self.targets.get(number) else {
+                    continue;
+                };
+                report.push(ServerHealth {
+                    service: service.checked.service,
+                    server: server.id,
+                    check: name.to_owned(),
+                    state: target.history.state(),
+                    since_ms: milliseconds(target.history.since(), now),
+                    against: target.history.against(),
+                    weight: server.adjusted,
+                    recent: target.history.recent(now),
+                });
+            }
+        }
+        // Stable: checks stay in the order of the service's list.
         report.sort_by_key(|server| (server.service, server.server));
         report
+    }
+
+    fn services(&self, now: Instant) -> Vec<ServiceHealth> {
+        let services = self.watched.services.iter();
+        let mut report: Vec<ServiceHealth> = services
+            .map(|service| ServiceHealth {
+                service: service.checked.service,
+                state: if service.is_lost {
+                    QuorumState::Lost
+                } else {
+                    QuorumState::Up
+                },
+                since_ms: milliseconds(service.since, now),
+                weight_up: self.watched.weight_up(service),
+                quorum: service.checked.quorum.weight,
+                sorry_server: service
+                    .checked
+                    .sorry_server
+                    .as_ref()
+                    .map(|server| server.id),
+            })
+            .collect();
+        report.sort_by_key(|service| service.service);
+        report
+    }
+}
+
+/// What makes this question to this server the same as another one.
+fn identity(number: u64, question: &Question, service: ServiceId, id: DestinationId) -> Identity {
+    let check = &question.check;
+    let port = match check.port {
+        Some(port) => port,
+        None if check.probe.has_port() => id.port(),
+        None => 0,
+    };
+    let is_of_a_service = check.probe.is_of_a_service();
+    Identity {
+        server: SocketAddr::new(id.address(), port),
+        question: number,
+        user: is_of_a_service.then_some((service, id)),
+    }
+}
+
+fn interval(question: &Question) -> Duration {
+    Duration::from_millis(question.check.interval_ms.into())
+}
+
+impl Target {
+    fn log_state(&self) {
+        let (word, level) = match self.history.state() {
+            ServerState::Up => ("up", log::Level::Info),
+            ServerState::Down => ("down", log::Level::Warn),
+        };
+        let server = self.identity.server;
+        let server = match server.port() {
+            0 => server.ip().to_string(),
+            _ => server.to_string(),
+        };
+        log::log!(
+            level,
+            "server {server} is {word}: {}",
+            self.history.reason()
+        );
+    }
+
+    /// Once for each day that a certificate has less.
+    fn warn(&mut self, outcome: &Outcome) {
+        if self.warned_days == outcome.expires_in_days {
+            return;
+        }
+        self.warned_days = outcome.expires_in_days;
+        if let Some(days) = self.warned_days {
+            let server = self.identity.server;
+            log::warn!("the certificate of server {server} expires in {days} days");
+        }
     }
 }
 

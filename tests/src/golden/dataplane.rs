@@ -283,6 +283,7 @@ fn command_line(change: &Change) -> Result<String, Failure> {
         | Change::ReplaceMarks { .. }
         | Change::ReplaceChecks { .. }
         | Change::SwitchServer { .. }
+        | Change::AdjustServer { .. }
         | Change::PatchService { .. }
         | Change::PatchDestination { .. } => {
             let what = "no IPVS tool does this";

@@ -6,12 +6,13 @@ use crate::configuration::{Change, Destination, VirtualService};
 fn check(name: &str, port: Option<u16>) -> Check {
     Check {
         name: name.to_owned(),
-        probe: Probe::Tcp,
+        probe: Probe::Tcp(probe::TcpProbe::default()),
         port,
         interval_ms: 1000,
         timeout_ms: 100,
         rise: 2,
         fall: 3,
+        jitter_percent: JITTER_PERCENT,
     }
 }
 
@@ -44,10 +45,7 @@ fn running() -> (Configuration, ServiceId, DestinationId) {
         },
         Change::ReplaceChecks {
             checks: vec![check("connect", None)],
-            services: vec![CheckedService {
-                service,
-                check: "connect".to_owned(),
-            }],
+            services: vec![CheckedService::new(service, "connect".into())],
         },
         Change::SwitchServer {
             service,
@@ -98,7 +96,7 @@ fn what_is_gone_is_forgotten() {
         id: server,
     };
     let removed = configuration.apply(&[removal]).unwrap();
-    assert_eq!(removed.health.off, []);
+    assert!(removed.health.off.is_empty());
     assert_eq!(removed.health.services.len(), 1);
     let added = removed
         .apply(&[Change::AddDestination {
@@ -109,7 +107,7 @@ fn what_is_gone_is_forgotten() {
     assert_eq!(weights(&added.in_force()), [5, 2]);
     for change in [Change::RemoveService { id: service }, Change::Flush] {
         let gone = configuration.apply(&[change]).unwrap().health;
-        assert_eq!((gone.services, gone.off), (vec![], vec![]));
+        assert!(gone.services.is_empty() && gone.off.is_empty());
         assert_eq!(gone.checks.len(), 1);
     }
     let unchecked = configuration
@@ -176,27 +174,193 @@ fn refusals() {
 fn travels_as_json() {
     let (mut configuration, ..) = running();
     configuration.health.checks.push(Check {
-        probe: Probe::Http {
-            path: "/".to_owned(),
-            host: None,
+        probe: Probe::Http(HttpProbe {
             status: "200-404".parse().unwrap(),
-        },
+            ..HttpProbe::default()
+        }),
         ..check("web", Some(8080))
     });
+    for probe in Probe::all_kinds() {
+        let port = probe.has_port().then_some(1);
+        configuration.health.checks.push(Check {
+            probe,
+            ..check("other", port)
+        });
+    }
     let json = serde_json::to_string(&configuration).unwrap();
     let read: Configuration = serde_json::from_str(&json).unwrap();
     assert_eq!(read, configuration);
     assert!(serde_json::from_str::<Check>(&json).is_err());
 }
 
+/// The configuration with its service checked in another way.
+fn checked_as(
+    configuration: &Configuration,
+    used: CheckedService,
+) -> Result<Configuration, ChangeError> {
+    let replaced = Change::ReplaceChecks {
+        checks: configuration.health.checks.clone(),
+        services: vec![used],
+    };
+    configuration.apply(&[replaced])
+}
+
 #[test]
-fn ranges_of_status_codes() {
-    let range: StatusRange = "200".parse().unwrap();
-    assert!(range.contains(200) && !range.contains(201));
-    assert_eq!(StatusRange::default().to_string(), "200-299");
-    for wrong in [
-        "", "20", "2000", "99", "600", "299-200", "200-", "-200", "+20", "2xx",
+fn a_server_that_fails_may_be_removed() {
+    let (configuration, service, server) = running();
+    let mut used = configuration.health.services[0].clone();
+    used.on_failure = OnFailure::Remove;
+    let removing = checked_as(&configuration, used).unwrap();
+    assert_eq!(weights(&removing), [7, 2]);
+    assert_eq!(weights(&removing.in_force()), [2]);
+    let back = Change::SwitchServer {
+        service,
+        id: server,
+        off: false,
+    };
+    assert_eq!(
+        weights(&removing.apply(&[back]).unwrap().in_force()),
+        [7, 2]
+    );
+}
+
+#[test]
+fn the_sorry_server_serves_while_the_quorum_is_lost() {
+    let (configuration, service, server) = running();
+    let mut used = configuration.health.services[0].clone();
+    used.sorry_server = Some(destination("203.0.113.99:80", 1));
+    used.quorum = Quorum {
+        weight: 4,
+        hysteresis: 2,
+        ..Quorum::default()
+    };
+    // 2 of 9 are up: enough for 4 less 2.
+    let kept = checked_as(&configuration, used).unwrap();
+    assert_eq!(weights(&kept.in_force()), [0, 2]);
+    let other: DestinationId = "203.0.113.12:80".parse().unwrap();
+    let switch = |id, off| Change::SwitchServer { service, id, off };
+    let lost = kept.apply(&[switch(other, true)]).unwrap();
+    assert_eq!(weights(&lost.in_force()), [1, 0, 0]);
+    assert_eq!(lost.in_force().services[0].destinations[0].id.port(), 80);
+    // 2 would have been enough not to lose it, but not to get it back.
+    let still = lost.apply(&[switch(other, false)]).unwrap();
+    assert_eq!(weights(&still.in_force()), [1, 0, 0]);
+    let back = still.apply(&[switch(server, false)]).unwrap();
+    assert_eq!(weights(&back.in_force()), [7, 2]);
+    // Weights that are edited count, too.
+    let light = Change::EditDestination {
+        service,
+        destination: destination("203.0.113.11:80", 1),
+    };
+    let drained = back.apply(&[light, switch(other, true)]).unwrap();
+    assert_eq!(weights(&drained.in_force()), [1, 0, 0]);
+    let refused = drained.apply(&[Change::AddDestination {
+        service,
+        destination: destination("203.0.113.99:80", 1),
+    }]);
+    let sorry = "203.0.113.99:80".parse().unwrap();
+    let twice = CheckError::SorryServerTwice(service, sorry);
+    assert_eq!(refused, Err(twice.into()));
+}
+
+#[test]
+fn a_new_server_may_have_to_wait_for_its_check() {
+    let (configuration, service, _) = running();
+    let mut used = configuration.health.services[0].clone();
+    used.start_down = true;
+    let waiting = checked_as(&configuration, used).unwrap();
+    // Who serves already goes on.
+    assert_eq!(weights(&waiting.in_force()), [0, 2]);
+    let added = waiting.apply(&[Change::AddDestination {
+        service,
+        destination: destination("203.0.113.13:80", 3),
+    }]);
+    assert_eq!(weights(&added.unwrap().in_force()), [0, 0, 2]);
+}
+
+#[test]
+fn a_server_may_have_another_weight_for_the_time_being() {
+    let (configuration, service, _) = running();
+    let id = "203.0.113.12:80".parse().unwrap();
+    let adjust = |weight: Option<u64>| Change::AdjustServer {
+        service,
+        id,
+        weight: weight.map(|weight| weight.try_into().unwrap()),
+    };
+    let slow = configuration
+        .apply(&[adjust(Some(9)), adjust(Some(1))])
+        .unwrap();
+    assert_eq!(slow.health.adjusted.len(), 1);
+    assert_eq!(weights(&slow.in_force()), [0, 1]);
+    let edited = Change::EditDestination {
+        service,
+        destination: destination("203.0.113.12:80", 0),
+    };
+    let drained = slow.apply(&[edited]).unwrap();
+    assert_eq!(
+        weights(&drained.in_force()),
+        [0, 0],
+        "an administrator drains"
+    );
+    assert_eq!(slow.apply(&[adjust(None)]).unwrap(), configuration);
+    let removal = Change::RemoveDestination { service, id };
+    assert!(slow.apply(&[removal]).unwrap().health.adjusted.is_empty());
+}
+
+#[test]
+fn what_a_service_says_of_its_checks_is_judged() {
+    let (configuration, service, _) = running();
+    let used = &configuration.health.services[0];
+    let quorum = |quorum| CheckedService {
+        quorum,
+        ..used.clone()
+    };
+    let names = |names: &[&str]| {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        CheckNames::new(names).unwrap()
+    };
+    for (used, error) in [
+        (
+            CheckedService::new(service, names(&["connect", "connect"])),
+            CheckError::CheckTwice(service, "connect".to_owned()),
+        ),
+        (
+            quorum(Quorum {
+                weight: 0,
+                ..Quorum::default()
+            }),
+            CheckError::NoQuorum(service),
+        ),
+        (
+            quorum(Quorum {
+                weight: 2,
+                hysteresis: 2,
+                ..Quorum::default()
+            }),
+            CheckError::Hysteresis(service, 2, 2),
+        ),
+        (
+            quorum(Quorum {
+                down: vec!["ip".to_owned()],
+                ..Quorum::default()
+            }),
+            CheckError::Hook(service, "quorum_down"),
+        ),
+        (
+            quorum(Quorum {
+                announce: Some(String::new()),
+                ..Quorum::default()
+            }),
+            CheckError::Announce(service, String::new()),
+        ),
+        (
+            CheckedService {
+                sorry_server: Some(destination("203.0.113.11:80", 1)),
+                ..used.clone()
+            },
+            CheckError::SorryServerTwice(service, "203.0.113.11:80".parse().unwrap()),
+        ),
     ] {
-        assert!(wrong.parse::<StatusRange>().is_err(), "{wrong}");
+        assert_eq!(checked_as(&configuration, used), Err(error.into()));
     }
 }

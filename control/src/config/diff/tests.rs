@@ -56,6 +56,7 @@ proptest! {
                 Change::AddService { .. } | Change::AddDestination { .. } => {}
                 // Configurations with checks: `config::health`.
                 Change::ReplaceChecks { .. } | Change::SwitchServer { .. }
+                | Change::AdjustServer { .. }
                 | Change::AddMark { .. }
                 | Change::RemoveMark { .. }
                 | Change::Flush

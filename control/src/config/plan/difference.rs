@@ -1,5 +1,7 @@
 //! What a change changes, in words: `weight 3 -> 0`. What is alike is not said; of something new, what is not default.
 
+mod checked;
+
 use pollux_api::configuration::{Configuration, Destination, ServiceEntry, VirtualService};
 use pollux_api::{Change, MarkRule, ServiceId};
 
@@ -52,23 +54,7 @@ pub fn of<'a>(
             .map(|(name, value)| format!("{name} {} -> {value}", from.settings.get(name)))
             .collect(),
         Change::ReplaceMarks { rules } => marks(&from.marks, rules),
-        Change::ReplaceChecks { checks, services } => {
-            let old = &from.health;
-            let mut all = Vec::new();
-            for check in old.checks.iter().filter(|old| !checks.contains(old)) {
-                all.push(format!("- check {}", check.name));
-            }
-            for check in checks.iter().filter(|new| !old.checks.contains(new)) {
-                all.push(format!("+ check {}", check.name));
-            }
-            for used in old.services.iter().filter(|old| !services.contains(old)) {
-                all.push(format!("- {} checked by {}", used.service, used.check));
-            }
-            for used in services.iter().filter(|new| !old.services.contains(new)) {
-                all.push(format!("+ {} checked by {}", used.service, used.check));
-            }
-            all
-        }
+        Change::ReplaceChecks { checks, services } => checked::of(&from.health, checks, services),
         // The others never come of a difference, or say themselves what they are.
         _ => Vec::new(),
     }
@@ -96,13 +82,13 @@ fn plain_traits(service: &VirtualService) -> [String; 3] {
     [flags, persistence, datagrams.to_owned()]
 }
 
-fn described(server: &Destination) -> Vec<String> {
+pub(super) fn described(server: &Destination) -> Vec<String> {
     let [method, weight, rest @ ..] = server_traits(server);
     let rest = rest.into_iter().filter(|text| !text.starts_with("no "));
     [method, weight].into_iter().chain(rest).collect()
 }
 
-fn server_traits(server: &Destination) -> [String; 5] {
+pub(super) fn server_traits(server: &Destination) -> [String; 5] {
     let tunnel = if server.tunnel.is_default() {
         "no special tunnel".to_owned()
     } else {
@@ -132,7 +118,7 @@ fn changed<'a>(
 }
 
 /// `weight 3 -> 0`, the word that both begin with said once.
-fn arrows(old: &[String], new: &[String]) -> Vec<String> {
+pub(super) fn arrows(old: &[String], new: &[String]) -> Vec<String> {
     changed(old, new)
         .map(|(old, new)| {
             let word = old.split_once(' ').map_or("", |(word, _)| word);

@@ -1,0 +1,81 @@
+//! UDP: a datagram and its answer.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use pollux_api::health::probe::UdpProbe;
+use regex::bytes::Regex;
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
+
+use super::super::outcome::Outcome;
+use super::Failed;
+use super::exchange::pattern;
+
+/// The largest datagram there is.
+const DATAGRAM_BYTES_MAX: usize = 65_535;
+
+/// What is sent and what is to be answered.
+#[derive(Debug)]
+pub struct Datagram {
+    payload: Vec<u8>,
+    reply: bool,
+    expect: Option<Regex>,
+}
+
+impl Datagram {
+    /// Makes it ready.
+    pub fn new(probe: &UdpProbe) -> Result<Self, String> {
+        Ok(Self {
+            payload: probe.payload().ok_or("send_hex is no bytes")?,
+            reply: probe.reply,
+            expect: pattern(probe.expect.as_deref())?,
+        })
+    }
+
+    /// Asks.
+    pub async fn ask(&self, server: SocketAddr, limit: Duration) -> Result<Outcome, Failed> {
+        let socket = connected(server).await?;
+        socket.send(&self.payload).await.map_err(refused)?;
+        let mut answer = vec![0; DATAGRAM_BYTES_MAX];
+        let received = socket.recv(&mut answer);
+        let length = if self.reply {
+            received.await
+        } else {
+            // A refusal comes soon or never.
+            match timeout(limit.mul_f32(0.9), received).await {
+                Ok(received) => received,
+                Err(_) => return Ok(Outcome::good("not refused")),
+            }
+        };
+        let length = length.map_err(refused)?;
+        let answer = answer.get(..length).unwrap_or_default();
+        match &self.expect {
+            Some(expect) if !expect.is_match(answer) => {
+                Err(Failed::wrong("the answer does not match"))
+            }
+            Some(_) => Ok(Outcome::good("the answer matches")),
+            None => Ok(Outcome::good("answered")),
+        }
+    }
+}
+
+/// A socket that takes answers of this server only, and its refusals.
+pub async fn connected(server: SocketAddr) -> Result<UdpSocket, Failed> {
+    let any: SocketAddr = match server {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any).await.map_err(Failed::Unasked)?;
+    socket.connect(server).await.map_err(Failed::Connect)?;
+    Ok(socket)
+}
+
+/// What ICMP said of a datagram.
+pub fn refused(error: io::Error) -> Failed {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Failed::wrong("port unreachable"),
+        _ => Failed::Connect(error),
+    }
+}
