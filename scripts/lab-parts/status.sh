@@ -17,7 +17,7 @@ status() {
         status_of_process "$daemon" "$lab_dir/$daemon.log"
     done
     for server in "${servers[@]}"; do
-        for daemon in nginx dnsmasq decap; do
+        for daemon in "${server_daemons[@]}"; do
             status_of_process "$server/$daemon" "$lab_dir/$server/$daemon.log"
         done
     done

@@ -25,6 +25,25 @@ impl Lab {
         run("client", &line).trim().to_owned()
     }
 
+    /// Gives the client one more address.
+    pub fn add_client(&self, address: &str) {
+        let (length, flags) = if address.contains(':') {
+            (64, " nodad")
+        } else {
+            (24, "")
+        };
+        run(
+            "client",
+            &format!("ip addr add {address}/{length} dev lan0{flags}"),
+        );
+    }
+
+    /// The page of a URL as one of the client's addresses gets it. A certificate of the lab's own is good enough.
+    pub fn curl_from(&self, client: &str, url: &str) -> String {
+        let line = format!("curl -sSk --fail --max-time 5 --interface {client} {url}");
+        run("client", &line).trim().to_owned()
+    }
+
     /// Makes this many connections, one request each, and counts the answers by server.
     pub fn curl_many(&self, address: &str, connections: usize) -> BTreeMap<String, usize> {
         let url = url(address, &format!("/?[1-{connections}]"));
@@ -48,8 +67,12 @@ impl Lab {
 
     /// The name of the server that answers a DNS question. One packet is sent, once.
     pub fn dig(&self, address: &str) -> String {
-        let line = format!("dig +short +tries=1 +time=3 TXT whoami.pollux.test @{address}");
-        run("client", &line).trim().trim_matches('"').to_owned()
+        dig(address, "")
+    }
+
+    /// As [`Self::dig`], from one of the client's addresses.
+    pub fn dig_from(&self, client: &str, address: &str) -> String {
+        dig(address, &format!("-b {client}"))
     }
 
     /// One echo request must be answered.
@@ -102,6 +125,11 @@ impl Lab {
             );
         }
     }
+}
+
+fn dig(address: &str, options: &str) -> String {
+    let line = format!("dig +short +tries=1 +time=3 {options} TXT whoami.pollux.test @{address}");
+    run("client", &line).trim().trim_matches('"').to_owned()
 }
 
 /// A URL of the lab; IPv6 addresses get their brackets.

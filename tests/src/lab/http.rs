@@ -4,6 +4,8 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_linger;
+
 use crate::lab::namespace::inside;
 use crate::lab::servers::endpoint;
 
@@ -36,6 +38,13 @@ impl Connection {
             .get_ref()
             .local_addr()
             .expect("a connected socket has an address")
+    }
+
+    /// Ends it at once, by a reset.
+    pub fn reset(self) {
+        // Nothing to wait for: what is not sent yet is given up.
+        set_socket_linger(self.stream.get_ref(), Some(Duration::ZERO))
+            .expect("a socket of our own");
     }
 
     /// Asks for a page and returns it; the connection stays open.

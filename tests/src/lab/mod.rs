@@ -5,12 +5,16 @@
 //! does not come up fails the test: nothing is skipped.
 
 pub mod client;
+pub mod echo;
 pub mod frames;
 pub mod http;
 pub mod keepalived;
+pub mod load;
 pub mod machine;
 pub mod namespace;
+pub mod sctp;
 pub mod servers;
+pub mod tools;
 
 use std::env;
 use std::fs;
@@ -27,7 +31,8 @@ use pollux_api::statistics::{DestinationStatistics, DropReport, ServiceStatistic
 use rustix::process::{Pid, Signal, kill_process};
 use serde::de::DeserializeOwned;
 
-/// A running lab. Its end checks that no packet was lost count of and that both daemons live, and takes it down.
+/// A running lab. Its end checks that no packet was lost count of, that both daemons live and that every checksum they
+/// sent was right, and takes it down.
 pub struct Lab {
     /// Whoever holds this name has the lab. It goes with the process, however that ends.
     _turn: UnixListener,

@@ -40,6 +40,7 @@ pub fn try_run(namespace: &str, line: &str) -> Output {
 }
 
 /// A program in the background, ended with this value.
+#[derive(Debug)]
 pub struct Background {
     child: Child,
 }

@@ -44,6 +44,16 @@ pub fn udp(address: &str, port: u16) -> Service {
     Service(format!("-u {}", endpoint(address, port)))
 }
 
+/// An SCTP service.
+pub fn sctp(address: &str, port: u16) -> Service {
+    Service(format!("--sctp-service {}", endpoint(address, port)))
+}
+
+/// The service of a firewall mark, for IPv4.
+pub fn mark(number: u32) -> Service {
+    Service(format!("-f {number}"))
+}
+
 impl fmt::Display for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

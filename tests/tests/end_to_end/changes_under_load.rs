@@ -1,12 +1,11 @@
 //! Changes of the configuration and deaths of the control daemon, while clients go on asking: none of them notices.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use pollux_tests::lab::Lab;
 use pollux_tests::lab::client::url;
 use pollux_tests::lab::eventually;
-use pollux_tests::lab::namespace::Background;
+use pollux_tests::lab::load::Load;
 use pollux_tests::lab::servers::{NAT, SERVERS4, Service, VIP4, tcp};
 
 /// Of eleven changes each.
@@ -17,7 +16,7 @@ fn a_thousand_changes_fail_no_request() {
     let lab = Lab::start();
     let service = service_of_two(&lab);
     let before = lab.pollux("show configuration --json");
-    let load = Load::start();
+    let load = Load::start(&url(VIP4, "/"));
     for round in 0..ROUNDS {
         one_round(&lab, &service, round);
     }
@@ -31,7 +30,7 @@ fn the_control_daemon_dies_and_comes_back_and_no_request_fails() {
     service_of_two(&lab);
     let before = lab.pollux("show configuration --json");
     let dataplane = lab.process("pollux-dataplane");
-    let load = Load::start();
+    let load = Load::start(&url(VIP4, "/"));
     for _ in 0..10 {
         lab.kill("polluxd");
         lab.script("start-polluxd");
@@ -79,53 +78,4 @@ fn one_round(lab: &Lab, service: &Service, round: u32) {
     });
     assert!(drained, "{:?}", lab.server(third));
     lab.pollux(&format!("server remove {service} -r {third}:80"));
-}
-
-/// Two crowds of clients: one keeps its connections, one makes a new one for each request.
-struct Load {
-    wrks: Vec<Background>,
-}
-
-impl Load {
-    fn start() -> Self {
-        let page = url(VIP4, "/");
-        let wrks = ["Connection: keep-alive", "Connection: close"].map(|header| {
-            // Longer than any test takes: it is interrupted, and then reports.
-            let arguments = [
-                "-t",
-                "1",
-                "-c",
-                "10",
-                "-d",
-                "300s",
-                "--timeout",
-                "5s",
-                "-H",
-                header,
-                &page,
-            ];
-            Background::start("client", "wrk", &arguments, Stdio::piped())
-        });
-        std::thread::sleep(Duration::from_millis(500));
-        Self { wrks: wrks.into() }
-    }
-
-    fn assert_nothing_failed(self) {
-        for wrk in self.wrks {
-            wrk.interrupt();
-            let report = wrk.finish();
-            let requests = report.lines().find(|line| line.contains("requests in"));
-            let requests =
-                requests.unwrap_or_else(|| panic!("wrk says nothing of requests:\n{report}"));
-            let number: u64 = requests
-                .split_whitespace()
-                .next()
-                .and_then(|word| word.parse().ok())
-                .unwrap();
-            assert!(number > 1_000, "{report}");
-            for bad in ["Socket errors", "Non-2xx"] {
-                assert!(!report.contains(bad), "requests failed:\n{report}");
-            }
-        }
-    }
 }

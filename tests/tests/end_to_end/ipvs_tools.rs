@@ -9,7 +9,8 @@ use pollux_tests::lab::http::Connection;
 use pollux_tests::lab::keepalived::Keepalived;
 use pollux_tests::lab::namespace;
 use pollux_tests::lab::servers::{NAMES, SERVERS4, VIP4};
-use pollux_tests::lab::{Lab, eventually, program, text_of};
+use pollux_tests::lab::tools::{ipvs, lines_with};
+use pollux_tests::lab::{Lab, eventually, program};
 
 const RULES: &str = "\
 -A -t 198.51.100.1:80 -s wrr
@@ -19,17 +20,6 @@ const RULES: &str = "\
 -A -u 198.51.100.1:53 -s rr
 -a -u 198.51.100.1:53 -r 203.0.113.11:53 -g -w 1
 ";
-
-/// Runs an IPVS tool, its words split at blanks. It must succeed.
-fn tool(line: &str) -> String {
-    let output = program("pollux")
-        .args(["ipvs", "--"])
-        .args(line.split_whitespace())
-        .output()
-        .expect("pollux starts");
-    assert!(output.status.success(), "{line}: {}", text_of(&output));
-    text_of(&output)
-}
 
 fn restore(rules: &str) {
     let mut child = program("pollux")
@@ -43,19 +33,9 @@ fn restore(rules: &str) {
     assert!(child.wait().expect("our own child").success());
 }
 
-/// The words of each line that has this one.
-fn lines_with(text: &str, word: &str) -> Vec<Vec<String>> {
-    let words =
-        |line: &str| -> Vec<String> { line.split_whitespace().map(str::to_owned).collect() };
-    text.lines()
-        .map(words)
-        .filter(|words| words.iter().any(|known| known == word))
-        .collect()
-}
-
 /// The first number of `/proc/net/ip_vs_stats`.
 fn connections_of_all() -> u64 {
-    let text = tool("cat /proc/net/ip_vs_stats");
+    let text = ipvs("cat /proc/net/ip_vs_stats");
     let counted = text
         .lines()
         .nth(2)
@@ -67,7 +47,7 @@ fn connections_of_all() -> u64 {
 fn ipvsadm_restores_rules_and_lists_what_runs() {
     let lab = Lab::start();
     restore(RULES);
-    let mut saved: Vec<String> = tool("ipvsadm-save -n").lines().map(str::to_owned).collect();
+    let mut saved: Vec<String> = ipvs("ipvsadm-save -n").lines().map(str::to_owned).collect();
     let mut told: Vec<String> = RULES.lines().map(str::to_owned).collect();
     saved.sort();
     told.sort();
@@ -82,7 +62,7 @@ fn ipvsadm_restores_rules_and_lists_what_runs() {
 
     // Connections, packets and bytes as the data plane counted them, to the last one.
     let totals = lab.server(SERVERS4[0]).totals;
-    let stats = tool("ipvsadm -Ln --stats --exact");
+    let stats = ipvs("ipvsadm -Ln --stats --exact");
     let server = lines_with(&stats, "203.0.113.11:8080").remove(0);
     assert_eq!(
         server[2..4],
@@ -95,33 +75,33 @@ fn ipvsadm_restores_rules_and_lists_what_runs() {
 
     let rates_seen = eventually(Duration::from_secs(10), || {
         lab.curl_many(VIP4, 20);
-        let rates = tool("ipvsadm -Ln --rate");
+        let rates = ipvs("ipvsadm -Ln --rate");
         let service = lines_with(&rates, "198.51.100.1:80").remove(0);
         service[2..].iter().all(|rate| rate != "0")
     });
-    assert!(rates_seen, "{}", tool("ipvsadm -Ln --rate"));
+    assert!(rates_seen, "{}", ipvs("ipvsadm -Ln --rate"));
 
     let mut open = Connection::open(VIP4);
     let served_by = open.get("/");
     let client = open.local_address().to_string();
-    let entry = lines_with(&tool("ipvsadm -Lnc"), &client).remove(0);
+    let entry = lines_with(&ipvs("ipvsadm -Lnc"), &client).remove(0);
     assert_eq!(entry[0], "TCP");
     assert_eq!(entry[2], "ESTABLISHED");
     assert_eq!(entry[4], "198.51.100.1:80");
     let address = SERVERS4[NAMES.iter().position(|name| *name == served_by).unwrap()];
     assert_eq!(entry[5], format!("{address}:8080"));
 
-    tool("ipvsadm -e -t 198.51.100.1:80 -r 203.0.113.11:8080 -m -w 0");
+    ipvs("ipvsadm -e -t 198.51.100.1:80 -r 203.0.113.11:8080 -m -w 0");
     assert!(!lab.curl_many(VIP4, 30).contains_key("rs1"));
-    tool("ipvsadm -Z");
-    let stats = tool("ipvsadm -Ln --stats");
+    ipvs("ipvsadm -Z");
+    let stats = ipvs("ipvsadm -Ln --stats");
     assert_eq!(
         lines_with(&stats, "198.51.100.1:53").remove(0)[2..],
         ["0"; 5]
     );
     assert_eq!(connections_of_all(), 0);
     lab.curl_many(VIP4, 5);
-    tool("ipvsadm -C");
+    ipvs("ipvsadm -C");
     assert!(lab.services().is_empty());
     assert_eq!(connections_of_all(), 5, "of services that are gone, too");
     assert!(!lab.curl_succeeds(VIP4));

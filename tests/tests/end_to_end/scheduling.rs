@@ -1,10 +1,14 @@
-//! Who gets the next connection: shares, preference of the idle, and draining.
+//! Who gets the next connection: shares, preference of the idle, draining, limits, and single packets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use pollux_tests::lab::Lab;
+use pollux_tests::lab::echo::{ECHO_PORT, EchoClient, Echoes};
 use pollux_tests::lab::http::Connection;
-use pollux_tests::lab::servers::{DIRECT, NAMES, NAT, SERVERS4, SERVERS6, VIP4, VIP6, tcp};
+use pollux_tests::lab::servers::{
+    DIRECT, NAMES, NAT, SERVERS4, SERVERS6, TUNNEL, VIP4, VIP6, tcp, udp,
+};
+use pollux_tests::lab::{Lab, eventually};
 
 #[test]
 fn wrr_shares_by_weight_exactly() {
@@ -104,6 +108,73 @@ fn with_every_server_at_weight_zero_new_clients_are_refused() {
     assert!(!lab.curl_succeeds(VIP4));
     lab.set_weight(&service, SERVERS4[0], 1);
     assert!(lab.curl_succeeds(VIP4));
+}
+
+#[test]
+fn one_packet_scheduling_sends_each_datagram_on_its_own() {
+    let lab = Lab::start();
+    let _echoes = Echoes::start();
+    let service = udp(VIP4, ECHO_PORT);
+    lab.add(&service, "rr", TUNNEL, &SERVERS4, ECHO_PORT);
+    // One socket, so one flow.
+    let client = EchoClient::new(VIP4);
+    let name = client.ask(b"hello");
+    assert_eq!(client.ask(b"hello"), name, "a connection has one server");
+
+    lab.pollux("flush");
+    lab.add(&service, "rr", TUNNEL, &SERVERS4, ECHO_PORT);
+    lab.pollux(&format!("service edit {service} --ops"));
+    let client = EchoClient::new(VIP4);
+    let names: Vec<String> = (0..6).map(|_| client.ask(b"hello")).collect();
+    assert_eq!(
+        names[..3].iter().collect::<BTreeSet<_>>().len(),
+        3,
+        "{names:?}"
+    );
+    assert_eq!(names[..3], names[3..], "in turn");
+    let mine = lab.connections().into_iter();
+    let mine = mine.filter(|entry| entry.client.port() == client.port());
+    assert_eq!(mine.count(), 0, "and none is kept");
+    for server in SERVERS4 {
+        assert_eq!(lab.server(server).totals.connections, 2, "{server}");
+    }
+}
+
+/// Thresholds count what is over, too, until its entry is gone: 10 s after a reset.
+#[test]
+fn a_server_at_its_threshold_gets_no_more_until_it_is_below_the_lower_one() {
+    let lab = Lab::start();
+    let service = tcp(VIP4, 80);
+    lab.add(&service, "rr", NAT, &SERVERS4[..2], 80);
+    for server in &SERVERS4[..2] {
+        lab.pollux(&format!("server edit {service} -r {server}:80 -x 2 -y 1"));
+    }
+    let mut open: Vec<Connection> = (0..4).map(|_| Connection::open(VIP4)).collect();
+    let mut of_the_first = Vec::new();
+    let mut of_the_second = Vec::new();
+    for mut connection in open.drain(..) {
+        match &*connection.get("/") {
+            "rs1" => of_the_first.push(connection),
+            _ => of_the_second.push(connection),
+        }
+    }
+    assert_eq!((of_the_first.len(), of_the_second.len()), (2, 2));
+    assert!(!lab.curl_succeeds(VIP4), "both are full");
+    // One over: the second one has one less than its limit, and is not below the lower one.
+    of_the_second.remove(0).reset();
+    let one_less = eventually(Duration::from_secs(20), || {
+        let server = lab.server(SERVERS4[1]);
+        server.active_connections + server.inactive_connections == 1
+    });
+    assert!(one_less, "{:?}", lab.server(SERVERS4[1]));
+    assert!(!lab.curl_succeeds(VIP4), "one is still too many");
+    of_the_second.remove(0).reset();
+    let served = eventually(Duration::from_secs(20), || lab.curl_succeeds(VIP4));
+    assert!(served, "{:?}", lab.server(SERVERS4[1]));
+    assert_eq!(lab.server(SERVERS4[0]).totals.connections, 2);
+    for connection in &mut of_the_first {
+        assert_eq!(connection.get("/"), "rs1", "those that are there go on");
+    }
 }
 
 /// Answers by server, those with none left out.
