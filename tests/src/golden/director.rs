@@ -18,6 +18,7 @@ use super::administrator::{Administrator, Refused};
 use super::command::{Change, Command, parse};
 use super::topology::{Topology, port};
 use super::trace::Wire;
+use crate::sound;
 
 /// The start is near the wrap of the tick, so that every scenario of some length passes over it.
 const START: Tick = Tick(u32::MAX - seconds(20));
@@ -47,6 +48,17 @@ pub enum Outcome {
     Fragments(Vec<(Wire, Vec<u8>)>),
 }
 
+impl Outcome {
+    /// The frames that went out.
+    fn frames(&self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Out(_, bytes) => vec![bytes.clone()],
+            Self::Fragments(sent) => sent.iter().map(|(_, bytes)| bytes.clone()).collect(),
+            Self::Punt(_) | Self::Hold | Self::Drop | Self::Waits => Vec::new(),
+        }
+    }
+}
+
 /// A director.
 #[derive(Debug)]
 pub struct Director {
@@ -60,6 +72,8 @@ pub struct Director {
     snapshot: Arc<Snapshot>,
     generation: u32,
     now: Tick,
+    /// What went out, if it is kept.
+    sent: Option<Vec<Vec<u8>>>,
 }
 
 impl Default for Director {
@@ -95,7 +109,18 @@ impl Director {
             snapshot,
             generation: 1,
             now: START,
+            sent: None,
         }
+    }
+
+    /// Keeps, from now on, every frame that goes out and was made of a sound one.
+    pub fn keep_sent(&mut self) {
+        self.sent.get_or_insert_default();
+    }
+
+    /// What was kept since the last call.
+    pub fn take_sent(&mut self) -> Vec<Vec<u8>> {
+        self.sent.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// A director configured by these `ipvsadm` commands.
@@ -181,7 +206,13 @@ impl Director {
             }
             self.settle_fragments(verdict)
         });
-        outcomes.collect()
+        let outcomes: Vec<Outcome> = outcomes.collect();
+        if let Some(sent) = &mut self.sent {
+            let sound = burst.iter().zip(&outcomes);
+            let sound = sound.filter(|(came, _)| sound::read(came).is_ok());
+            sent.extend(sound.flat_map(|(_, outcome)| outcome.frames()));
+        }
+        outcomes
     }
 
     fn settle_fragments(&mut self, verdict: Verdict) -> Outcome {

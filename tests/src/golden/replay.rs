@@ -41,12 +41,15 @@ pub struct Replay {
     pub unsupported: Option<Unsupported>,
     /// What did not hold of counters and tables at the end.
     pub broken: Option<String>,
+    /// Every frame that went out and was made of a sound one.
+    pub sent: Vec<Vec<u8>>,
 }
 
 /// Replays a scenario.
 pub fn replay(scenario: &Scenario) -> Replay {
     let mut replay = Replay::default();
     let mut session = Session::default();
+    session.director.keep_sent();
     let mut run = || {
         for setting in &scenario.sysctls {
             // The tables of states hold under either mode: one server, so rescheduling shows nowhere.
@@ -85,6 +88,7 @@ pub fn replay(scenario: &Scenario) -> Replay {
     };
     replay.unsupported = run().err();
     replay.broken = session.director.check().err();
+    replay.sent = session.director.take_sent();
     replay
 }
 

@@ -4,6 +4,7 @@
 //! at a time, in the network namespaces that `scripts/lab` makes, against the release build of both daemons. A lab that
 //! does not come up fails the test: nothing is skipped.
 
+pub mod capture;
 pub mod client;
 pub mod echo;
 pub mod frames;
@@ -31,6 +32,8 @@ use pollux_api::statistics::{DestinationStatistics, DropReport, ServiceStatistic
 use rustix::process::{Pid, Signal, kill_process};
 use serde::de::DeserializeOwned;
 
+use capture::Capture;
+
 /// A running lab. Its end checks that no packet was lost count of, that both daemons live and that every checksum they
 /// sent was right, and takes it down.
 pub struct Lab {
@@ -38,6 +41,8 @@ pub struct Lab {
     _turn: UnixListener,
     /// Whether the daemons must be alive when the test is over.
     check_end: bool,
+    /// What the director has sent, to be judged when the test is over.
+    capture: Option<Capture>,
 }
 
 impl Lab {
@@ -49,7 +54,10 @@ impl Lab {
     /// The lab with arguments of `scripts/lab start-daemons`.
     pub fn start_with(arguments: &str) -> Self {
         let mut lab = Self::without_daemons();
+        let capture = Capture::start();
         lab.start_daemons(arguments);
+        capture.await_beginning();
+        lab.capture = Some(capture);
         lab.check_end = true;
         lab
     }
@@ -60,6 +68,7 @@ impl Lab {
         let lab = Self {
             _turn: turn,
             check_end: false,
+            capture: None,
         };
         // Anew: half a second, and nothing that client and servers have learnt of paths and neighbours is left.
         lab.script("down");
@@ -75,6 +84,11 @@ impl Lab {
     /// The test killed a daemon: its end asks for none.
     pub fn expects_daemons_dead(mut self) {
         self.check_end = false;
+    }
+
+    /// The test sends frames with wrong checksums, which stay as wrong as they were on their way: nothing is judged.
+    pub fn expects_wrong_checksums(&mut self) {
+        self.capture = None;
     }
 
     /// Runs `scripts/lab` with arguments split at blanks. It must succeed.
@@ -233,6 +247,9 @@ impl Drop for Lab {
         } else if self.check_end {
             self.assert_daemons_live();
             self.assert_every_packet_is_accounted_for();
+        }
+        if let Some(capture) = self.capture.take().filter(|_| !failed) {
+            capture.assert_checksums_are_right();
         }
         let down = self.try_script("down");
         assert!(

@@ -92,7 +92,8 @@ fn wrong_lengths_and_checksums_harm_nothing() {
 const EVERY_FRAME_ARRIVES: &str = "--workers 1 --pmd af_xdp";
 
 fn lab_with_services(arguments: &str) -> Lab {
-    let lab = Lab::start_with(arguments);
+    let mut lab = Lab::start_with(arguments);
+    lab.expects_wrong_checksums();
     lab.add(&tcp(VIP4, 80), "rr", NAT, &SERVERS4, 80);
     lab.add(&udp_service(VIP4, 53), "rr", TUNNEL, &SERVERS6, 53);
     lab.add(&tcp(VIP6, 80), "rr", TUNNEL, &SERVERS4, 80);
