@@ -1,5 +1,6 @@
 //! Pollux from end to end: real clients, real servers, both daemons, DPDK ports, in the network namespaces of the lab.
 
+mod applied_under_load;
 mod broken_frames;
 mod changes_under_load;
 mod errors;
