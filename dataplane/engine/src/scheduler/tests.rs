@@ -133,6 +133,25 @@ proptest! {
         }
     }
 
+    /// Addresses that are new to `lblc` and `lblcr` go by weight, and stay.
+    #[test]
+    fn addresses_of_lblc_and_lblcr_are_spread_by_weight(weights in prop::collection::vec(1u32..8, 1..9)) {
+        let total: u32 = weights.iter().sum();
+        for kind in [SchedulerKind::LocalityBased, SchedulerKind::LocalityBasedReplicated] {
+            let pool = Pool::new(kind, &weights);
+            let mut shares = vec![0_u32; weights.len()];
+            for address in 0..40 * total {
+                let chosen = pool.pick_at(Tick(0), client(0), client(address));
+                let chosen = chosen.unwrap();
+                shares[chosen as usize] += 1;
+                pool.destination(chosen).bind(crate::connection::State::Close);
+            }
+            for (share, weight) in shares.iter().zip(&weights) {
+                prop_assert!(share.abs_diff(40 * weight) <= 1, "{kind:?}: {shares:?} of {weights:?}");
+            }
+        }
+    }
+
     /// The buckets of `mh` are dealt by weight, to a bucket and turn; so clients are, as many as there are.
     #[test]
     fn clients_of_mh_are_spread_by_weight(weights in prop::collection::vec(1u32..8, 1..9)) {
