@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pollux_tests::lab::http::Connection;
 use pollux_tests::lab::keepalived::Keepalived;
@@ -218,4 +218,47 @@ fn keepalived_takes_failed_servers_out_and_puts_them_back() {
     drop(keepalived);
     let gone = eventually(Duration::from_secs(10), || lab.services().is_empty());
     assert!(gone, "it takes its service with it");
+}
+
+/// Asks until a question is answered with yes and for a second more: when an answer failed to come the last time, and how
+/// many times it did.
+fn failures_until(lab: &Lab, done: impl Fn() -> bool) -> (Duration, usize) {
+    let start = Instant::now();
+    let mut last = Duration::ZERO;
+    let mut failures = 0;
+    let mut more = None;
+    while more.is_none_or(|since: Instant| since.elapsed() < Duration::from_secs(1)) {
+        if !lab.curl_succeeds(VIP4) {
+            last = start.elapsed();
+            failures += 1;
+        }
+        if more.is_none() && done() {
+            more = Some(Instant::now());
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "it never is");
+    }
+    (last, failures)
+}
+
+#[test]
+fn a_failed_server_is_missed_for_seconds_and_its_return_by_nobody() {
+    let lab = Lab::start();
+    let keepalived = Keepalived::start("director", KEEPALIVED);
+    until(&lab, &keepalived, &[("11", 1), ("12", 1), ("13", 1)]);
+    fail("rs2");
+    let (last, failures) = failures_until(&lab, || weights(&lab).len() == 2);
+    println!(
+        "{failures} requests failed, the last after {} ms",
+        last.as_millis()
+    );
+    // Its check comes every second, and the machine may be busy.
+    assert!(
+        last < Duration::from_secs(3),
+        "{last:?}\n{}",
+        keepalived.log()
+    );
+    mend("rs2");
+    let (_, failures) = failures_until(&lab, || weights(&lab).len() == 3);
+    assert_eq!(failures, 0, "{}", keepalived.log());
+    assert_eq!(lab.curl_many(VIP4, 30).len(), 3);
 }
