@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use pollux_api::mark::PortRange;
 use pollux_api::{
     Configuration, Destination, Family, ForwardingMethod, IpvsSettings, MarkRule, Netmask,
-    Persistence, Protocol, SchedulerFlags, SchedulerName, ServiceId, Tunnel, TunnelChecksum,
-    TunnelType,
+    Persistence, PersistenceEngine, Protocol, SchedulerFlags, SchedulerName, ServiceId, Tunnel,
+    TunnelChecksum, TunnelType,
 };
 use pollux_engine::clock::seconds;
 use pollux_engine::connection as engine;
@@ -110,6 +110,9 @@ fn persistence(persistence: Persistence) -> service::Persistence {
     service::Persistence {
         timeout: seconds(persistence.timeout_s),
         mask: persistence.netmask.map_or(u128::MAX, Netmask::bits),
+        engine: persistence.engine.map(|engine| match engine {
+            PersistenceEngine::Sip => service::PersistenceEngine::Sip,
+        }),
     }
 }
 

@@ -14,7 +14,7 @@ use pollux_api::line::{Failure, FailureCode};
 use pollux_api::statistics::{DestinationStatistics, DropReport, FateCount, ServiceStatistics};
 use pollux_api::{ChangeError, Configuration, ForwardingMethod, Protocol, ServiceId, Transaction};
 use pollux_engine::clock::TICKS_PER_SECOND;
-use pollux_engine::connection::{self, Connection, Direction, State};
+use pollux_engine::connection::{self, Connection, State};
 use pollux_engine::counters::PortCounters;
 use pollux_engine::{Fate, Snapshot};
 
@@ -291,7 +291,7 @@ fn connection_report(
     services: &HashMap<u32, ServiceId>,
     now: pollux_engine::Tick,
 ) -> Option<ConnectionReport> {
-    let inbound = entry.key(Direction::Inbound);
+    let (inbound, call) = entry.listed();
     let destination = snapshot.destination(entry.destination())?;
     let left = now.until(entry.end(now));
     Some(ConnectionReport {
@@ -307,5 +307,6 @@ fn connection_report(
             connection::ForwardingMethod::Tunnel => ForwardingMethod::Tunnel,
             connection::ForwardingMethod::DirectRoute => ForwardingMethod::Direct,
         },
+        engine: call.map(ConnectionReport::call),
     })
 }

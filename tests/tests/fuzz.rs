@@ -5,18 +5,19 @@ use std::fs;
 use std::path::Path;
 
 use pollux_tests::fuzz::choices::{Choices, Seeded};
-use pollux_tests::fuzz::{frame, frames, ftp, pipeline, related};
+use pollux_tests::fuzz::{frame, frames, ftp, pipeline, related, sip};
 use pollux_tests::golden::director::Director;
 use pollux_tests::golden::trace::{Step, Wire, scenarios};
 
 /// What a fuzzer calls.
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 4] = [
+const TARGETS: [(&str, Target); 5] = [
     ("frame", frame::run),
     ("ftp", ftp::run),
     ("pipeline", pipeline::run),
     ("related", related::run),
+    ("sip", sip::run),
 ];
 
 #[test]
@@ -40,6 +41,14 @@ fn sessions_of_ftp() {
     let mut seeded = Seeded(5);
     for length in 0..2000 {
         ftp::run(&seeded.bytes(length % 400));
+    }
+}
+
+#[test]
+fn messages_of_sip() {
+    let mut seeded = Seeded(6);
+    for length in 0..2000 {
+        sip::run(&seeded.bytes(length % 400));
     }
 }
 

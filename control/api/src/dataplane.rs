@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::configuration::{Configuration, Transaction};
 use crate::identity::{ForwardingMethod, Protocol, ServiceId};
+use crate::persistence::PersistenceEngine;
 use crate::statistics::{DropReport, ServiceStatistics, TrafficTotals};
 
 /// A request to the data plane.
@@ -129,9 +130,17 @@ pub struct ConnectionReport {
     pub destination: SocketAddr,
     /// How packets reach it.
     pub method: ForwardingMethod,
+    /// Of a template that a persistence engine made: its name and what it goes by, as far as the table keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<(PersistenceEngine, String)>,
 }
 
 impl ConnectionReport {
+    /// How a call is listed by its tag in the connection table, which does not keep its Call-ID.
+    pub fn call(tag: u64) -> (PersistenceEngine, String) {
+        (PersistenceEngine::Sip, format!("call-{tag:012x}"))
+    }
+
     /// The protocol as listings name it.
     pub fn protocol_name(&self) -> &'static str {
         self.protocol.map_or("IP", Protocol::as_str)

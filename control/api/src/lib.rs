@@ -36,7 +36,7 @@ pub use identity::{
 pub use ipvs_settings::{IpvsSettings, SettingError};
 pub use mark::MarkRule;
 pub use patch::{DestinationPatch, ServicePatch};
-pub use persistence::{Netmask, Persistence};
+pub use persistence::{Netmask, Persistence, PersistenceEngine};
 pub use scheduler::{SchedulerFlags, SchedulerName};
 pub use settings::DataplaneSettings;
 pub use tunnel::{Tunnel, TunnelChecksum, TunnelError, TunnelPatch, TunnelType};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::configuration::{Destination, VirtualService};
 use crate::identity::{ForwardingMethod, Weight};
-use crate::persistence::{Netmask, Persistence, TIMEOUT_DEFAULT_S};
+use crate::persistence::{Netmask, Persistence, PersistenceEngine, TIMEOUT_DEFAULT_S};
 use crate::scheduler::{SchedulerFlags, SchedulerName};
 use crate::tunnel::{Tunnel, TunnelPatch};
 
@@ -29,6 +29,9 @@ pub struct ServicePatch {
     /// See [`Persistence::netmask`]; by itself it changes that of a persistent service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netmask: Option<Netmask>,
+    /// See [`Persistence::engine`]; by itself it makes a service persistent. It goes with persistence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<PersistenceEngine>,
     /// See [`VirtualService::one_packet`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub one_packet: Option<bool>,
@@ -79,15 +82,18 @@ impl ServicePatch {
     }
 
     fn persistence(&self, known: Option<Persistence>) -> Option<Persistence> {
-        let timeout_s = match (self.persistence_timeout_s, known, self.netmask) {
-            (Some(0), ..) | (None, None, None) => return None,
-            (Some(timeout_s), ..) => timeout_s,
-            (None, Some(known), _) => known.timeout_s,
-            (None, None, Some(_)) => TIMEOUT_DEFAULT_S,
+        let asks = self.netmask.is_some() || self.engine.is_some();
+        let timeout_s = match (self.persistence_timeout_s, known) {
+            (Some(0), _) => return None,
+            (Some(timeout_s), _) => timeout_s,
+            (None, Some(known)) => known.timeout_s,
+            (None, None) if asks => TIMEOUT_DEFAULT_S,
+            (None, None) => return None,
         };
         Some(Persistence {
             timeout_s,
             netmask: self.netmask.or(known.and_then(|known| known.netmask)),
+            engine: self.engine.or(known.and_then(|known| known.engine)),
         })
     }
 }

@@ -25,6 +25,48 @@ pub struct Persistence {
     /// Which clients count as one; none: each by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netmask: Option<Netmask>,
+    /// What else tells clients apart; none: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<PersistenceEngine>,
+}
+
+/// What looks into packets for what belongs together, by the words of `ipvsadm --pe`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PersistenceEngine {
+    /// Calls of SIP by their Call-ID, over UDP.
+    Sip,
+}
+
+impl PersistenceEngine {
+    /// The name as `ipvsadm` writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sip => "sip",
+        }
+    }
+}
+
+impl fmt::Display for PersistenceEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Why a text names no persistence engine.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("unknown persistence engine \"{0}\": there is \"sip\"")]
+pub struct PersistenceEngineError(String);
+
+impl FromStr for PersistenceEngine {
+    type Err = PersistenceEngineError;
+
+    fn from_str(text: &str) -> Result<Self, PersistenceEngineError> {
+        match text {
+            "sip" => Ok(Self::Sip),
+            _ => Err(PersistenceEngineError(text.to_owned())),
+        }
+    }
 }
 
 /// Clients whose addresses agree under it count as one.
@@ -142,7 +184,12 @@ mod tests {
         service: Family,
     ) -> Result<Persistence, PersistenceError> {
         let netmask = (!netmask.is_empty()).then(|| netmask.parse().unwrap());
-        Persistence { timeout_s, netmask }.checked(service)
+        Persistence {
+            timeout_s,
+            netmask,
+            engine: None,
+        }
+        .checked(service)
     }
 
     #[test]

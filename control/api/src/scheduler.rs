@@ -393,7 +393,7 @@ mod tests {
         let error = "fair".parse::<SchedulerName>().unwrap_err().to_string();
         assert_eq!(
             error,
-            "unknown scheduler \"fair\": known are rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, p2c"
+            "unknown scheduler \"fair\": known are rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, p2c, ewma"
         );
     }
 

@@ -43,7 +43,9 @@ fn persistence(service: &VirtualService) -> String {
     };
     let mask = persistence.netmask;
     let mask = mask.map_or_else(String::new, |mask| format!(" mask {mask}"));
-    format!("{ops} persistent {}{mask}", persistence.timeout_s)
+    let engine = persistence.engine;
+    let engine = engine.map_or_else(String::new, |engine| format!(" pe {engine}"));
+    format!("{ops} persistent {}{mask}{engine}", persistence.timeout_s)
 }
 
 /// `show services`: `ipvsadm -L`, with columns for the thresholds when any are set, for the tunnels when any is not IP in

@@ -5,7 +5,8 @@ use std::num::NonZeroU32;
 use clap::Args;
 use pollux_api::identity::Endpoint;
 use pollux_api::{
-    Family, Netmask, Protocol, SchedulerFlags, SchedulerName, ServiceId, ServicePatch,
+    Family, Netmask, PersistenceEngine, Protocol, SchedulerFlags, SchedulerName, ServiceId,
+    ServicePatch,
 };
 
 use super::CliError;
@@ -142,6 +143,9 @@ pub struct ServiceSettings {
     /// Clients that count as one: a mask as 255.255.255.0, for IPv6 a prefix length
     #[arg(short = 'M', long, value_name = "MASK")]
     netmask: Option<Netmask>,
+    /// What else tells clients apart: sip, for calls by their Call-ID, over UDP; it goes with persistence
+    #[arg(long, value_name = "NAME")]
+    pe: Option<PersistenceEngine>,
     /// Schedule each UDP packet by itself and keep no connection; `=false` ends that
     #[arg(short, long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     ops: Option<bool>,
@@ -155,6 +159,7 @@ impl ServiceSettings {
             scheduler_flags: self.scheduler_flags,
             persistence_timeout_s: self.persistent,
             netmask: self.netmask,
+            engine: self.pe,
             one_packet: self.ops,
         }
     }

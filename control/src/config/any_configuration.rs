@@ -10,8 +10,8 @@ use pollux_api::identity::Endpoint;
 use pollux_api::ipvs_settings::SETTINGS;
 use pollux_api::persistence::TIMEOUT_S;
 use pollux_api::{
-    Family, ForwardingMethod, MarkRule, Netmask, Persistence, Protocol, SchedulerName, ServiceId,
-    Tunnel, TunnelChecksum, TunnelType, Weight,
+    Family, ForwardingMethod, MarkRule, Netmask, Persistence, PersistenceEngine, Protocol,
+    SchedulerName, ServiceId, Tunnel, TunnelChecksum, TunnelType, Weight,
 };
 use proptest::prelude::*;
 
@@ -62,6 +62,7 @@ fn service() -> impl Strategy<Value = VirtualService> {
                     Family::Ipv4 => Netmask::V4(Ipv4Addr::new(255, 255, 0, 0)),
                     Family::Ipv6 => Netmask::V6(48),
                 }),
+                engine: (timeout_s % 3 == 0).then_some(PersistenceEngine::Sip),
             });
             VirtualService {
                 id,

@@ -46,6 +46,7 @@
 //! # fwmark = 7                     # instead of protocol and address
 //! # family = "ipv6"                # with fwmark; default: ipv4
 //! persistence_timeout = 300        # seconds a client keeps its server; default: not at all
+//! persistence_engine = "sip"        # with it: calls by their Call-ID, over UDP; default: none
 //! persistence_netmask = "255.255.255.0"  # clients that count as one; for IPv6 a prefix length: "64"
 //! one_packet = false               # true: each packet is scheduled by itself, for UDP
 //! scheduler = "mh"                 # `pollux show schedulers` tells them all; default: wlc
@@ -71,8 +72,8 @@ use pollux_api::ipvs_settings::SETTINGS;
 use pollux_api::persistence;
 use pollux_api::settings::{CONNECTIONS, HugePages, MEMORY_MIB, MTU, PollMode};
 use pollux_api::{
-    Family, ForwardingMethod, MarkRule, Netmask, Protocol, SchedulerFlags, SchedulerName,
-    TunnelChecksum, TunnelType, Weight,
+    Family, ForwardingMethod, MarkRule, Netmask, PersistenceEngine, Protocol, SchedulerFlags,
+    SchedulerName, TunnelChecksum, TunnelType, Weight,
 };
 use toml::de::DeTable;
 
@@ -170,6 +171,8 @@ pub struct ServiceTable<'a> {
     pub has_persistence_timeout: bool,
     /// Which clients count as one.
     pub persistence_netmask: Option<Located<Netmask>>,
+    /// What else tells clients apart.
+    pub persistence_engine: Option<Located<PersistenceEngine>>,
     /// Whether each packet is scheduled by itself.
     pub one_packet: Option<Located<bool>>,
     /// Who gets the next connection.
@@ -380,6 +383,7 @@ impl<'a> ServiceTable<'a> {
             persistence_timeout: table.number("persistence_timeout", persistence::TIMEOUT_S),
             has_persistence_timeout: table.has("persistence_timeout"),
             persistence_netmask: table.parsed("persistence_netmask", "255.255.255.0"),
+            persistence_engine: table.parsed("persistence_engine", "sip"),
             one_packet: table.boolean("one_packet"),
             scheduler: table.parsed("scheduler", "wlc"),
             scheduler_flags: table.all_parsed("scheduler_flags", "mh-fallback"),

@@ -134,6 +134,7 @@ impl Builder<'_> {
             .map(|timeout| Persistence {
                 timeout_s: timeout.value,
                 netmask: table.persistence_netmask.as_ref().map(|mask| mask.value),
+                engine: table.persistence_engine.as_ref().map(|engine| engine.value),
             });
         let one_packet = table.one_packet.as_ref();
         let service = VirtualService {
@@ -153,6 +154,13 @@ impl Builder<'_> {
                 let message = "a netmask without persistence: write persistence_timeout, too, or leave it out";
                 self.problems.add(&netmask.place, message);
             }
+        }
+        if let Some(engine) = &table.persistence_engine
+            && !table.has_persistence_timeout
+        {
+            let message =
+                "an engine without persistence: write persistence_timeout, too, or leave it out";
+            self.problems.add(&engine.place, message);
         }
         let is_udp = match id {
             ServiceId::Address(id) => id.protocol == Protocol::Udp,

@@ -276,6 +276,12 @@ fn set_persistence(table: &mut Table, service: &VirtualService) {
             table.remove(netmask);
         }
     }
+    match service.persistence.and_then(|found| found.engine) {
+        Some(engine) => set(table, "persistence_engine", engine.as_str(), None),
+        None => {
+            table.remove("persistence_engine");
+        }
+    }
     if service.one_packet {
         set(table, "one_packet", true, None);
     } else {

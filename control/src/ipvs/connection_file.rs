@@ -20,8 +20,10 @@ pub fn line(connection: &ConnectionReport) -> String {
     ];
     let [client, service, server] =
         endpoints.map(|end| format!("{} {:04X}", address(end.ip()), end.port()));
+    let engine = connection.engine.as_ref();
+    let engine = engine.map_or_else(String::new, |(name, data)| format!(" {name} {data}"));
     format!(
-        "{:<3} {client} {service} {server} {:<11} {:>7}\n",
+        "{:<3} {client} {service} {server} {:<11} {:>7}{engine}\n",
         connection.protocol_name(),
         connection.state,
         connection.expires_s
@@ -57,6 +59,7 @@ mod tests {
                 virtual_address: service.parse().unwrap(),
                 destination: server.parse().unwrap(),
                 method: ForwardingMethod::Nat,
+                engine: None,
             };
         let v4 = report(
             "ESTABLISHED",

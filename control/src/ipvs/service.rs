@@ -6,8 +6,8 @@ use std::num::NonZeroU32;
 use pollux_api::identity::Endpoint;
 use pollux_api::statistics::ServiceStatistics;
 use pollux_api::{
-    Family, Netmask, Persistence, Protocol, SchedulerFlags, SchedulerName, ServiceId,
-    VirtualService,
+    Family, Netmask, Persistence, PersistenceEngine, Protocol, SchedulerFlags, SchedulerName,
+    ServiceId, VirtualService,
 };
 use rustix::io::Errno;
 
@@ -175,21 +175,23 @@ impl ServiceSettings {
             .scheduler
             .parse()
             .map_err(|error| Refusal::because(Errno::NOENT, format!("{error}")))?;
-        match self.persistence_engine.as_str() {
-            "" => {}
-            "sip" => return Err(Refusal::not_yet("persistence engine sip")),
-            other => {
-                let reason = format!("unknown persistence engine \"{other}\"");
-                return Err(Refusal::because(Errno::NOENT, reason));
+        let engine = match self.persistence_engine.as_str() {
+            "" => None,
+            name => {
+                let engine = name.parse::<PersistenceEngine>();
+                Some(engine.map_err(|error| Refusal::because(Errno::NOENT, error.to_string()))?)
             }
-        }
+        };
         if key.family() == address::INET6 && !(1..=128).contains(&self.netmask) {
             let reason = format!("/{} is no IPv6 prefix length", self.netmask);
             return Err(Refusal::because(Errno::INVAL, reason));
         }
         // Nothing is set that the mask could leave as it is.
         let flags = self.flags & self.flags_mask;
-        let persistence = (flags & FLAG_PERSISTENT != 0).then(|| self.persistence(key));
+        let persistence = (flags & FLAG_PERSISTENT != 0).then(|| Persistence {
+            engine,
+            ..self.persistence(key)
+        });
         let numbers = FLAGS_SCHEDULER
             .into_iter()
             .filter(|(flag, _)| flags & flag != 0);
@@ -212,6 +214,7 @@ impl ServiceSettings {
         Persistence {
             timeout_s: self.timeout_s,
             netmask: Some(mask),
+            engine: None,
         }
     }
 }
@@ -268,8 +271,11 @@ pub fn write(kind: u16, service: &ServiceStatistics, statistics: &Statistics) ->
         ServiceId::Fwmark(id) => attributes.push(Attribute::u32(FWMARK, id.fwmark.get())),
     }
     let timeout_s = service.persistence.map_or(0, |found| found.timeout_s);
+    attributes.push(Attribute::text(SCHEDULER, service.scheduler.as_str()));
+    if let Some(engine) = service.persistence.and_then(|found| found.engine) {
+        attributes.push(Attribute::text(PERSISTENCE_ENGINE, engine.as_str()));
+    }
     attributes.extend([
-        Attribute::text(SCHEDULER, service.scheduler.as_str()),
         Attribute::bytes(FLAGS, flags),
         Attribute::u32(TIMEOUT, timeout_s),
         Attribute::u32(NETMASK, netmask(service)),
@@ -343,7 +349,7 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_refused_and_said() {
         type Spoil = fn(&mut ServiceSettings);
-        let cases: [(Spoil, Errno, &str); 3] = [
+        let cases: [(Spoil, Errno, &str); 2] = [
             (
                 |s| s.scheduler = "nosuch".to_owned(),
                 Errno::NOENT,
@@ -353,11 +359,6 @@ mod tests {
                 |s| s.persistence_engine = "nosuch".to_owned(),
                 Errno::NOENT,
                 "persistence engine",
-            ),
-            (
-                |s| s.persistence_engine = "sip".to_owned(),
-                Errno::OPNOTSUPP,
-                "sip",
             ),
         ];
         for (spoil, errno, reason) in cases {

@@ -338,5 +338,6 @@ pub fn connection(client_port: u16) -> ConnectionReport {
         virtual_address: SocketAddr::from(([198, 51, 100, 1], 80)),
         destination: SocketAddr::from(([203, 0, 113, 11], 80)),
         method: ForwardingMethod::Nat,
+        engine: None,
     }
 }

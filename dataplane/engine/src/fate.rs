@@ -97,6 +97,8 @@ fates! {
     DropPacket = "drop_packet", true;
     /// From a server behind NAT, and of no connection; answered with ICMP port unreachable (`nat_icmp_send`).
     NoConnection = "no_connection", true;
+    /// For a service with the persistence engine sip, and without a Call-ID.
+    NoCallId = "no_call_id", true;
     /// The connection table is full and the service's method needs an entry.
     TableFull = "table_full", true;
     /// The server already has a connection from this client address and port through another service.

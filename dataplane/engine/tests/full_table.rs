@@ -98,6 +98,7 @@ impl Director {
             Some(Persistence {
                 timeout: seconds(300),
                 mask: 0xffff_ff00,
+                engine: None,
             }),
         )
     }

@@ -9,3 +9,4 @@ pub mod frames;
 pub mod ftp;
 pub mod pipeline;
 pub mod related;
+pub mod sip;

@@ -17,6 +17,8 @@ const TRASH_SECONDS: u32 = 120;
 /// Why a change was refused: the kernel refuses it too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
+    /// A timeout that Linux cannot count.
+    TimeoutTooLarge,
     /// "Service already exists".
     ServiceExists,
     /// "No such service".
@@ -151,7 +153,10 @@ impl Administrator {
                     .zip(values)
                     .filter(|(_, value)| *value > 0)
                 {
-                    self.timeouts.set(state, seconds(value));
+                    let ticks = value
+                        .checked_mul(seconds(1))
+                        .ok_or(Refused::TimeoutTooLarge)?;
+                    self.timeouts.set(state, ticks);
                 }
             }
         }

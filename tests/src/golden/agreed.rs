@@ -8,13 +8,14 @@ use super::replay::{Difference, Replay};
 use super::trace::{Scenario, Step};
 
 /// The files of `tests/golden`.
-pub const FILES: [&str; 8] = [
+pub const FILES: [&str; 9] = [
     "smoke.json",
     "sched.json",
     "schedulers.json",
     "modes.json",
     "edge.json",
     "ipsec.json",
+    "sip.json",
     "cli.json",
     "settings.json",
 ];
@@ -56,6 +57,11 @@ pub const DIFFERENT: &[(&str, &[usize], &str)] = &[
         "misc/local server",
         &[4],
         "a server on the director itself gets its packets as they came, past the connection's state",
+    ),
+    (
+        "sip/servers",
+        &[13, 14, 17],
+        "one client's address and port has one connection to a virtual service; the kernel makes a second one when another server speaks up in its call",
     ),
 ];
 

@@ -6,7 +6,7 @@ use pollux_engine::clock::seconds;
 use pollux_engine::connection::{Family, ForwardingMethod};
 use pollux_engine::forward::tunnel::Encapsulation;
 use pollux_engine::scheduler::{HashFlags, MaglevFlags, SchedulerKind};
-use pollux_engine::service::{MarkRule, Persistence, ServiceIdentity};
+use pollux_engine::service::{MarkRule, Persistence, PersistenceEngine, ServiceIdentity};
 use pollux_engine::wire::protocol;
 
 use super::ask;
@@ -189,6 +189,7 @@ struct Options<'l> {
     mark: Option<u32>,
     is_v6: bool,
     persistence: Option<u32>,
+    is_sip: bool,
     netmask: Option<&'l str>,
     one_packet: bool,
     scheduler: Option<&'l str>,
@@ -232,6 +233,7 @@ impl<'l> Options<'l> {
                 "-y" => options.lower_threshold = number(value()?)?,
                 "-f" => options.mark = Some(number(value()?)?),
                 "-6" => options.is_v6 = true,
+                "--pe" if value()? == "sip" => options.is_sip = true,
                 "-M" => options.netmask = Some(value()?),
                 "-b" => options.scheduler_flags = value()?,
                 "-o" | "--ops" => options.one_packet = true,
@@ -277,13 +279,18 @@ impl<'l> Options<'l> {
                 .parse::<Ipv4Addr>()
                 .map(|mask| mask.to_bits().into())
                 .map_err(|_| Unsupported(format!("-M {mask}")))?,
-            (Some(length), Family::V6) => u128::MAX.checked_shl(128 - number(length)?).unwrap_or(0),
+            (Some(length), Family::V6) => {
+                let rest = 128_u32.checked_sub(number(length)?);
+                let rest = rest.ok_or_else(|| Unsupported(format!("-M {length}")))?;
+                u128::MAX.checked_shl(rest).unwrap_or(0)
+            }
         };
         Ok(ServiceOptions {
             scheduler: self.scheduler()?,
             persistence: self.persistence.map(|timeout| Persistence {
                 timeout: seconds(timeout),
                 mask,
+                engine: self.is_sip.then_some(PersistenceEngine::Sip),
             }),
             one_packet: self.one_packet,
         })

@@ -22,7 +22,7 @@ use pollux_api::{
     Transaction, VirtualService,
 };
 use pollux_engine::clock::TICKS_PER_SECOND;
-use pollux_engine::connection::{self as engine, Connection, Direction, State};
+use pollux_engine::connection::{self as engine, Connection, State};
 use pollux_engine::service::Destination as Compiled;
 use pollux_engine::service::ServiceIdentity;
 
@@ -213,7 +213,7 @@ impl Dataplane {
     }
 
     fn connection(&self, connection: Connection<'_>) -> Option<ConnectionReport> {
-        let key = connection.key(Direction::Inbound);
+        let (key, call) = connection.listed();
         let server = self
             .director
             .snapshot()
@@ -237,6 +237,7 @@ impl Dataplane {
             virtual_address: key.destination(),
             destination: SocketAddr::new(server.spec.address, connection.destination_port()),
             method: ForwardingMethod::Nat,
+            engine: call.map(ConnectionReport::call),
         })
     }
 }
@@ -332,7 +333,13 @@ fn with_settings(verb: &str, service: &VirtualService) -> String {
     };
     let persistence = service.persistence.map(|persistence| {
         let mask = persistence.netmask.map(|mask| format!(" -M {mask}"));
-        format!(" -p {}{}", persistence.timeout_s, mask.unwrap_or_default())
+        let engine = persistence.engine.map(|engine| format!(" --pe {engine}"));
+        format!(
+            " -p {}{}{}",
+            persistence.timeout_s,
+            mask.unwrap_or_default(),
+            engine.unwrap_or_default()
+        )
     });
     let one_packet = if service.one_packet { " --ops" } else { "" };
     format!(

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use pollux_engine::clock::TICKS_PER_SECOND;
-use pollux_engine::connection::{Direction, ForwardingMethod, State};
+use pollux_engine::connection::{ForwardingMethod, State};
 use pollux_engine::counters::Counter;
 use pollux_engine::service::{Destination, ServiceIdentity, ServiceSpec};
 use pollux_engine::wire::protocol;
@@ -101,7 +101,8 @@ fn compare_timeouts(printed: &str, director: &Director) -> Result<(), String> {
     }
 }
 
-/// `pro expire state source virtual destination`.
+/// `pro expire state source virtual destination`, and of a persistence engine's template that and what it goes by, which the
+/// engine keeps no more than a tag of.
 fn printed_connections(text: &str) -> Lines {
     let line = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -112,10 +113,14 @@ fn printed_connections(text: &str) -> Lines {
             source,
             virtual_address,
             destination,
+            ref engine @ ..,
         ] = *words
         else {
             return None;
         };
+        if !matches!(engine, [] | ["sip", _]) {
+            return None;
+        }
         let (minutes, seconds) = expiry.split_once(':')?;
         let seconds = minutes.parse::<i64>().ok()? * 60 + seconds.parse::<i64>().ok()?;
         let about = format!("{protocol} {source} {virtual_address} {destination} {state}");
@@ -126,7 +131,7 @@ fn printed_connections(text: &str) -> Lines {
 
 fn connections(director: &Director) -> Lines {
     let line = |connection: pollux_engine::connection::Connection<'_>| {
-        let key = connection.key(Direction::Inbound);
+        let (key, _) = connection.listed();
         let number = connection.destination();
         let destination = director.snapshot().destination(number);
         let destination = destination.map_or_else(

@@ -71,7 +71,9 @@ fn plain_traits(service: &VirtualService) -> [String; 3] {
         |found| {
             let mask = found.netmask;
             let mask = mask.map_or_else(String::new, |mask| format!(" mask {mask}"));
-            format!("persistent {} s{mask}", found.timeout_s)
+            let engine = found.engine;
+            let engine = engine.map_or_else(String::new, |engine| format!(" engine {engine}"));
+            format!("persistent {} s{mask}{engine}", found.timeout_s)
         },
     );
     let datagrams = if service.one_packet {

@@ -41,7 +41,7 @@ pub enum ForwardingMethod {
 
 impl ForwardingMethod {
     fn from_number(number: u64) -> Self {
-        match number & 0x3f {
+        match number & 0x1f {
             0 => Self::Masquerade,
             1 => Self::Tunnel,
             _ => Self::DirectRoute,
@@ -63,6 +63,8 @@ pub enum Direction {
 pub struct Template {
     /// How long it lives after the last connection that came of it, in ticks.
     pub timeout: u32,
+    /// The client's address in the words of a key, when the key has it mixed with a call's tag ([`FlowKey::of_call`]).
+    pub caller: Option<[u64; 2]>,
 }
 
 /// What a new connection is made of.
@@ -122,6 +124,8 @@ const CHILDREN: u64 = u64::MAX << CHILDREN_SHIFT;
 const TEMPLATE: u64 = 0x80;
 /// There too: a control connection of FTP, whose packets are not to be translated only.
 const FTP_CONTROL: u64 = 0x40;
+/// There too: a template of a call.
+const CALL: u64 = 0x20;
 /// FTP's port for them (RFC 959).
 const FTP_PORT: u16 = 21;
 /// Where in the word of the identity protocol and family stand, after it was shifted by 32.
@@ -311,6 +315,29 @@ impl<'t> Connection<'t> {
         &self.hot.0[0]
     }
 
+    /// The inbound key as it is to be listed, and the tag of a template's call, 48 bits of it.
+    pub fn listed(&self) -> (FlowKey, Option<u64>) {
+        let mut key = self.key(Direction::Inbound);
+        if self.hot.0[4].load(Relaxed) >> 48 & CALL == 0 {
+            return (key, None);
+        }
+        let [first, ..] = key.addresses;
+        let tag = match (key.family, self.wide) {
+            (Family::V6, Some(wide)) => {
+                key.addresses[0] = wide.0[4].load(Relaxed);
+                first ^ key.addresses[0]
+            }
+            _ => {
+                let client = self.hot.0[2].load(Relaxed) << 32;
+                key.addresses[0] = client | first & 0xffff_ffff;
+                (first ^ client) >> 32
+            }
+        };
+        let tag = tag & 0xffff_ffff | u64::from(key.ports >> 16) << 32;
+        key.ports &= 0xffff;
+        (key, Some(tag))
+    }
+
     /// A number that connections of one time hardly ever share, of its client's address and ports.
     pub fn fingerprint(&self) -> u32 {
         let is_v6 = (self.hot.0[4].load(Relaxed) >> 40) & 0xff == Family::V6 as u64;
@@ -334,6 +361,15 @@ impl<'t> Connection<'t> {
             family: new.inbound.family,
             ..FlowKey::NONE
         });
+        // Where others have their answers' key.
+        let caller = new.template.and_then(|template| template.caller);
+        let outbound = match caller {
+            Some([high, low]) => FlowKey {
+                addresses: [high, low, 0, 0],
+                ..outbound
+            },
+            None => outbound,
+        };
         match (new.inbound.family, self.wide) {
             (Family::V4, _) => {
                 self.hot.0[1].store(new.inbound.addresses[0], Relaxed);
@@ -361,6 +397,7 @@ impl<'t> Connection<'t> {
             | (new.inbound.family as u64) << 40
             | (new.method as u64) << 48
             | new.template.map_or(0, |_| TEMPLATE << 48)
+            | caller.map_or(0, |_| CALL << 48)
             | if is_ftp_control(new) {
                 FTP_CONTROL << 48
             } else {

@@ -4,7 +4,10 @@
 //! has `source << 32 | destination` in its first word, an IPv6 key the halves of source and destination in order.
 //! All in host byte order.
 
+use std::hash::Hasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use siphasher::sip::SipHasher13;
 
 use crate::wire::protocol;
 
@@ -48,6 +51,16 @@ impl HashKey {
             let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
             mixed ^ (mixed >> 31)
         }))
+    }
+}
+
+impl HashKey {
+    /// SipHash of bytes, keyed with a part of the secret.
+    pub fn of_bytes(&self, bytes: &[u8]) -> u64 {
+        let [first, second, ..] = self.0;
+        let mut hasher = SipHasher13::new_with_keys(first, second);
+        hasher.write(bytes);
+        hasher.finish()
     }
 }
 

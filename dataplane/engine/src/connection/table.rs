@@ -291,6 +291,11 @@ impl ConnectionTable {
         key.hash(&self.hash_key)
     }
 
+    /// The tag of a call, by the secret of this table.
+    pub(crate) fn tag_of_call(&self, call_id: &[u8]) -> u64 {
+        self.hash_key.of_bytes(call_id)
+    }
+
     /// A new connection finds no room.
     pub(crate) fn note_full(&self, now: Tick) {
         self.full_at.store(u64::from(now.0) + 1, Relaxed);

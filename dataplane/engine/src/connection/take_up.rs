@@ -139,6 +139,7 @@ fn clear(lines: &[Line]) {
 fn read(entry: &Connection<'_>) -> NewConnection {
     let template = entry.is_template().then(|| Template {
         timeout: u32::try_from(entry.route_word().load(Relaxed)).unwrap_or(0),
+        caller: None, // only where its key is of interest
     });
     let outbound = entry
         .has_outbound_key()
@@ -181,6 +182,7 @@ mod tests {
             },
             template: (port == 0).then_some(Template {
                 timeout: seconds(10),
+                caller: None,
             }),
             control,
             counts_packets: false,

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::entry::{Connection, Life, REFRESH_TICKS};
 use super::table::{ConnectionTable, Hit};
-use super::{FlowKey, State};
+use super::{Family, FlowKey, State};
 use crate::clock::{Tick, seconds};
 use crate::wire::protocol;
 
@@ -39,6 +39,20 @@ impl FlowKey {
             protocol: number.map_or(self.protocol, |(_, number)| *number),
             ..self
         }
+    }
+
+    /// A template's key for one call: what of the client's address and port 0 it has, mixed with the call's tag. 48 bits of
+    /// a keyed hash: among a million calls two of one client share a template once in a hundred years of chance, and would
+    /// share a server.
+    pub(crate) fn of_call(mut self, tag: u64) -> Self {
+        self.addresses[0] ^= match self.family {
+            Family::V4 => tag << 32,
+            Family::V6 => tag & 0xffff_ffff,
+        };
+        #[allow(clippy::cast_possible_truncation)] // 16 bits are meant
+        let port = (tag >> 32) as u32 & 0xffff;
+        self.ports ^= port << 16;
+        self
     }
 
     /// The protocol as listings name it: of a template's key, the one that the template is for.
@@ -200,7 +214,6 @@ impl ConnectionTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::Family;
 
     #[test]
     fn no_packet_has_a_templates_key() {

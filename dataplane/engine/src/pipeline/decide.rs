@@ -77,7 +77,7 @@ impl Worker {
             Some(hit) => Ok(Scheduled::Connection(hit)),
             // It is never scheduled (`ah_esp_conn_schedule`).
             None if meta.kind == Kind::Ipsec => Ok(Scheduled::NotOurs),
-            None => self.schedule(context, meta),
+            None => self.schedule(context, meta, frame.bytes()),
         };
         // In Linux the old connection's timer ends it, a moment later: it still counts when the new one is scheduled.
         if let Some(ended) = over {

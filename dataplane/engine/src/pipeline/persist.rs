@@ -5,11 +5,14 @@ use super::drop_entry::counts_packets;
 use super::meta::Meta;
 use super::schedule::{Scheduled, full, is_one_packet, new_connection};
 use super::worker::Context;
-use crate::connection::{Family, FlowKey, Hit, NewConnection, State, Template};
+use crate::connection::{Direction, Family, FlowKey, Hit, NewConnection, State, Template};
 use crate::fate::Fate;
 use crate::scheduler::Arrival;
-use crate::service::{Destination, Persistence, ServiceIdentity, VirtualService};
-use crate::wire::protocol;
+use crate::service::{
+    Destination, Persistence, PersistenceEngine, ServiceIdentity, VirtualService,
+};
+use crate::wire::udp::UDP_BYTES;
+use crate::wire::{protocol, sip};
 
 /// Connections of a client to one server of FTP (RFC 959) go to any port of it.
 const FTP: u16 = 21;
@@ -17,17 +20,19 @@ const FTP: u16 = 21;
 const ATTEMPTS: usize = 3;
 
 impl Worker {
-    /// Makes a connection after the client's template, which is made if need be.
+    /// Makes a connection after the client's template, which is made if need be; to a server that is not asked, but wanted,
+    /// if there is one.
     pub(super) fn schedule_persistent<'c>(
         &mut self,
         context: &Context<'c>,
         meta: &Meta,
         service: &'c VirtualService,
-        persistence: &Persistence,
+        client: Client,
+        wanted: Option<&'c Destination>,
     ) -> Result<Scheduled<'c>, Fate> {
-        let key = template_key(service, persistence, &meta.key);
         for _ in 0..ATTEMPTS {
-            let Some((template, destination)) = self.template(context, meta, service, key)? else {
+            let found = self.template(context, meta, service, client, wanted)?;
+            let Some((template, destination)) = found else {
                 return full(context, service, meta);
             };
             let virtual_port = meta.key.destination_port();
@@ -76,10 +81,14 @@ impl Worker {
         context: &Context<'c>,
         meta: &Meta,
         service: &'c VirtualService,
-        key: FlowKey,
+        client: Client,
+        wanted: Option<&'c Destination>,
     ) -> Result<Option<(Hit<'c>, &'c Destination)>, Fate> {
-        if let Some(found) = context.table.find_template(&key, context.now) {
-            if let Some(destination) = destination_of(context, &found) {
+        if let Some(found) = context.table.find_template(&client.key, context.now) {
+            let is_wanted = |found: &&Destination| {
+                wanted.is_none_or(|wanted| wanted.spec.number == found.spec.number)
+            };
+            if let Some(destination) = destination_of(context, &found).filter(is_wanted) {
                 return Ok(Some((found, destination)));
             }
             context.table.retire_template(&found);
@@ -91,12 +100,12 @@ impl Worker {
             now: context.now,
             microsecond: self.microsecond,
         };
-        let chosen = service.scheduler.pick(candidates, &arrival);
+        let chosen = wanted.or_else(|| service.scheduler.pick(candidates, &arrival));
         let chosen = chosen.ok_or(Fate::NoDestination)?;
         let counts_packets = service.one_packet && counts_packets(context);
         let new = NewConnection {
             counts_packets,
-            ..new_template(service, chosen, key)
+            ..new_template(service, chosen, client)
         };
         match self.open(context, &new, chosen) {
             Ok((hit, true)) => {
@@ -112,6 +121,100 @@ impl Worker {
             Err(Fate::TableFull) => Ok(None),
             Err(fate) => Err(fate),
         }
+    }
+}
+
+/// What a client's template is known by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Client {
+    key: FlowKey,
+    /// Its address, when the key has it only mixed with a call's tag.
+    address: Option<[u64; 2]>,
+}
+
+impl Client {
+    /// The client that a packet of this flow, in this frame, comes from.
+    ///
+    /// # Errors
+    /// [`Fate::NoCallId`].
+    pub fn of(
+        context: &Context<'_>,
+        meta: &Meta,
+        service: &VirtualService,
+        persistence: &Persistence,
+        frame: &[u8],
+    ) -> Result<Self, Fate> {
+        let key = template_key(service, persistence, &meta.key);
+        let Some(PersistenceEngine::Sip) = persistence.engine else {
+            return Ok(Self { key, address: None });
+        };
+        let call = call_id_in(meta, frame).ok_or(Fate::NoCallId)?;
+        Ok(Self {
+            key: key.of_call(context.table.tag_of_call(call)),
+            address: Some(persistence.client(&meta.key)),
+        })
+    }
+}
+
+/// The Call-ID in the datagram.
+fn call_id_in<'f>(meta: &Meta, frame: &'f [u8]) -> Option<&'f [u8]> {
+    if meta.key.protocol != protocol::UDP {
+        return None;
+    }
+    let end = usize::from(meta.ip) + usize::from(meta.ip_bytes);
+    let message = frame.get(usize::from(meta.transport) + UDP_BYTES..end)?;
+    sip::call_id(message)
+}
+
+impl Worker {
+    /// A server under NAT begins a call (`ip_vs_sip_conn_out`): its datagram opens a connection of the client it is for, which
+    /// goes to it, and so will the call. None when the packet is nothing of the kind.
+    ///
+    /// # Errors
+    /// Why the packet goes no further.
+    pub(super) fn call_of_server<'c>(
+        &mut self,
+        context: &Context<'c>,
+        meta: &Meta,
+        frame: &[u8],
+    ) -> Result<Option<Scheduled<'c>>, Fate> {
+        if !context.snapshot.services().has_engines() || meta.key.protocol != protocol::UDP {
+            return Ok(None);
+        }
+        let Some((flow, service)) = context.snapshot.services().of_answer(&meta.key) else {
+            return Ok(None);
+        };
+        let Some(persistence) = service.persistence.filter(|found| found.engine.is_some()) else {
+            return Ok(None);
+        };
+        let sender = meta.key.source();
+        let candidates = context.snapshot.candidates(service);
+        let destination = candidates
+            .iter()
+            .find(|found| (found.spec.address, found.spec.port) == (sender.ip(), sender.port()));
+        let inbound = Meta {
+            key: flow,
+            hash: context.table.hash(&flow),
+            candidate: None,
+            ..*meta
+        };
+        let client = Client::of(context, &inbound, service, &persistence, frame);
+        let (Some(destination), Ok(client)) = (destination, client) else {
+            return Ok(None);
+        };
+        if service.one_packet || !self.shard.has_room(context.table, flow.family) {
+            return Ok(None);
+        }
+        let wanted = Some(destination);
+        Ok(
+            match self.schedule_persistent(context, &inbound, service, client, wanted)? {
+                Scheduled::Connection(hit) => Some(Scheduled::Connection(Hit {
+                    direction: Direction::Outbound,
+                    ..hit
+                })),
+                _ => None,
+            },
+        )
     }
 }
 
@@ -180,17 +283,24 @@ fn template_key(service: &VirtualService, persistence: &Persistence, key: &FlowK
     .template()
 }
 
-fn new_template(service: &VirtualService, chosen: &Destination, key: FlowKey) -> NewConnection {
+fn new_template(service: &VirtualService, chosen: &Destination, client: Client) -> NewConnection {
     let timeout = service.persistence.map_or(0, |found| found.timeout);
     NewConnection {
-        inbound: key,
+        inbound: client.key,
         outbound: None,
         destination: chosen.spec.number,
-        destination_port: if key.ports == 0 { 0 } else { chosen.spec.port },
+        destination_port: if client.key.destination_port() == 0 {
+            0
+        } else {
+            chosen.spec.port
+        },
         service: service.number,
         method: chosen.spec.method,
         state: State::Template,
-        template: Some(Template { timeout }),
+        template: Some(Template {
+            timeout,
+            caller: client.address,
+        }),
         control: None,
         counts_packets: false,
         lifetime: None,

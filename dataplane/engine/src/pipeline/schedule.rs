@@ -4,6 +4,7 @@ use super::Worker;
 use super::decide::{assure_control, is_secure, next_state};
 use super::drop_entry::counts_packets;
 use super::meta::Meta;
+use super::persist::Client;
 use super::without_entry::{Answer, answer, destination_by_hash};
 use super::worker::{Context, unbind};
 use crate::clock::seconds;
@@ -36,7 +37,7 @@ pub(super) enum Scheduled<'c> {
 }
 
 impl Worker {
-    /// What a packet without a connection is to be done with.
+    /// What a packet without a connection, which is in this frame, is to be done with.
     ///
     /// # Errors
     /// Why the packet goes no further.
@@ -44,6 +45,7 @@ impl Worker {
         &mut self,
         context: &Context<'c>,
         meta: &Meta,
+        frame: &[u8],
     ) -> Result<Scheduled<'c>, Fate> {
         let opens = opens(context, meta);
         let was_full = context.table.was_full(context.now);
@@ -52,13 +54,16 @@ impl Worker {
         }
         let services = context.snapshot.services();
         let Some(service) = services.find(&meta.key, self.ingress) else {
+            if let Some(call) = self.call_of_server(context, meta, frame)? {
+                return Ok(call);
+            }
             let answer = was_full.then(|| answer(context, meta)).flatten();
             return match answer {
                 Some(answer) => Ok(Scheduled::AnswerWithoutEntry(answer)),
                 None => self.not_ours(context, meta),
             };
         };
-        self.schedule_for(context, meta, service, opens)
+        self.schedule_for(context, (meta, frame), service, opens)
     }
 
     /// The same of an ICMP error: about a packet that a connection would have sent to `meta.key`'s source. `outer` is the
@@ -74,7 +79,8 @@ impl Worker {
     ) -> Result<Scheduled<'c>, Fate> {
         let services = context.snapshot.services();
         match services.find_marked(&meta.key, outer, self.ingress) {
-            Some(service) => self.schedule_for(context, meta, service, true),
+            // No persistence engine looks into what an error quotes.
+            Some(service) => self.schedule_for(context, (meta, &[]), service, true),
             None => Ok(Scheduled::NotOurs),
         }
     }
@@ -82,7 +88,7 @@ impl Worker {
     fn schedule_for<'c>(
         &mut self,
         context: &Context<'c>,
-        meta: &Meta,
+        (meta, frame): (&Meta, &[u8]),
         service: &'c VirtualService,
         opens: bool,
     ) -> Result<Scheduled<'c>, Fate> {
@@ -109,7 +115,8 @@ impl Worker {
             return full(context, service, meta);
         }
         if let Some(persistence) = &service.persistence {
-            return self.schedule_persistent(context, meta, service, persistence);
+            let client = Client::of(context, meta, service, persistence, frame)?;
+            return self.schedule_persistent(context, meta, service, client, None);
         }
         let virtual_port = meta.key.destination_port();
         if !matches!(service.identity, ServiceIdentity::Fwmark { .. })

@@ -29,6 +29,8 @@ pub struct ServiceLookup {
     has_ftp: bool,
     /// Whether there is a service of all ports.
     has_any_port: bool,
+    /// Whether there is a service with a persistence engine.
+    has_engines: bool,
     /// By a server's address and port: the only service that translates to it; none when there are several.
     answers: HashMap<ServiceKey, Option<ServiceKey>>,
     /// Servers that are translated to, by address and port; those of marks under no protocol.
@@ -107,6 +109,9 @@ impl ServiceLookup {
     /// Adds a service.
     pub fn insert(&mut self, spec: &ServiceSpec, service: VirtualService) {
         let place = self.services.len();
+        self.has_engines |= service
+            .persistence
+            .is_some_and(|found| found.engine.is_some());
         self.services.push(service);
         self.families |= bit(spec.identity.family());
         self.note_translated(spec);
@@ -210,6 +215,12 @@ impl ServiceLookup {
         let service = (*self.answers.get(&ServiceKey::destination_of(&reversed))?)?;
         let found = self.services.get(*self.by_address.get(&service)?)?;
         Some((service.as_destination_of(reversed), found))
+    }
+
+    /// Whether a server may begin what has to come back to it.
+    #[inline]
+    pub fn has_engines(&self) -> bool {
+        self.has_engines
     }
 
     /// Whether there is any of this family: without, IPVS is off for it, as in Linux.

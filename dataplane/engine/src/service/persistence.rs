@@ -9,6 +9,15 @@ pub struct Persistence {
     pub timeout: u32,
     /// Clients whose addresses have these bits in common count as one: in the low 32 bits for IPv4.
     pub mask: u128,
+    /// What else tells clients apart.
+    pub engine: Option<PersistenceEngine>,
+}
+
+/// What looks into a packet for what belongs together (`--pe`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PersistenceEngine {
+    /// `sip`: the Call-ID, in UDP.
+    Sip,
 }
 
 impl Persistence {

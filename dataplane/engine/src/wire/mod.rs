@@ -15,6 +15,7 @@ pub mod ipv4_options;
 pub mod ipv6;
 pub mod plain;
 pub mod sctp;
+pub mod sip;
 pub mod tcp;
 pub mod udp;
 
