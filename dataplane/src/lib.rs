@@ -17,6 +17,7 @@ pub mod frame;
 pub mod hold;
 pub mod idle;
 pub mod kernel;
+pub mod link_watch;
 pub mod lock_file;
 pub mod numbering;
 pub mod port;

@@ -21,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::arguments::Arguments;
 use crate::idle::Idle;
 use crate::kernel::{Mirror, MirrorHandle};
+use crate::link_watch;
 use crate::port::{self, OpenPort};
 use crate::private_socket::{Limits, PrivateSocket};
 use crate::publication::Publication;
@@ -184,6 +185,7 @@ async fn serve(
     tokio::select! {
         () = alive => {}
         () = socket.serve(Arc::clone(&publisher)) => {}
+        () = link_watch::follow(&publisher.ports) => {}
         () = publisher.run() => log::error!("the kernel's tables are not followed any more"),
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -115,6 +115,16 @@ pub enum TapError {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// It cannot show whether the NIC has a link.
+    #[error(
+        "TAP {name} does not show the link of its port: {source}; that takes Linux 5.0 or newer"
+    )]
+    Carrier {
+        /// Which TAP.
+        name: TapName,
+        /// The kernel's reason.
+        source: io::Error,
+    },
     /// The kernel could not be asked.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
@@ -136,12 +146,25 @@ pub async fn set_up(name: &TapName, mac: MacAddress, mtu: u16) -> Result<(), Tap
     set(LinkChange::Up).await
 }
 
+/// Says whether the NIC behind a TAP has a link: what `ip link` shows as its carrier.
+///
+/// # Errors
+/// [`TapError`].
+pub async fn set_carrier(name: &TapName, up: bool) -> Result<(), TapError> {
+    let change = LinkChange::Carrier(up);
+    let request = RouteNetlinkMessage::SetLink(change.message(name));
+    let mut requests = Requests::open()?;
+    let result = requests.change("set the carrier of an interface", request, 0);
+    result.await.map_err(|error| change.error(name, error))
+}
+
 /// One thing to change of an interface; one a message, so that a refusal is about that thing.
 #[derive(Clone, Copy)]
 enum LinkChange {
     Mtu(u16),
     Mac(MacAddress),
     Up,
+    Carrier(bool),
 }
 
 impl LinkChange {
@@ -153,6 +176,9 @@ impl LinkChange {
             Self::Mac(mac) => {
                 let bytes = mac.0.to_vec();
                 message.attributes.push(LinkAttribute::Address(bytes));
+            }
+            Self::Carrier(up) => {
+                message.attributes.push(LinkAttribute::Carrier(up.into()));
             }
             Self::Up => {
                 message.header.flags = LinkFlags::Up;
@@ -175,6 +201,7 @@ impl LinkChange {
             Self::Mtu(mtu) => TapError::Mtu { name, mtu, source },
             Self::Mac(mac) => TapError::Mac { name, mac, source },
             Self::Up => TapError::Up { name, source },
+            Self::Carrier(_) => TapError::Carrier { name, source },
         }
     }
 }
