@@ -1,5 +1,6 @@
 //! Ports: each a DPDK device on the wire and a TAP to the kernel, their queues dealt out to the workers.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use dpdk_bindings::{
@@ -16,6 +17,11 @@ use crate::kernel::{MacAddress, TapName, TapNameError, tap};
 use crate::settings::{Device, ValidPort};
 use crate::transmit::{TransmitBuffer, Transmitter};
 use crate::worker::PortQueues;
+
+/// What makes TAPs for jumbo frames.
+const VHOST_NET: &str = "/dev/vhost-net";
+/// The longest IP packet that `net_tap` gives to the kernel.
+const NET_TAP_MTU_MAX: u16 = 1500;
 
 /// Why a port cannot be used.
 #[derive(Debug, Error)]
@@ -51,6 +57,17 @@ pub enum OpenError {
         name: String,
         /// Why.
         source: AttachError,
+    },
+    /// Jumbo frames need more of the kernel.
+    #[error(
+        "port {name}: a TAP with an MTU of {mtu} needs {VHOST_NET}, which is not there: `modprobe vhost_net` makes it; or \
+         give the port `mtu = {NET_TAP_MTU_MAX}`"
+    )]
+    NoVhost {
+        /// Which port.
+        name: String,
+        /// The MTU.
+        mtu: u16,
     },
     /// The name is none for an interface.
     #[error(transparent)]
@@ -185,11 +202,15 @@ async fn open(
     let wire_queues = wire.start(&wanted, pool).map_err(of_device)?;
     report_queues(&settings.name, &wire_queues, workers);
     // Frames to multicast groups the kernel has joined: VRRP, ND. The engine punts them, the kernel chooses.
-    if let Err(error) = wire.set_all_multicast(true) {
+    // A device that cannot be told which is told to let everything pass.
+    if let Err(error) = wire
+        .set_all_multicast(true)
+        .or_else(|_| wire.set_promiscuous(true))
+    {
         log::warn!("port {name}: receives no multicast but what the device lets pass: {error}");
     }
     let mac = wire.mac().map_err(of_device)?;
-    let tap_device = format!("net_tap{number},iface={name}");
+    let tap_device = tap_device(number, &name, MacAddress(mac), mtu, queues)?;
     let tap_port = eal
         .attach(&tap_device)
         .map_err(|source| OpenError::TapDevice {
@@ -217,6 +238,30 @@ async fn open(
     Ok((open, deal_out(wire_queues, tap_queues, workers)))
 }
 
+/// DPDK's name of the device that makes a TAP. `net_tap` passes on no frame that is longer than 1522 bytes, whatever the
+/// MTU of its interface (DPDK 22.11): longer ones take the kernel's `vhost-net`.
+fn tap_device(
+    number: usize,
+    name: &TapName,
+    mac: MacAddress,
+    mtu: u16,
+    queues: u16,
+) -> Result<String, OpenError> {
+    if mtu <= NET_TAP_MTU_MAX {
+        return Ok(format!("net_tap{number},iface={name}"));
+    }
+    if !Path::new(VHOST_NET).exists() {
+        return Err(OpenError::NoVhost {
+            name: name.to_string(),
+            mtu,
+        });
+    }
+    Ok(format!(
+        "net_virtio_user{number},path={VHOST_NET},iface={name},mac={mac},queues={queues},\
+         queue_size={TAP_DESCRIPTORS}"
+    ))
+}
+
 /// Says at the start when workers will not share the load as the administrator may think they do.
 fn report_queues(name: &TapName, queues: &Queues, workers: usize) {
     if queues.rx.len() < workers {
@@ -233,7 +278,8 @@ fn report_queues(name: &TapName, queues: &Queues, workers: usize) {
     }
     if queues.rx.len() > 1 && queues.distribution == Distribution::Driver {
         log::info!(
-            "port {name}: the driver spreads frames over its {} queues its own way",
+            "port {name}: the driver has no RSS to set up; it spreads frames over its {} queues its own way, or gives all \
+             of them to the first worker",
             queues.rx.len()
         );
     }

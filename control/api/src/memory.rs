@@ -17,6 +17,8 @@ const FRAMES_PER_WORKER: u32 = 2048;
 const LINK_BYTES: u16 = 14 + 8;
 /// The smallest buffer many NICs take.
 const BUFFER_BYTES_MIN: u16 = 2048;
+/// Checksum of the frame, virtio's header.
+const DRIVER_BYTES: u16 = 4 + 12;
 /// What DPDK keeps free in front of a frame.
 const HEADROOM: u16 = 128;
 
@@ -33,12 +35,19 @@ pub fn frames_needed(ports: usize, workers: usize) -> u32 {
         .saturating_add(workers.saturating_mul(FRAMES_PER_WORKER))
 }
 
-/// Headroom and frame of an MTU, in bytes.
+/// Headroom and frame of an MTU, in bytes. Many NICs count buffers in KiB, and drivers ask for room for what they put
+/// before or behind a frame.
 pub fn buffer_bytes(mtu: u16) -> u16 {
-    let more = mtu
-        .saturating_add(LINK_BYTES)
-        .saturating_sub(BUFFER_BYTES_MIN);
-    (BUFFER_BYTES_MIN + HEADROOM).saturating_add(more)
+    let frame = mtu.saturating_add(LINK_BYTES);
+    let frame = if frame <= BUFFER_BYTES_MIN {
+        BUFFER_BYTES_MIN
+    } else {
+        let with_driver = frame.saturating_add(DRIVER_BYTES);
+        with_driver
+            .checked_next_multiple_of(1024)
+            .unwrap_or(u16::MAX)
+    };
+    frame.saturating_add(HEADROOM)
 }
 
 /// A frame's buffer with what DPDK keeps of it, in bytes.
@@ -85,6 +94,8 @@ mod tests {
         assert!(frames_mib(2, 3, 1500) < frames_mib(2, 3, 9000));
         assert!(frames_mib(2, 3, 1500) < frames_mib(2, 4, 1500));
         assert_eq!(buffer_bytes(1500), 2048 + 128);
+        assert_eq!(buffer_bytes(2027), 3 * 1024 + 128);
+        assert_eq!(buffer_bytes(9000), 9 * 1024 + 128);
         assert_eq!(frames_mib(usize::MAX, usize::MAX, u16::MAX), u32::MAX);
     }
 }
