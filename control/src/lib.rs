@@ -19,3 +19,4 @@ pub mod ipvs;
 pub mod realserver;
 pub mod run_directory;
 pub mod server_address;
+pub mod setup;

@@ -11,6 +11,7 @@ use super::doctor::DoctorOptions;
 use super::mark_options::MarkVerb;
 use super::realserver::RealserverOptions;
 use super::service_options::{AnyService, OneService, ServiceSettings};
+use super::setup::SetupArguments;
 use super::tunnel_options::TunnelOptions;
 use crate::server_address::ServerAddress;
 use crate::{config, run_directory};
@@ -35,6 +36,12 @@ Examples:
   pollux ipvs -- keepalived -n -l -f /etc/keepalived/keepalived.conf
 
 The exit status is the tool's; 1 when polluxd does not run or the tool cannot be started.";
+
+const SETUP_EXAMPLES: &str = "\
+Examples:
+  pollux setup --dry-run 0000:03:00.0 0000:03:00.1    # what it would do
+  pollux setup                                        # the NICs of /etc/pollux/pollux.toml
+  pollux setup --undo";
 
 /// Balances services over real servers: the command line of polluxd.
 #[derive(Debug, Parser)]
@@ -157,6 +164,13 @@ pub enum Verb {
     /// JSON for `pollux-dataplane --settings`. Only the table `dataplane` is looked at, so that nothing wrong with a
     /// service keeps a data plane from starting. Needs no daemon.
     Settings(ConfigFile),
+    /// Make this machine ready for a data plane: NICs to vfio-pci, huge pages on their nodes, and so at each boot
+    ///
+    /// Looks at everything first and refuses with all that is in the way; then prints each step as a person would type it,
+    /// and does it. A NIC of a driver that DPDK works beside (mlx4, mlx5) stays with it. What there was is kept in
+    /// /var/lib/pollux/setup.json for --undo. Done again it does what is missing. Needs root, and no daemon.
+    #[command(after_help = SETUP_EXAMPLES)]
+    Setup(SetupArguments),
     /// Print what makes a shell complete `pollux` commands
     ///
     /// For bash: pollux completion bash > /etc/bash_completion.d/pollux

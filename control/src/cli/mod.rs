@@ -14,6 +14,7 @@ mod output_table;
 mod plan;
 mod realserver;
 mod service_options;
+mod setup;
 mod show;
 mod table;
 mod tunnel_options;
@@ -77,6 +78,9 @@ pub enum CliError {
     /// Nobody to set up.
     #[error("no service and server is like that: `pollux show services` lists those that run")]
     NoServer,
+    /// The machine.
+    #[error(transparent)]
+    Setup(#[from] setup::SetupError),
     /// Standard output.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
@@ -191,6 +195,7 @@ impl<W: Write> Session<'_, W> {
                 output_json::pretty(self.out, &settings)
             }
             Verb::Save(file) => self.save(&file.path),
+            Verb::Setup(arguments) => self.setup(&arguments),
             Verb::Show(view) => self.show(view),
             Verb::Service(verb) => self.change(service_change(verb)?),
             Verb::Server(verb) => self.change(server_change(verb)?),

@@ -63,7 +63,7 @@ impl PciDevice {
                 .and_then(|name| name.parse().ok()),
             // -1: the machine does not say.
             node: root.value(&of("numa_node")),
-            interfaces: root.names(&of("net")),
+            interfaces: interfaces(root, address),
         })
     }
 
@@ -94,6 +94,18 @@ impl PciDevice {
             .filter(|other| other.class >> 16 != BRIDGE && other.binding() == Binding::Kernel)
             .collect()
     }
+}
+
+/// The kernel's interfaces of a device; virtio has a bus of its own in between.
+fn interfaces(root: &Root, address: &str) -> Vec<String> {
+    let device = format!("{DEVICES}/{address}");
+    let names = root.names(&device);
+    let virtio = names.iter().filter(|name| name.starts_with("virtio"));
+    let of_virtio = virtio.flat_map(|name| root.names(&format!("{device}/{name}/net")));
+    root.names(&format!("{device}/net"))
+        .into_iter()
+        .chain(of_virtio)
+        .collect()
 }
 
 /// Every network controller of the machine.
@@ -147,6 +159,14 @@ mod tests {
         assert_eq!(bound.binding(), Binding::Kernel);
         assert_eq!((free.node, free.binding()), (None, Binding::Unbound));
         assert_eq!(PciDevice::read(&machine.root(), "0000:09:00.0"), None);
+        let machine = machine
+            .pci("0000:02:00.0", "0x020000", "virtio-pci", 0, 9)
+            .file(
+                "sys/bus/pci/devices/0000:02:00.0/virtio3/net/eth7/mtu",
+                "1500",
+            );
+        let virtio = PciDevice::read(&machine.root(), "0000:02:00.0").unwrap();
+        assert_eq!(virtio.interfaces, ["eth7"]);
     }
 
     #[test]

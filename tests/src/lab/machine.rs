@@ -89,15 +89,44 @@ impl Machine {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Starts both daemons on the two NICs of a kind, with further lines of `[dataplane]` in single quotes. What the
-    /// network has learnt of others is forgotten.
-    pub fn start_pollux(&self, nic: Nic, lines: &str) {
-        self.run(&format!(
-            "start-pollux {} {} {lines}",
+    /// Starts both daemons on the two NICs of a kind. What the network has learnt of others is forgotten.
+    pub fn start_pollux(&self, nic: Nic) {
+        self.start(&format!("start-pollux {} {}", nic.client, nic.server));
+    }
+
+    /// As [`Self::start_pollux`] with another MTU, on the networks too.
+    pub fn start_pollux_with_mtu(&self, nic: Nic, mtu: u16) {
+        self.set_mtu(nic, mtu);
+        self.start(&format!(
+            "MTU={mtu} start-pollux {} {}",
             nic.client, nic.server
         ));
+    }
+
+    fn start(&self, line: &str) {
+        self.run(line);
         for namespace in ["client", "router", "rs1", "rs2", "rs3"] {
             run(namespace, "ip neigh flush all");
+        }
+    }
+
+    /// Gives an MTU to clients, servers and what is between them and a kind of NICs.
+    pub fn set_mtu(&self, nic: Nic, mtu: u16) {
+        let set = |namespace: &str, interface: &str| {
+            run(namespace, &format!("ip link set {interface} mtu {mtu}"));
+        };
+        for (namespace, port) in [
+            ("client", "client"),
+            ("rs1", "rs1"),
+            ("rs2", "rs2"),
+            ("rs3", "rs3"),
+        ] {
+            set("router", port);
+            set(namespace, "lan0");
+        }
+        for side in ["client", "server"] {
+            set("router", &format!("{}-{side}", nic.kind));
+            set("router", &format!("br-{side}"));
         }
     }
 

@@ -1,0 +1,87 @@
+//! What makes the next boot like this one: a unit that runs `pollux setup` again, before the data plane starts.
+//!
+//! The unit names the NICs, so that it works before the configuration file is read by anybody, and `--boot`, which
+//! writes nothing. Huge pages come first at boot, when memory is in one piece still.
+
+use pollux_api::DataplaneSettings;
+
+use super::plan::Request;
+use super::record::Record;
+use super::step::Step;
+use crate::host::Root;
+
+const UNIT: &str = "/etc/systemd/system/pollux-setup.service";
+const WANTED: &str = "/etc/systemd/system/multi-user.target.wants/pollux-setup.service";
+const MODULES: &str = "/etc/modules-load.d/pollux.conf";
+const OPTIONS: &str = "/etc/modprobe.d/pollux.conf";
+
+/// The steps that are not done yet, noting in the record what they make.
+pub fn steps(
+    root: &Root,
+    addresses: &[&str],
+    with_vfio: bool,
+    request: &Request,
+    record: &mut Record,
+) -> Vec<Step> {
+    let mut files = vec![(UNIT, unit(addresses, request.no_iommu))];
+    let mut modules = String::from("# Written by `pollux setup`.\n");
+    if with_vfio {
+        modules.push_str("vfio_iommu_type1\nvfio-pci\n");
+    }
+    if has_jumbo(&request.settings) {
+        modules.push_str("vhost_net\n");
+    }
+    files.push((MODULES, modules));
+    if request.no_iommu {
+        files.push((
+            OPTIONS,
+            String::from(
+                "# Written by `pollux setup`.\noptions vfio enable_unsafe_noiommu_mode=1\n",
+            ),
+        ));
+    }
+    let mut steps = Vec::new();
+    for (file, text) in files {
+        record.remember_file(file);
+        if root.text(file).as_deref() != Some(text.trim()) {
+            let file = file.to_owned();
+            steps.push(Step::Write { file, text });
+        }
+    }
+    record.remember_file(WANTED);
+    if root.link_name(WANTED).as_deref() != Some("pollux-setup.service") {
+        steps.push(Step::Link {
+            file: WANTED.to_owned(),
+            target: UNIT.to_owned(),
+        });
+    }
+    steps
+}
+
+/// Whether a port's TAP will need the kernel's `vhost-net`: DPDK's `net_tap` takes no jumbo frames.
+pub fn has_jumbo(settings: &DataplaneSettings) -> bool {
+    settings.ports.iter().any(|port| port.mtu > Some(1500))
+}
+
+fn unit(addresses: &[&str], no_iommu: bool) -> String {
+    let no_iommu = if no_iommu { " --no-iommu" } else { "" };
+    let addresses = addresses.join(" ");
+    format!(
+        "# Written by `pollux setup`; `pollux setup --undo` takes it away.\n\
+         [Unit]\n\
+         Description=NICs and huge pages for the Pollux data plane\n\
+         Documentation=man:pollux-setup(1)\n\
+         DefaultDependencies=no\n\
+         After=local-fs.target systemd-modules-load.service\n\
+         Before=network-pre.target pollux-dataplane.service\n\
+         Wants=network-pre.target\n\
+         \n\
+         [Service]\n\
+         Type=oneshot\n\
+         RemainAfterExit=yes\n\
+         ExecStart=/usr/bin/pollux setup --boot{no_iommu} {addresses}\n\
+         \n\
+         [Install]\n\
+         WantedBy=multi-user.target\n"
+    )
+}
