@@ -111,11 +111,11 @@ pub fn answers(frame: &[u8], out: &[Frame]) -> Result<(), String> {
             is_answered(&packet, out, is_time_exceeded),
         )
     } else if !Topology::is_local(destination) && packet.is_fragment {
-        // IPVS gathers what passes, and lets it go again with the last one.
+        // IPVS gathers what passes, and lets it go again with the last one, whole if it fits.
         let goes_on = |out: &Frame| {
             Packet::read(&out.bytes).is_some_and(|out| {
                 let ends = |packet: &Packet<'_>| (packet.source(), packet.destination());
-                out.is_fragment && ends(&out) == ends(&packet) && out.hops() + 1 == packet.hops()
+                ends(&out) == ends(&packet) && out.hops() + 1 == packet.hops()
             })
         };
         (
