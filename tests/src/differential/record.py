@@ -10,8 +10,8 @@ from lab import *
 ADDRESSES = ("2001:db8:f::5", "2001:db8:f::9")
 # Virtual seconds that commands and frames may take before they are recorded as a sleep.
 DRIFT = 0.2
-# Virtual seconds after each frame.
-TICKS = 0.03
+# Virtual seconds after each command and frame.
+TICKS = 0.03  # What the kernel puts off to its next tick is done before the next step.
 
 
 def passed(lab, since):
@@ -32,13 +32,13 @@ def play(lab, plan):
         since = passed(lab, since)
         if "command" in step:
             lab.cmd(step["command"])
+            time.sleep(TICKS)
         elif "sleep" in step:
             lab.sleep(step["sleep"])
             since += step["sleep"]
         else:
             packet = bytes.fromhex(step["packet"]["bytes"])
             lab.send(step["packet"]["server"] or "cl", packet)
-            # What the kernel puts off to its next tick is done before the next packet.
             time.sleep(TICKS)
     lab.end()
 

@@ -1,4 +1,5 @@
-//! Which listing a call of `ipvsadm` asks for, and which outputs are named rather than compared.
+//! The commands and words of a line; which listing a call of `ipvsadm` asks for, and which outputs are named rather than
+//! compared.
 
 use super::command::{Command, Listing, Unsupported, service_of};
 
@@ -37,6 +38,34 @@ const MORE_LONG_NAMES: [(&str, &str); 5] = [
     ("--ops", "-o"),
     ("-l", "-L"),
 ];
+
+/// The commands of a line, apart at `;` and `&&` outside of quotes.
+pub fn parts(line: &str) -> Vec<&str> {
+    // Two commands that are one to the runner.
+    if line.starts_with("ip route del default;") {
+        return vec![line];
+    }
+    let mut parts = Vec::new();
+    let (mut start, mut quote) = (0, None);
+    for (at, character) in line.char_indices() {
+        match (quote, character) {
+            (Some(open), _) if open == character => quote = None,
+            (None, '\'' | '"') => quote = Some(character),
+            (None, ';') => {
+                parts.push(&line[start..at]);
+                start = at + 1;
+            }
+            (None, '&') if line[at..].starts_with("&&") => {
+                parts.push(&line[start..at]);
+                start = at + 2;
+            }
+            _ => {}
+        }
+    }
+    parts.push(line.get(start..).unwrap_or_default());
+    let parts = parts.into_iter().map(str::trim);
+    parts.filter(|part| !part.is_empty()).collect()
+}
 
 /// A command's words, `--name=value` apart, every option that has a letter by it.
 pub fn words(line: &str) -> Vec<&str> {
@@ -152,5 +181,18 @@ mod tests {
             assert!(matches!(read_line(line), Command::Aside(_)), "{line}");
         }
         assert!(super::super::command::parse("ipvsadm -Ln --bogus").is_err());
+    }
+
+    #[test]
+    fn a_line_may_have_several_commands() {
+        assert_eq!(
+            parts("ipvsadm -C; ipvsadm -Ln && nft 'add table ip t; add chain ip t p'"),
+            [
+                "ipvsadm -C",
+                "ipvsadm -Ln",
+                "nft 'add table ip t; add chain ip t p'"
+            ]
+        );
+        assert_eq!(parts("ipvsadm -Ln 2>&1;"), ["ipvsadm -Ln 2>&1"]);
     }
 }

@@ -14,7 +14,10 @@ use super::nft;
 use super::setting::{self, Setting};
 
 /// What `ipvsadm -p` means without a number.
-const PERSISTENCE_SECONDS: u32 = 300;
+const PERSISTENCE_SECONDS: u32 = 360;
+
+/// More than 31 days `ipvsadm` does not take.
+const TIMEOUT_SECONDS_MAX: u32 = 31 * 86_400;
 
 /// A service's settings as given to `ipvsadm -A` or `-E`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +120,7 @@ fn unsupported<T>(feature: &str) -> Result<T, Unsupported> {
     Err(Unsupported(feature.to_owned()))
 }
 
-/// Reads a command line.
+/// Reads a command, of which a line has one or [several](ask::parts).
 ///
 /// # Errors
 /// [`Unsupported`] names the feature that is missing.
@@ -128,7 +131,9 @@ pub fn parse(line: &str) -> Result<Command, Unsupported> {
         ["ipvsadm", "--set", tcp, tcp_fin, udp] => {
             let seconds = |text: &str| {
                 text.parse()
-                    .map_err(|_| Unsupported(format!("--set {text}")))
+                    .ok()
+                    .filter(|value| *value <= TIMEOUT_SECONDS_MAX)
+                    .ok_or_else(|| Unsupported(format!("--set {text}")))
             };
             let timeouts = [seconds(tcp)?, seconds(tcp_fin)?, seconds(udp)?];
             Ok(Command::Change(Change::Timeouts(timeouts)))
@@ -212,7 +217,11 @@ impl<'l> Options<'l> {
             if word == "-p" {
                 // The timeout may be left out.
                 let seconds = words.next_if(|next| !next.starts_with('-'));
-                options.persistence = Some(seconds.map_or(Ok(PERSISTENCE_SECONDS), number)?);
+                let timeout = seconds.map_or(Ok(PERSISTENCE_SECONDS), number)?;
+                if timeout > TIMEOUT_SECONDS_MAX {
+                    return unsupported(word);
+                }
+                options.persistence = Some(timeout);
                 continue;
             }
             let mut value = || {

@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 
 use pollux_engine::connection::Direction;
 
+use super::agreed;
+use super::ask;
 use super::command::{self, Change, Command, Unsupported};
 use super::compare;
 use super::director::{Director, Outcome};
 use super::kernel;
 use super::listing::{self, Zeroed};
 use super::packet;
+use super::refused::Refused;
 use super::saved;
 use super::setting;
 use super::topology::{GATEWAY_MAC, mac, server_mac, server_v4};
@@ -55,7 +58,9 @@ pub fn replay(scenario: &Scenario) -> Replay {
             // The tables of states hold under either mode: one server, so rescheduling shows nowhere.
             let about_states =
                 scenario.name.starts_with("states/") && setting.ends_with("conn_reuse_mode=0");
-            if !about_states {
+            if let Some(feature) = agreed::not_built(setting) {
+                replay.aside.push((0, feature.to_owned()));
+            } else if !about_states {
                 let change = Change::Setting(setting::read(setting)?);
                 session
                     .director
@@ -66,9 +71,11 @@ pub fn replay(scenario: &Scenario) -> Replay {
         for (number, step) in scenario.steps.iter().enumerate() {
             let result = match step {
                 Step::Command { cmd, rc, text } => {
-                    session.run(cmd, *rc, text).map_err(|Unsupported(what)| {
-                        Unsupported(format!("step {number}: {cmd}: {what}"))
-                    })?
+                    session
+                        .run_line(cmd, *rc, text)
+                        .map_err(|Unsupported(what)| {
+                            Unsupported(format!("step {number}: {cmd}: {what}"))
+                        })?
                 }
                 _ => match run_step(&mut session.director, scenario, step) {
                     Ok(()) => Compared::Same,
@@ -105,6 +112,7 @@ struct Session {
     director: Director,
     zeroed: Zeroed,
     saved: BTreeMap<String, Vec<Change>>,
+    refused: Refused,
 }
 
 /// A step that is no command.
@@ -153,14 +161,48 @@ impl Session {
         self.zeroed.extend(counted);
     }
 
+    /// Runs what a line has of commands, one after the other. What was printed is compared if only one of them prints.
+    fn run_line(
+        &mut self,
+        line: &str,
+        status: i32,
+        printed: &str,
+    ) -> Result<Compared, Unsupported> {
+        let parts = ask::parts(line);
+        let [first, rest @ ..] = &*parts else {
+            return Ok(Compared::Same);
+        };
+        let mut compared = self.run(first, status, printed)?;
+        for part in rest {
+            compared = match (compared, self.run(part, status, printed)?) {
+                (Compared::Different(_), _) | (_, Compared::Different(_)) => {
+                    Compared::Not("several commands' output".to_owned())
+                }
+                (compared @ Compared::Not(_), _) => compared,
+                (_, compared) => compared,
+            };
+        }
+        Ok(compared)
+    }
+
     fn run(&mut self, line: &str, status: i32, printed: &str) -> Result<Compared, Unsupported> {
+        if self.refused.is_about(line) {
+            return Ok(Compared::Not(
+                "of a service that was passed over".to_owned(),
+            ));
+        }
         let command = match command::parse(line) {
             Ok(command) => command,
             Err(Unsupported(what)) if status != 0 => {
                 return Ok(Compared::Not(format!("refused by both: {what}")));
             }
-            Err(unsupported) => return Err(unsupported),
+            Err(unsupported) => {
+                let feature = agreed::not_built(line).ok_or(unsupported)?;
+                self.refused.note(line);
+                return Ok(Compared::Not(feature.to_owned()));
+            }
         };
+        let printed = &self.refused.without(printed);
         let director = &mut self.director;
         Ok(match command {
             Command::Change(change) if status != 0 => {
