@@ -41,6 +41,22 @@ pub enum Encapsulation {
 }
 
 impl Encapsulation {
+    /// Whether an IPv4 packet, of which this is the beginning, is one of such a tunnel.
+    pub fn is_in(self, packet: &[u8]) -> bool {
+        let Ok((header, _)) = Ipv4Header::ref_from_prefix(packet) else {
+            return false;
+        };
+        match self {
+            Self::Ipip => header.protocol == protocol::IPIP,
+            Self::Gre { .. } => header.protocol == protocol::GRE,
+            Self::Gue { port, .. } => {
+                let to = packet.get(header.header_bytes() + 2..);
+                let to = to.and_then(|bytes| bytes.first_chunk());
+                header.protocol == protocol::UDP && to == Some(&port.to_be_bytes())
+            }
+        }
+    }
+
     /// Bytes of it.
     #[inline(always)]
     pub fn bytes(self) -> usize {

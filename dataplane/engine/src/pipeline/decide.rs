@@ -206,7 +206,7 @@ impl Worker {
             self.account(context, meta, connection, destination, how);
             connection.count_packet();
         }
-        let way = Way::to_server(destination, meta.key.family);
+        let way = Way::to_server(destination, connection.method(), meta.key.family);
         if let Some(verdict) = self.check_way(context, ingress, frame, meta, way) {
             if connection.method() != ForwardingMethod::Masquerade {
                 self.count_answer(destination, frame, verdict);

@@ -76,6 +76,10 @@ impl Worker {
                 direct_route::decrement_ttl(packet, meta.key.family);
             }
             ForwardingMethod::Tunnel => {
+                // Of a server that has another method by now: its MTU is that without the tunnel.
+                if destination.overhead == 0 {
+                    return None;
+                }
                 let outer = destination.outer.as_ref()?;
                 self.encapsulate(frame, meta, outer, way)?;
             }

@@ -15,7 +15,7 @@ use crate::forward::direct_route;
 use crate::forwarding_table::NextHop;
 use crate::frame::Frame;
 use crate::service::Destination;
-use crate::wire::icmp::{IcmpHeader, v4};
+use crate::wire::icmp::{ICMP_BYTES, IcmpHeader, v4};
 use crate::wire::ipv4::{IPV4_BYTES, Ipv4Header};
 use crate::wire::ipv6::IPV6_MTU_MIN;
 
@@ -38,14 +38,19 @@ pub(super) struct Way {
 }
 
 impl Way {
-    /// The way to a server.
+    /// The way to a server by this method, which need not be that of new connections.
     #[inline]
-    pub fn to_server(destination: &Destination, family: Family) -> Self {
+    pub fn to_server(destination: &Destination, method: ForwardingMethod, family: Family) -> Self {
+        let (mtu, overhead) = if method == destination.spec.method {
+            (destination.mtu, destination.overhead)
+        } else {
+            destination.room_by(method)
+        };
         Self {
             direction: Direction::Inbound,
             next_hop: destination.next_hop,
-            mtu: destination.mtu,
-            overhead: destination.overhead,
+            mtu,
+            overhead,
             family: destination.outer.map_or(family, |outer| outer.family()),
             ignores_df: destination.ignores_df,
         }
@@ -267,11 +272,14 @@ impl Worker {
         let destination = context.snapshot.destination(hit.connection.destination());
         let through_tunnel = hit.direction == Direction::Inbound
             && hit.connection.method() == ForwardingMethod::Tunnel;
-        // Of a server that is none any more, or none by tunnel, Linux takes it for somebody else's.
+        // Of a server that is none any more, or none by such a tunnel, Linux takes it for somebody else's.
+        let quoted = usize::from(meta.transport) + ICMP_BYTES;
+        let quoted = frame.bytes().get(quoted..).unwrap_or_default();
         let is_known = |destination: &&Destination| {
             through_tunnel
                 && destination.available
                 && destination.spec.method == ForwardingMethod::Tunnel
+                && destination.spec.encapsulation.is_in(quoted)
         };
         let Some(destination) = destination.filter(is_known) else {
             return Ok(Verdict::Punt(Fate::Punted));

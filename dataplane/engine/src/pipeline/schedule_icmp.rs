@@ -68,7 +68,7 @@ impl Worker {
         {
             return Err(Fate::IcmpBadChecksum);
         }
-        let way = Way::to_server(destination, meta.key.family);
+        let way = Way::to_server(destination, destination.spec.method, meta.key.family);
         if meta.ttl <= 1 {
             return Ok(Verdict::Punt(Fate::Punted));
         }

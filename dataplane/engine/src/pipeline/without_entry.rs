@@ -106,7 +106,7 @@ impl Worker {
         (destination, port): (&Destination, u16),
     ) -> Result<Verdict, Fate> {
         self.count_inbound(destination, meta);
-        let way = Way::to_server(destination, meta.key.family);
+        let way = Way::to_server(destination, destination.spec.method, meta.key.family);
         if let Some(verdict) = self.check_way(context, ingress, frame, meta, way) {
             return Ok(verdict);
         }

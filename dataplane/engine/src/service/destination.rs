@@ -283,6 +283,18 @@ impl Destination {
         self.outer = self.outer.map(Outer::without_df);
     }
 
+    /// The largest packet to it by another method than its own, before a tunnel's headers, and the bytes of those.
+    #[cold]
+    pub(crate) fn room_by(&self, method: ForwardingMethod) -> (u16, u16) {
+        let link_mtu = self.mtu.saturating_add(self.overhead);
+        let overhead = match self.outer {
+            Some(outer) if method == ForwardingMethod::Tunnel => outer.bytes(),
+            _ => 0,
+        };
+        let overhead = u16::try_from(overhead).unwrap_or(u16::MAX);
+        (link_mtu.saturating_sub(overhead), overhead)
+    }
+
     /// One worker's traffic counters.
     #[inline]
     pub fn traffic(&self, worker: usize) -> Option<&TrafficCounters> {
