@@ -8,12 +8,13 @@ use super::replay::{Difference, Replay};
 use super::trace::{Scenario, Step};
 
 /// The files of `tests/golden`.
-pub const FILES: [&str; 9] = [
+pub const FILES: [&str; 10] = [
     "smoke.json",
     "sched.json",
     "schedulers.json",
     "modes.json",
     "edge.json",
+    "differential.json",
     "ipsec.json",
     "sip.json",
     "cli.json",
@@ -31,7 +32,6 @@ pub const NOT_REPLAYED: &[(&str, &str)] = &[(
 pub const NOT_BUILT: &[(&str, &str)] = &[
     ("conntrack=1", "entries in nf_conntrack"),
     ("-daemon ", "connection synchronisation"),
-    ("--pe sip", "the persistence engine of SIP"),
 ];
 
 /// The feature that a command or setting is about, if that is not built.
