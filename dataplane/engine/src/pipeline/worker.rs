@@ -20,6 +20,7 @@ use crate::fate::Fate;
 use crate::forwarding_table::Interface;
 use crate::frame::Frame;
 use crate::memory::{prefetch, prefetch_to_write};
+use crate::service::lookup::Families;
 use crate::settings::Defence;
 use crate::snapshot::Snapshot;
 
@@ -226,10 +227,13 @@ impl Worker {
         }
         // Without any service of its family, a packet is the kernel's, as in Linux, even of a known connection. The other
         // table of states is the second tier's.
-        let services = context.snapshot.services();
-        let is_secure = is_secure(context);
+        let serving = if is_secure(context) {
+            Families::NONE
+        } else {
+            context.snapshot.services().families()
+        };
         for (frame, meta) in frames.iter_mut().zip(metas.iter()) {
-            let hit = if !is_secure && services.serve(meta.key.family) {
+            let hit = if serving.contain(meta.key.family) {
                 self.hit(context, frame, meta)
             } else {
                 None

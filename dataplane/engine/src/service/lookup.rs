@@ -97,6 +97,21 @@ fn bit(family: Family) -> u8 {
     1 << family as u8
 }
 
+/// Families that have services.
+#[derive(Debug, Clone, Copy)]
+pub struct Families(u8);
+
+impl Families {
+    /// None at all.
+    pub const NONE: Self = Self(0);
+
+    /// Whether this one has.
+    #[inline(always)]
+    pub fn contain(self, family: Family) -> bool {
+        self.0 & bit(family) != 0
+    }
+}
+
 impl ServiceLookup {
     /// No services yet; packets get their marks from this.
     pub fn new(classifier: Classifier) -> Self {
@@ -226,7 +241,13 @@ impl ServiceLookup {
     /// Whether there is any of this family: without, IPVS is off for it, as in Linux.
     #[inline]
     pub fn serve(&self, family: Family) -> bool {
-        self.families & bit(family) != 0
+        self.families().contain(family)
+    }
+
+    /// For whole bursts.
+    #[inline]
+    pub fn families(&self) -> Families {
+        Families(self.families)
     }
 
     /// All, in no order.
