@@ -210,10 +210,12 @@ impl Worker {
         }
     }
 
-    /// A packet of no connection and no service. A server behind NAT is told so, if it is to be (`nat_icmp_send`).
+    /// A packet of no connection and no service. A server behind NAT is told so, if it is to be (`nat_icmp_send`); but
+    /// one without hops has the kernel's answer to that.
     fn not_ours<'c>(&self, context: &Context<'c>, meta: &Meta) -> Result<Scheduled<'c>, Fate> {
         let source = meta.key.source();
         let tell = context.snapshot.settings().nat_icmp_send
+            && meta.ttl > 1
             && meta.tcp_flags & flag::RST == 0
             && context.snapshot.services().has_real_service(
                 meta.key.protocol,
