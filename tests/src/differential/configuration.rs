@@ -251,6 +251,30 @@ fn method_of(world: &mut World, service: &Service, server: IpAddr) -> Method {
     }
 }
 
+/// Adds or edits a server; whether that was taken. An edit that changes nothing is not made: in the kernel it lets `wrr`
+/// begin at the front of its list again, but whoever keeps what is configured, and not how it came to be, sees no edit.
+fn put_server(
+    world: &mut World,
+    verb: &str,
+    service: &Service,
+    server: &Server,
+    options: &str,
+) -> bool {
+    let key = (service.name.clone(), server.address);
+    if verb == "-e" && world.given.get(&key).is_some_and(|given| given == options) {
+        return false;
+    }
+    let name = &service.name;
+    let taken = world.command(&format!(
+        "ipvsadm {verb} {name} -r {}{options}",
+        server.address
+    ));
+    if taken {
+        world.given.insert(key, options.to_owned());
+    }
+    taken
+}
+
 /// Adds a server, or tries to.
 fn add_server(world: &mut World, service: &mut Service, number: u8) {
     let crosses = service.method == Method::Tunnel && world.chance.one_in(6);
@@ -271,8 +295,7 @@ fn add_server(world: &mut World, service: &mut Service, number: u8) {
         address: SocketAddr::new(address, port),
     };
     let options = server_options(world, method);
-    let line = format!("ipvsadm -a {} -r {}{options}", service.name, server.address);
-    if world.command(&line) {
+    if put_server(world, "-a", service, &server, &options) {
         service.servers.push(server);
     }
 }
@@ -315,10 +338,7 @@ fn edit_server(world: &mut World, service: &Service) {
     };
     let method = method_of(world, service, server.address.ip());
     let options = server_options(world, method);
-    world.command(&format!(
-        "ipvsadm -e {} -r {}{options}",
-        service.name, server.address
-    ));
+    put_server(world, "-e", service, &server, &options);
 }
 
 /// Deletes a server, and often brings it back at once, or after packets.
@@ -333,10 +353,7 @@ fn delete_server(world: &mut World, service: &mut Service) {
     if world.chance.one_in(3) {
         let method = method_of(world, service, server.address.ip());
         let options = server_options(world, method);
-        world.command(&format!(
-            "ipvsadm -a {} -r {}{options}",
-            service.name, server.address
-        ));
+        put_server(world, "-a", service, &server, &options);
     } else {
         service
             .servers
@@ -361,10 +378,7 @@ fn delete_service(world: &mut World, service: &mut Service) {
         }
         let method = method_of(world, service, server.address.ip());
         let options = server_options(world, method);
-        world.command(&format!(
-            "ipvsadm -a {} -r {}{options}",
-            service.name, server.address
-        ));
+        put_server(world, "-a", service, &server, &options);
         service.servers.push(server);
     }
 }
