@@ -63,7 +63,11 @@ fn assert_it_is(machine: &Machine, nic: Nic) {
         let port = machine.port(name);
         assert_eq!(port.driver, nic.driver);
         assert_eq!(port.receive_queues, nic.receive_queues, "{name} of {nic:?}");
-        assert!(port.link_up, "{name} of {nic:?} is down");
+        // A link takes its time after the start.
+        assert!(
+            eventually(Duration::from_secs(10), || machine.port(name).link_up),
+            "{name} of {nic:?} is down"
+        );
     }
 }
 
