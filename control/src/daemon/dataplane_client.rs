@@ -245,14 +245,16 @@ impl DataplaneClient {
     async fn load_file(&self, connection: &mut Connection) -> Result<(), Failure> {
         let path = self.file.path.display();
         let wanted = self.file.configuration().await;
-        if wanted.services.is_empty() {
+        // Also what is no service: settings, marks, checks.
+        let changes = diff::changes(&Configuration::default(), &wanted);
+        if changes.is_empty() {
             let text = format!("data plane is up, without services, as {path} has none");
             self.log_once(log::Level::Info, &text);
             return Ok(());
         }
         let query = Query::Transact(Transaction {
             base_generation: Some(0),
-            changes: diff::changes(&Configuration::default(), &wanted),
+            changes,
         });
         let answer = connection
             .exchange(&query)

@@ -51,6 +51,16 @@ fn a_fresh_data_plane_is_given_the_file_in_one_transaction() {
 }
 
 #[test]
+fn a_file_without_services_still_has_its_settings() {
+    let mut machine = Machine::new();
+    machine.write("pollux.toml", "[ipvs]\nexpire_nodest_conn = 1\n");
+    machine.start_dataplane();
+    machine.start_polluxd();
+    let state = machine.state.lock().unwrap();
+    assert_eq!(state.configuration.settings.get("expire_nodest_conn"), 1);
+}
+
+#[test]
 fn the_order_of_starting_does_not_matter() {
     let mut machine = Machine::new();
     machine.write("pollux.toml", FILE);
