@@ -19,7 +19,8 @@ start_backup() {
     start_process backup/pollux-dataplane "$bin_dir/pollux-dataplane" --settings "$backup_dir/dataplane.json" \
         --run-dir "$backup_dir/run" --state-dir "$backup_dir/state"
     await 10 backup_dataplane_answers || fail "see $backup_dir/pollux-dataplane.log"
-    start_process backup/polluxd "$bin_dir/polluxd" --config "$backup_dir/pollux.toml" --run-dir "$backup_dir/run"
+    start_process backup/polluxd "$bin_dir/polluxd" --config "$backup_dir/pollux.toml" \
+        --run-dir "$backup_dir/run" --state-dir "$backup_dir/state"
     await 5 backup_polluxd_answers || fail "see $backup_dir/polluxd.log"
     put_own_addresses pollux-director 2
     put_own_addresses pollux-backup 3

@@ -63,6 +63,8 @@ impl Machine {
         let polluxd = program("polluxd")
             .arg("--run-dir")
             .arg(&directory)
+            .arg("--state-dir")
+            .arg(&directory)
             .arg("--config")
             .arg(config)
             .stderr(log)

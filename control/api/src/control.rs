@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::AuditEntry;
 use crate::configuration::{Change, Configuration};
 use crate::dataplane::{ConnectionPage, ConnectionQuery, PortStatus, WorkerStatus};
 use crate::health::{ServerHealth, ServiceHealth};
@@ -47,6 +48,11 @@ pub enum Command {
     ShowHealth,
     /// Whether services have their quorum. Answered by [`Answer::ServiceHealth`].
     ShowServiceHealth,
+    /// The last commands that were to change something. Answered by [`Answer::Audit`].
+    ShowAudit {
+        /// How many, at most; polluxd has its own limits.
+        last: usize,
+    },
 }
 
 /// An answer of `polluxd`.
@@ -90,4 +96,6 @@ pub enum Answer {
     Health(Vec<ServerHealth>),
     /// All services whose servers are checked.
     ServiceHealth(Vec<ServiceHealth>),
+    /// Entries of the audit log, the oldest first.
+    Audit(Vec<AuditEntry>),
 }

@@ -10,6 +10,7 @@
 //! seconds or milliseconds as the field's name says. Nothing here does I/O. What a configuration must satisfy is
 //! checked in one place, [`Configuration::apply`], and both daemons call it.
 
+pub mod audit;
 pub mod configuration;
 pub mod control;
 pub mod dataplane;

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
             .block_on(daemon::run(Options {
                 config: arguments.config,
                 run_directory: RunDirectory::new(&arguments.run_dir),
+                state_directory: arguments.state_dir,
             }))
             .map_err(|error| error.to_string()),
         Err(error) => Err(format!("cannot start its runtime: {error}")),

@@ -90,6 +90,16 @@ pub enum Verb {
     ///
     /// As `ipvsadm -Z`. Its rates begin at zero too; its connections are not touched.
     Zero(AnyService),
+    /// Who changed what: the last commands that were to change something, done or refused
+    ///
+    /// Changes by pollux, ipvsadm, keepalived, scripts and SIGHUP, each with user, process and outcome; the last one is the
+    /// newest. What health checks switch is in `show health`. The name of the process is what it calls itself.
+    /// polluxd keeps some thousands in STATE_DIR/audit.jsonl and audit.jsonl.1.
+    Audit {
+        /// How many entries
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        last: usize,
+    },
     /// Run ipvsadm, keepalived or another IPVS tool, unmodified, against Pollux
     ///
     /// The tool is run with a library preloaded that takes it to polluxd instead of this machine's kernel, which is not

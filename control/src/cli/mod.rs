@@ -7,6 +7,7 @@ mod ipvs;
 mod manual;
 mod mark_options;
 mod numbers;
+mod output_audit;
 mod output_health;
 mod output_json;
 mod output_plan;
@@ -210,6 +211,7 @@ impl<W: Write> Session<'_, W> {
                 settings: settings.into_iter().collect(),
             }),
             Verb::Flush => self.change(Change::Flush),
+            Verb::Audit { last } => self.audit(last),
             Verb::Ipvs { command } => ipvs::run(&self.directory, &command),
             Verb::Completion { shell } => manual::completion(shell, self.out),
             Verb::ManualPages { directory } => manual::pages(&directory),
@@ -262,6 +264,23 @@ impl<W: Write> Session<'_, W> {
             "{}: valid; services: {services}, servers: {servers}",
             path.display()
         )?;
+        Ok(())
+    }
+
+    fn audit(&mut self, last: usize) -> Result<(), CliError> {
+        let Answer::Audit(entries) = self.ask(Command::ShowAudit { last })? else {
+            return Err(CliError::Unexpected);
+        };
+        if self.json {
+            let mut array = output_json::Array::default();
+            for entry in &entries {
+                array.push(self.out, entry)?;
+            }
+            return array.end(self.out);
+        }
+        for entry in &entries {
+            write!(self.out, "{}", output_audit::entry(entry))?;
+        }
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use pollux_api::statistics::{
 use pollux_api::{Destination, ForwardingMethod, IpvsSettings, SchedulerName, VirtualService};
 
 use super::numbers::{minutes, percent, short, shown, speed};
-use super::table::{Align, Table};
+use super::table::{Align, Table, wrapped};
 
 /// Columns of the narrowest screen that tables are made for.
 const SCREEN_WIDTH: usize = 80;
@@ -396,19 +396,4 @@ pub fn drops(report: &DropReport, all: bool) -> Table {
         }
     }
     table
-}
-
-/// The words of a text in lines of at most that width; a longer word has a line of its own.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
 }

@@ -21,7 +21,7 @@ pub struct Arguments {
     /// Where the sockets are
     #[arg(long, value_name = "DIR", env = "POLLUX_RUN_DIR", hide_env_values = true, default_value = run_directory::DEFAULT_PATH)]
     pub run_dir: PathBuf,
-    /// For what must survive a reboot; polluxd keeps nothing there yet
+    /// For what must survive a reboot: the audit log
     #[arg(
         long,
         value_name = "DIR",

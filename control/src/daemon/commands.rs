@@ -6,20 +6,36 @@ use pollux_api::line::Failure;
 use pollux_api::statistics::ServiceStatistics;
 use pollux_api::{Configuration, ServiceId, Transaction};
 
+use super::audit;
+use super::caller::Caller;
 use super::dataplane_client::unexpected;
 use super::limits::PAGE_CONNECTIONS_MAX;
 use super::{Daemon, lock};
 
 impl Daemon {
-    /// Does a command.
+    /// Does a command. What changes something is written down.
     ///
     /// # Errors
     /// Why not, for the client. Nothing was changed then, unless the message says that it is not known.
-    pub async fn execute(&self, command: Command) -> Result<Answer, Failure> {
+    pub async fn execute(&self, caller: &Caller, command: Command) -> Result<Answer, Failure> {
+        if command == Command::Reload {
+            return self.reload(caller).await;
+        }
+        let action = audit::action_of(&command);
+        let result = self.perform(command).await;
+        if let Some(action) = action {
+            self.note(caller, action, &result).await;
+        }
+        result
+    }
+
+    async fn perform(&self, command: Command) -> Result<Answer, Failure> {
         let query = match command {
             Command::Zero { service } => return self.zero(service).await,
             Command::ShowRates => return self.rates().await,
-            Command::Reload => return self.reload().await,
+            Command::ShowAudit { last } => return Ok(self.audit_entries(last).await),
+            // Done already: its changes are known only when the file is read.
+            Command::Reload => return Err(unexpected()),
             Command::ShowRunning => return self.running().await,
             Command::Change {
                 base_generation,

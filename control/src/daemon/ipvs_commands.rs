@@ -8,6 +8,7 @@ use pollux_api::statistics::{RateReport, ServiceStatistics};
 use pollux_api::{Change, ServiceId};
 use rustix::io::Errno;
 
+use super::caller::Caller;
 use super::{Daemon, lock, off_loop};
 use crate::ipvs::destination::{DestinationKey, DestinationSettings};
 use crate::ipvs::family::Family;
@@ -17,11 +18,28 @@ use crate::ipvs::request::Request;
 use crate::ipvs::service::{ServiceKey, ServiceSettings};
 
 impl Daemon {
-    /// Does a request. A request for a file is none: see `ipvs_file`.
+    /// Does a request of a tool. A request for a file is none: see `ipvs_file`.
     ///
     /// # Errors
     /// Why not; nothing was done then, unless the reason says that it is not known.
-    pub async fn ipvs(&self, request: Request) -> Result<Reply, Refusal> {
+    pub async fn ipvs(&self, caller: &Caller, request: Request) -> Result<Reply, Refusal> {
+        let tool = Tool {
+            daemon: self,
+            caller,
+        };
+        tool.perform(request).await
+    }
+}
+
+/// What polluxd does for one tool.
+#[derive(Clone, Copy)]
+struct Tool<'a> {
+    daemon: &'a Daemon,
+    caller: &'a Caller,
+}
+
+impl Tool<'_> {
+    async fn perform(self, request: Request) -> Result<Reply, Refusal> {
         match request {
             Request::Family(family) => Ok(Reply::One(family.body())),
             Request::Families => Ok(Reply::Many(
@@ -36,14 +54,14 @@ impl Daemon {
                 self.change(Change::RemoveService { id }).await
             }
             Request::Service(key) => {
-                let service = self.service(self.known(&key)?).await?;
+                let service = self.daemon.service(self.known(&key)?).await?;
                 let service = service.ok_or(Errno::SRCH)?;
                 let rates = self.rates_of(std::slice::from_ref(&service));
                 let rates = rates.first().ok_or(Errno::SRCH)?;
                 Ok(Reply::One(Body::service(&service, rates)))
             }
             Request::Services => {
-                let services = self.services().await?;
+                let services = self.daemon.services().await?;
                 let rates = self.rates_of(&services);
                 Ok(off_loop(move || list_services(&services, &rates)).await)
             }
@@ -66,10 +84,10 @@ impl Daemon {
                 self.change(Change::Set { settings }).await
             }
             Request::Timeouts => {
-                let timeouts = self.director().await?.timeouts;
+                let timeouts = self.daemon.director().await?.timeouts;
                 Ok(Reply::One(Body::timeouts(timeouts)))
             }
-            Request::Info => Ok(Reply::One(Body::info(&self.director().await?))),
+            Request::Info => Ok(Reply::One(Body::info(&self.daemon.director().await?))),
             Request::Zero(key) => {
                 let service = key.map(|key| self.known(&key)).transpose()?;
                 self.done(Command::Zero { service }).await
@@ -80,7 +98,7 @@ impl Daemon {
     }
 
     async fn add_service(
-        &self,
+        self,
         key: &ServiceKey,
         settings: &ServiceSettings,
     ) -> Result<Reply, Refusal> {
@@ -92,7 +110,7 @@ impl Daemon {
     }
 
     async fn edit_service(
-        &self,
+        self,
         key: &ServiceKey,
         settings: &ServiceSettings,
     ) -> Result<Reply, Refusal> {
@@ -104,7 +122,7 @@ impl Daemon {
     }
 
     async fn add_destination(
-        &self,
+        self,
         key: &ServiceKey,
         destination: &DestinationKey,
         settings: &DestinationSettings,
@@ -124,7 +142,7 @@ impl Daemon {
     }
 
     async fn edit_destination(
-        &self,
+        self,
         key: &ServiceKey,
         destination: &DestinationKey,
         settings: &DestinationSettings,
@@ -144,7 +162,7 @@ impl Daemon {
     }
 
     async fn remove_destination(
-        &self,
+        self,
         key: &ServiceKey,
         destination: &DestinationKey,
     ) -> Result<Reply, Refusal> {
@@ -161,11 +179,11 @@ impl Daemon {
     }
 
     /// The destinations of a service; of none there are none.
-    async fn destinations(&self, key: &ServiceKey) -> Result<Reply, Refusal> {
+    async fn destinations(self, key: &ServiceKey) -> Result<Reply, Refusal> {
         let Ok(id) = key.id() else {
             return Ok(Reply::Many(Vec::new()));
         };
-        let Some(service) = self.service(id).await? else {
+        let Some(service) = self.daemon.service(id).await? else {
             return Ok(Reply::Many(Vec::new()));
         };
         let rates = self.rates_of(std::slice::from_ref(&service));
@@ -173,22 +191,22 @@ impl Daemon {
     }
 
     /// The service that a key names. A key that no service of Pollux can have names none.
-    fn known(&self, key: &ServiceKey) -> Result<ServiceId, Errno> {
+    fn known(self, key: &ServiceKey) -> Result<ServiceId, Errno> {
         key.id().map_err(|_| Errno::SRCH)
     }
 
-    async fn has(&self, key: &ServiceKey) -> Result<bool, Failure> {
+    async fn has(self, key: &ServiceKey) -> Result<bool, Failure> {
         match key.id() {
-            Ok(id) => Ok(self.service(id).await?.is_some()),
+            Ok(id) => Ok(self.daemon.service(id).await?.is_some()),
             Err(_) => Ok(false),
         }
     }
 
-    fn rates_of(&self, services: &[ServiceStatistics]) -> Vec<RateReport> {
-        lock(&self.rates).report(services)
+    fn rates_of(self, services: &[ServiceStatistics]) -> Vec<RateReport> {
+        lock(&self.daemon.rates).report(services)
     }
 
-    async fn change(&self, change: Change) -> Result<Reply, Refusal> {
+    async fn change(self, change: Change) -> Result<Reply, Refusal> {
         self.done(Command::Change {
             base_generation: None,
             changes: vec![change],
@@ -197,12 +215,12 @@ impl Daemon {
     }
 
     /// Makes a change of a destination that must be there.
-    async fn change_destination(&self, key: &ServiceKey, change: Change) -> Result<Reply, Refusal> {
+    async fn change_destination(self, key: &ServiceKey, change: Change) -> Result<Reply, Refusal> {
         let command = Command::Change {
             base_generation: None,
             changes: vec![change],
         };
-        match self.execute(command).await {
+        match self.daemon.execute(self.caller, command).await {
             Ok(_) => Ok(Reply::Done),
             Err(failure) if failure.code == FailureCode::NotFound && self.has(key).await? => {
                 Err(Errno::NOENT.into())
@@ -211,8 +229,8 @@ impl Daemon {
         }
     }
 
-    async fn done(&self, command: Command) -> Result<Reply, Refusal> {
-        self.execute(command).await?;
+    async fn done(self, command: Command) -> Result<Reply, Refusal> {
+        self.daemon.execute(self.caller, command).await?;
         Ok(Reply::Done)
     }
 }

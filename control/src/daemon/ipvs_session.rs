@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use tokio::time::timeout;
 use tokio_seqpacket::UnixSeqpacket;
 
+use super::caller::Caller;
 use super::clients::Presence;
 use super::ipvs_file::{FileError, ProcFile};
 use super::limits::ANSWER_TIME_MAX;
@@ -37,8 +38,10 @@ enum SessionEnd {
 
 /// Serves a client until it closes, breaks a limit or is dropped to make room.
 pub async fn serve(daemon: Arc<Daemon>, socket: UnixSeqpacket, presence: Presence) {
+    let caller = Caller::of_ipvs(&socket);
     let mut session = Session {
         daemon,
+        caller,
         socket,
         presence,
         reasons_logged: 0,
@@ -50,6 +53,7 @@ pub async fn serve(daemon: Arc<Daemon>, socket: UnixSeqpacket, presence: Presenc
 
 struct Session {
     daemon: Arc<Daemon>,
+    caller: Caller,
     socket: UnixSeqpacket,
     presence: Presence,
     reasons_logged: u32,
@@ -90,7 +94,7 @@ impl Session {
                 Ok(file) => return self.give(file, &message).await,
                 Err(errno) => Err(errno.into()),
             },
-            Ok(request) => self.daemon.ipvs(request).await,
+            Ok(request) => self.daemon.ipvs(&self.caller, request).await,
             Err(errno) => Err(errno.into()),
         };
         let datagrams = self.datagrams(&message, result).await;

@@ -12,6 +12,8 @@
 
 mod announce;
 pub mod arguments;
+mod audit;
+mod caller;
 mod clients;
 mod commands;
 pub mod control_socket;
@@ -46,6 +48,7 @@ use tokio_seqpacket::UnixSeqpacketListener;
 use crate::config;
 use crate::health::HealthTable;
 use crate::run_directory::RunDirectory;
+use audit::AuditLog;
 use clients::{Clients, Presence};
 use control_socket::ClaimError;
 use dataplane_client::{ConfigFile, DataplaneClient};
@@ -66,6 +69,8 @@ pub struct Options {
     pub config: PathBuf,
     /// Where the sockets are.
     pub run_directory: RunDirectory,
+    /// For what outlives polluxd: the audit log.
+    pub state_directory: PathBuf,
 }
 
 /// Why polluxd does not start.
@@ -91,6 +96,7 @@ struct Daemon {
     /// Told when an address may have to be announced or withdrawn.
     announcing: Notify,
     programs: QuorumPrograms,
+    audit: AuditLog,
     budget: Budget,
 }
 
@@ -113,6 +119,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
         health: HealthTable::default(),
         announcing: Notify::new(),
         programs: QuorumPrograms::default(),
+        audit: AuditLog::new(&options.state_directory),
         budget: Budget::new(BUDGET_BYTES),
     });
     // A data plane that is there already has its configuration before the first client is answered.

@@ -1,11 +1,13 @@
 //! The configuration file read again, on SIGHUP and on `pollux reload`: validated whole, done as one transaction or not.
 
 use pollux_api::Transaction;
+use pollux_api::audit::{AuditAction, ChangeList};
 use pollux_api::control::Answer;
 use pollux_api::dataplane::{Query, Report};
 use pollux_api::line::{Failure, FailureCode};
 use tokio::signal::unix::Signal;
 
+use super::caller::Caller;
 use super::dataplane_client::{Reread, unexpected};
 use super::{Daemon, off_loop, service_manager};
 use crate::config::diff;
@@ -15,7 +17,7 @@ impl Daemon {
     pub async fn keep_reloading(&self, mut hangup: Signal) {
         while hangup.recv().await.is_some() {
             // What became of it is logged.
-            let _ = self.reload().await;
+            let _ = self.reload(&Caller::hangup()).await;
         }
         std::future::pending().await
     }
@@ -24,9 +26,10 @@ impl Daemon {
     ///
     /// # Errors
     /// Everything that is wrong with the file, or why the data plane refused. Nothing was changed then.
-    pub async fn reload(&self) -> Result<Answer, Failure> {
+    pub async fn reload(&self, caller: &Caller) -> Result<Answer, Failure> {
         service_manager::reloading();
-        let result = self.reload_file().await;
+        let mut list = ChangeList::default();
+        let result = self.reload_file(&mut list).await;
         service_manager::ready();
         let path = self.dataplane.file().path().display();
         match &result {
@@ -38,19 +41,22 @@ impl Daemon {
             }
             Err(failure) => log::error!("reload of {path}: nothing was changed: {failure}"),
         }
-        let (generation, changes) = result?;
-        Ok(Answer::Reloaded {
+        let result = result.map(|(generation, changes)| Answer::Reloaded {
             generation,
             changes,
-        })
+        });
+        self.note(caller, AuditAction::Reload(list), &result).await;
+        result
     }
 
-    async fn reload_file(&self) -> Result<(u64, usize), Failure> {
+    /// The generation that runs, and how many changes that took; `list` gets them as soon as they are known.
+    async fn reload_file(&self, list: &mut ChangeList) -> Result<(u64, usize), Failure> {
         let read = self.dataplane.file().reload().await;
         let read = read.map_err(|error| Failure::new(FailureCode::Invalid, error))?;
         warn_of_start_settings(&read);
         let (generation, running) = self.configuration().await?;
         let changes = off_loop(move || diff::changes(&running, read.now.configuration())).await;
+        *list = ChangeList::of(&changes);
         let count = changes.len();
         if count == 0 {
             return Ok((generation, 0));

@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
+use super::caller::Caller;
 use super::clients::Presence;
 use super::limits::{ANSWER_TIME_MAX, REQUEST_TIME_MAX, SMALL_BYTES, Share};
 use super::line_reader::{ReadError, read_line};
@@ -27,9 +28,11 @@ enum SessionEnd {
 
 /// Serves a client until it closes, breaks a limit or is dropped to make room.
 pub async fn serve(daemon: Arc<Daemon>, stream: UnixStream, presence: Presence) {
+    let caller = Caller::of_control(&stream);
     let (read_half, write_half) = stream.into_split();
     let mut session = Session {
         daemon,
+        caller,
         reader: BufReader::with_capacity(SMALL_BYTES, read_half),
         writer: write_half,
         presence,
@@ -48,6 +51,7 @@ pub async fn serve(daemon: Arc<Daemon>, stream: UnixStream, presence: Presence) 
 
 struct Session {
     daemon: Arc<Daemon>,
+    caller: Caller,
     reader: BufReader<OwnedReadHalf>,
     writer: OwnedWriteHalf,
     presence: Presence,
@@ -61,7 +65,7 @@ impl Session {
         let decoded = decode::<Request<Command>>(line).await;
         let response = match decoded {
             Ok(request) => {
-                let result = self.daemon.execute(request.body).await;
+                let result = self.daemon.execute(&self.caller, request.body).await;
                 Response::new(request.id, result)
             }
             Err(error) => refusal(FailureCode::BadRequest, error),

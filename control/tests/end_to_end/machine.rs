@@ -79,6 +79,8 @@ impl Machine {
         command
             .arg("--run-dir")
             .arg(self.directory.path())
+            .arg("--state-dir")
+            .arg(self.path("state"))
             .arg("--config")
             .arg(config)
             .env_remove("POLLUX_LOG")

@@ -16,6 +16,7 @@ mod any_configuration;
 mod fake_dataplane;
 mod machine;
 
+mod audit;
 mod changes;
 mod file;
 mod health;
