@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod health;
 pub mod host;
 pub mod ipvs;
+pub mod metrics;
 pub mod realserver;
 pub mod run_directory;
 pub mod server_address;

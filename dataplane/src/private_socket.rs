@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pollux_api::dataplane::{
-    ConnectionPage, ConnectionQuery, DirectorStatus, PortStatus, Query, Report, WorkerStatus,
+    ConnectionPage, ConnectionQuery, DirectorStatus, PortStatus, Query, Report, TableStatus,
+    WorkerStatus,
 };
 use pollux_api::line::{self, Failure, FailureCode, LINE_BYTES_MAX, Request, Response};
 use pollux_api::statistics::{DropReport, ServiceStatistics};
@@ -52,6 +53,9 @@ pub trait DataplaneControl: Send + Sync + 'static {
 
     /// What holds for the director as a whole.
     fn director(&self) -> impl Future<Output = Result<DirectorStatus, Failure>> + Send;
+
+    /// How full the connection table is.
+    fn table(&self) -> impl Future<Output = Result<TableStatus, Failure>> + Send;
 
     /// A page of connections.
     fn connections(
@@ -317,6 +321,7 @@ async fn answer<C: DataplaneControl>(control: &C, query: Query) -> Result<Report
             Report::Services(control.service(service).await?.into_iter().collect())
         }
         Query::Director => Report::Director(control.director().await?),
+        Query::Table => Report::Table(control.table().await?),
         Query::Connections(query) => Report::Connections(control.connections(query).await?),
         Query::Ports => Report::Ports(control.ports().await?),
         Query::Workers => Report::Workers(control.workers().await?),

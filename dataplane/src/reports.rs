@@ -8,14 +8,14 @@ use std::net::SocketAddr;
 
 use pollux_api::dataplane::{
     ConnectionPage, ConnectionQuery, ConnectionReport, DirectorStatus, NicCounters, PortStatus,
-    Timeouts, WorkerStatus,
+    StateCount, TableStatus, Timeouts, WorkerStatus,
 };
 use pollux_api::line::{Failure, FailureCode};
 use pollux_api::statistics::{DestinationStatistics, DropReport, FateCount, ServiceStatistics};
 use pollux_api::{ChangeError, Configuration, ForwardingMethod, Protocol, ServiceId, Transaction};
 use pollux_engine::clock::TICKS_PER_SECOND;
 use pollux_engine::connection::{self, Connection, State};
-use pollux_engine::counters::PortCounters;
+use pollux_engine::counters::{Counter, PortCounters, WorkerCounters};
 use pollux_engine::{Fate, Snapshot};
 
 use crate::kernel::MacAddress;
@@ -100,6 +100,37 @@ impl DataplaneControl for Publisher {
         })
     }
 
+    async fn table(&self) -> Result<TableStatus, Failure> {
+        let size = self.shared.table.size();
+        let sum = |count: fn(&WorkerCounters) -> u64| -> u64 {
+            self.counters.iter().map(|worker| count(worker)).sum()
+        };
+        let states = State::ALL.into_iter().enumerate();
+        let states = states.map(|(index, state)| StateCount {
+            kind: state.kind().to_owned(),
+            state: state.name().to_owned(),
+            connections: self
+                .counters
+                .iter()
+                .filter_map(|worker| worker.states.get(index))
+                .map(Counter::get)
+                .sum(),
+        });
+        Ok(TableStatus {
+            // A gauge: connections may end on another worker than they began.
+            connections: self
+                .counters
+                .iter()
+                .map(|worker| worker.connections.get())
+                .fold(0, u64::wrapping_add),
+            connections_max: size.connections(),
+            connections_max_ipv6: size.ipv6_connections(),
+            evicted: sum(|worker| worker.connections_evicted.get()),
+            forwarded_without_entry: sum(|worker| worker.without_entry.get()),
+            states: states.collect(),
+        })
+    }
+
     async fn connections(&self, query: ConnectionQuery) -> Result<ConnectionPage, Failure> {
         let now = tick_of(now_nanoseconds());
         let snapshot = self.shared.publication.current();
@@ -162,7 +193,11 @@ impl DataplaneControl for Publisher {
                     connections_expired: counters.connections_expired.get(),
                     connections: counters.connections.get(),
                     generation: self.shared.publication.seen_by(worker),
+                    connections_evicted: counters.connections_evicted.get(),
+                    forwarded_without_entry: counters.without_entry.get(),
+                    icmp_errors: counters.icmp_errors_sent.get(),
                     busy_share: self.busy_share.of(worker),
+                    busy_ns: counters.busy_nanoseconds.get(),
                 }
             })
             .collect())

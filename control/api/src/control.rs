@@ -4,10 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::AuditEntry;
 use crate::configuration::{Change, Configuration};
-use crate::dataplane::{ConnectionPage, ConnectionQuery, PortStatus, WorkerStatus};
+use crate::dataplane::{ConnectionPage, ConnectionQuery, PortStatus, TableStatus, WorkerStatus};
 use crate::health::{ServerHealth, ServiceHealth};
 use crate::identity::ServiceId;
-use crate::statistics::{DropReport, RateReport, ServiceStatistics};
+use crate::statistics::{
+    DropReport, PortRates, RateReport, Rates, ServiceStatistics, TrafficTotals, WorkerRates,
+};
 
 /// A request to `polluxd`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +40,8 @@ pub enum Command {
     ShowRates,
     /// A page of the connection table. Answered by [`Answer::Connections`].
     ShowConnections(ConnectionQuery),
+    /// Totals and rates of all services together, and how full the table is. Answered by [`Answer::Director`].
+    ShowDirector,
     /// Answered by [`Answer::Ports`].
     ShowPorts,
     /// Answered by [`Answer::Workers`].
@@ -86,10 +90,12 @@ pub enum Answer {
     Rates(Vec<RateReport>),
     /// A page of connections.
     Connections(ConnectionPage),
+    /// The director as a whole.
+    Director(DirectorReport),
     /// All ports.
-    Ports(Vec<PortStatus>),
+    Ports(Vec<PortReport>),
     /// All workers.
-    Workers(Vec<WorkerStatus>),
+    Workers(Vec<WorkerReport>),
     /// Fates of all packets by port.
     Drops(Vec<DropReport>),
     /// All servers that are checked.
@@ -98,4 +104,35 @@ pub enum Answer {
     ServiceHealth(Vec<ServiceHealth>),
     /// Entries of the audit log, the oldest first.
     Audit(Vec<AuditEntry>),
+}
+
+/// The director as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectorReport {
+    /// Traffic of all services, past ones included, since start or since all counters were set to zero.
+    pub totals: TrafficTotals,
+    /// Its rates.
+    pub rates: Rates,
+    /// The connection table.
+    pub table: TableStatus,
+}
+
+/// A port with its rates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortReport {
+    /// As it is now.
+    #[serde(flatten)]
+    pub status: PortStatus,
+    /// What comes and goes.
+    pub rates: PortRates,
+}
+
+/// A worker with its rates.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerReport {
+    /// As it is now.
+    #[serde(flatten)]
+    pub status: WorkerStatus,
+    /// What it does.
+    pub rates: WorkerRates,
 }

@@ -31,6 +31,8 @@ pub enum Query {
     },
     /// Answered by [`Report::Director`].
     Director,
+    /// Answered by [`Report::Table`].
+    Table,
     /// Answered by [`Report::Connections`].
     Connections(ConnectionQuery),
     /// Answered by [`Report::Ports`].
@@ -61,6 +63,8 @@ pub enum Report {
     Services(Vec<ServiceStatistics>),
     /// What holds for the director as a whole.
     Director(DirectorStatus),
+    /// How full the connection table is.
+    Table(TableStatus),
     /// A page of connections.
     Connections(ConnectionPage),
     /// All ports.
@@ -80,6 +84,35 @@ pub struct DirectorStatus {
     pub timeouts: Timeouts,
     /// Traffic of all services, past ones included, since start or since all counters were set to zero.
     pub totals: TrafficTotals,
+}
+
+/// How full the connection table is, and with what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableStatus {
+    /// Entries in use: connections, and templates of persistent services.
+    pub connections: u64,
+    /// Entries there are; fixed for the life of the data plane.
+    pub connections_max: u32,
+    /// How many of those have room for IPv6.
+    pub connections_max_ipv6: u32,
+    /// Unestablished connections ended early to make room, since start.
+    pub evicted: u64,
+    /// Packets forwarded without an entry because there was none left, since start.
+    pub forwarded_without_entry: u64,
+    /// Entries by state, those of no entry too. Each worker counts its own about once a second, so that the sum may
+    /// differ from `connections`.
+    pub states: Vec<StateCount>,
+}
+
+/// Entries in one state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateCount {
+    /// Whose state it is: `tcp`, `udp`, `sctp`, or `template` for those of persistent services.
+    pub kind: String,
+    /// IPVS's name of the state.
+    pub state: String,
+    /// How many.
+    pub connections: u64,
 }
 
 /// The timeouts that `ipvsadm --set` names, in seconds.
@@ -218,6 +251,14 @@ pub struct WorkerStatus {
     pub connections: u64,
     /// The generation it runs with.
     pub generation: u64,
+    /// Unestablished connections it ended early to make room.
+    pub connections_evicted: u64,
+    /// Packets it forwarded without an entry because the table was full.
+    pub forwarded_without_entry: u64,
+    /// ICMP errors it made.
+    pub icmp_errors: u64,
     /// Share of the last second it spent with packets, 0 to 1.
     pub busy_share: f64,
+    /// Time it spent with packets since start, in nanoseconds.
+    pub busy_ns: u64,
 }

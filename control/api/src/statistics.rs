@@ -74,6 +74,28 @@ pub struct RateReport {
     pub destinations: Vec<(DestinationId, Rates)>,
 }
 
+/// Decayed rates a second of a port, by the same estimator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PortRates {
+    /// Packets received a second, by the NIC's count.
+    pub received_packets: u64,
+    /// Packets sent a second.
+    pub sent_packets: u64,
+    /// Bytes received a second.
+    pub received_bytes: u64,
+    /// Bytes sent a second.
+    pub sent_bytes: u64,
+}
+
+/// Decayed rates a second of a worker, by the same estimator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct WorkerRates {
+    /// Connections created a second.
+    pub connections: u64,
+    /// Packets received a second.
+    pub received_packets: u64,
+}
+
 /// What became of the packets a port received.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DropReport {

@@ -90,6 +90,16 @@ pub enum Verb {
     ///
     /// As `ipvsadm -Z`. Its rates begin at zero too; its connections are not touched.
     Zero(AnyService),
+    /// Watch services, servers, drops and workers on a screen that renews itself
+    ///
+    /// Keys: 1 services, 2 what became of packets, 3 workers and ports; arrows choose a line, Enter opens a service, Esc
+    /// closes it; s sorts by the next column, r turns the order round; d drains a server, after asking; q quits. Numbers
+    /// are a second, averaged as `pollux show rates` does; drops are those since the screen before.
+    Top {
+        /// Seconds between screens
+        #[arg(long, short = 'n', value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        interval: u64,
+    },
     /// Who changed what: the last commands that were to change something, done or refused
     ///
     /// Changes by pollux, ipvsadm, keepalived, scripts and SIGHUP, each with user, process and outcome; the last one is the
@@ -324,13 +334,22 @@ pub enum View {
         #[arg(long)]
         exact: bool,
     },
-    /// The network ports and their counters
+    /// All services together: totals, rates, how full the connection table is, connections by state
+    Director {
+        /// All digits, no K, M, G
+        #[arg(long)]
+        exact: bool,
+    },
+    /// The network ports, their counters and rates
     Ports {
         /// Also the driver's own counters that are not zero
         #[arg(long)]
         extended: bool,
     },
-    /// The workers: one core each
+    /// The workers, one core each: how busy each was in the last second, its packets and connections
+    ///
+    /// PPS and CPS are packets received and connections created a second, averaged as `show rates` does; Gen is the
+    /// generation of the configuration it runs with.
     Workers,
     /// What became of every packet received, by port
     ///

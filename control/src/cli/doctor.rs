@@ -62,14 +62,16 @@ impl<W: Write> Session<'_, W> {
             ..Daemons::default()
         };
         match self.ask(Command::ShowPorts) {
-            Ok(Answer::Ports(ports)) => daemons.ports = ports,
+            Ok(Answer::Ports(ports)) => {
+                daemons.ports = ports.into_iter().map(|report| report.status).collect();
+            }
             Ok(_) => daemons.polluxd = Some(CliError::Unexpected.to_string()),
             // polluxd answered, with what keeps it from asking.
             Err(CliError::Refused(failure)) => daemons.dataplane = Some(failure.to_string()),
             Err(error) => daemons.polluxd = Some(error.to_string()),
         }
         if let Ok(Answer::Workers(workers)) = self.ask(Command::ShowWorkers) {
-            daemons.workers = workers;
+            daemons.workers = workers.into_iter().map(|report| report.status).collect();
         }
         daemons
     }

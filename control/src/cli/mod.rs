@@ -8,9 +8,11 @@ mod manual;
 mod mark_options;
 mod numbers;
 mod output_audit;
+mod output_director;
 mod output_health;
 mod output_json;
 mod output_plan;
+mod output_ports;
 mod output_table;
 mod plan;
 mod realserver;
@@ -18,6 +20,7 @@ mod service_options;
 mod setup;
 mod show;
 mod table;
+mod top;
 mod tunnel_options;
 
 use std::io::{self, Write};
@@ -73,6 +76,11 @@ pub enum CliError {
     /// Writing the configuration file.
     #[error(transparent)]
     Save(#[from] write::SaveError),
+    /// A screen is to be shown, and there is none.
+    #[error(
+        "`pollux top` needs a terminal: `pollux show director`, `show rates` and `show workers` print once what it shows"
+    )]
+    NoTerminal,
     /// An IPVS tool.
     #[error(transparent)]
     Tool(#[from] ipvs::ToolError),
@@ -211,6 +219,7 @@ impl<W: Write> Session<'_, W> {
                 settings: settings.into_iter().collect(),
             }),
             Verb::Flush => self.change(Change::Flush),
+            Verb::Top { interval } => top::run(&self.directory, Duration::from_secs(interval)),
             Verb::Audit { last } => self.audit(last),
             Verb::Ipvs { command } => ipvs::run(&self.directory, &command),
             Verb::Completion { shell } => manual::completion(shell, self.out),

@@ -1,6 +1,6 @@
 //! The answers as tables for people, 80 columns wide where the addresses allow; services look as in `ipvsadm -L`.
 
-use pollux_api::dataplane::{ConnectionReport, PortStatus, WorkerStatus};
+use pollux_api::dataplane::ConnectionReport;
 use pollux_api::identity::Endpoint;
 use pollux_api::ipvs_settings::SETTINGS;
 use pollux_api::statistics::{
@@ -8,7 +8,7 @@ use pollux_api::statistics::{
 };
 use pollux_api::{Destination, ForwardingMethod, IpvsSettings, SchedulerName, VirtualService};
 
-use super::numbers::{minutes, percent, short, shown, speed};
+use super::numbers::{minutes, shown};
 use super::table::{Align, Table, wrapped};
 
 /// Columns of the narrowest screen that tables are made for.
@@ -265,89 +265,6 @@ pub fn connections(page: &[ConnectionReport], header: bool) -> Table {
             connection.client.to_string(),
             connection.virtual_address.to_string(),
             connection.destination.to_string(),
-        ]);
-    }
-    table
-}
-
-/// A port of `show ports`, as `ip -s link` would have it.
-pub fn port(port: &PortStatus, extended: bool) -> Table {
-    let number = (Align::Right, 9);
-    let mut table = Table::new(&[(Align::Left, 12), number, number, number, number, number]);
-    let link = match (port.link_up, port.speed_mbps) {
-        (false, _) => "down".to_owned(),
-        (true, None) => "up".to_owned(),
-        (true, Some(mbps)) => format!("up, {}", speed(mbps)),
-    };
-    table.text(format!(
-        "{}: link {link}, mtu {}, {}",
-        port.name, port.mtu, port.mac
-    ));
-    table.text(format!("    device {}", port.device));
-    table.text(format!(
-        "    driver {}, queues: {} receive, {} transmit",
-        port.driver, port.receive_queues, port.transmit_queues
-    ));
-    let nic = &port.nic;
-    table.cells(["", "packets", "bytes", "errors", "missed", "no buffer"]);
-    table.cells([
-        "    received".to_owned(),
-        short(nic.received_packets),
-        short(nic.received_bytes),
-        short(nic.receive_errors),
-        short(nic.missed_packets),
-        short(nic.no_buffer),
-    ]);
-    table.row(vec![
-        "    sent".to_owned(),
-        short(nic.sent_packets),
-        short(nic.sent_bytes),
-        short(nic.send_errors),
-    ]);
-    table.row(vec![
-        "    of those, from the kernel".to_owned(),
-        short(port.kernel_transmitted),
-    ]);
-    if extended {
-        for (name, value) in port.extended.iter().filter(|(_, value)| *value != 0) {
-            table.text(format!("    {name} {value}"));
-        }
-    }
-    table
-}
-
-/// `show workers`.
-pub fn workers(workers: &[WorkerStatus]) -> Table {
-    let mut table = Table::new(&[
-        (Align::Right, 6),
-        (Align::Right, 4),
-        (Align::Right, 7),
-        (Align::Right, 8),
-        (Align::Right, 11),
-        (Align::Right, 8),
-        (Align::Right, 8),
-        (Align::Right, 10),
-    ]);
-    table.cells([
-        "Worker",
-        "Core",
-        "Busy",
-        "Received",
-        "Connections",
-        "Created",
-        "Expired",
-        "Generation",
-    ]);
-    for worker in workers {
-        table.cells([
-            worker.worker.to_string(),
-            worker.core.to_string(),
-            percent(worker.busy_share),
-            short(worker.received),
-            short(worker.connections),
-            short(worker.connections_created),
-            short(worker.connections_expired),
-            worker.generation.to_string(),
         ]);
     }
     table

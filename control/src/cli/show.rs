@@ -13,7 +13,9 @@ use serde_json::json;
 
 use super::arguments::View;
 use super::connection::Connection;
-use super::{CliError, Session, output_health, output_json, output_table};
+use super::{
+    CliError, Session, output_director, output_health, output_json, output_ports, output_table,
+};
 use crate::config::write;
 
 /// Connections asked for at once: few enough that polluxd and the data plane have time for others in between.
@@ -40,13 +42,21 @@ impl<W: Write> Session<'_, W> {
                     output_table::rates(rates, exact).to_string()
                 })
             }
+            View::Director { exact } => {
+                let Answer::Director(director) = self.ask(Command::ShowDirector)? else {
+                    return Err(CliError::Unexpected);
+                };
+                self.print(&director, |director| {
+                    output_director::director(director, exact)
+                })
+            }
             View::Connections { service } => self.connections(service.id()),
             View::Ports { extended } => {
                 let Answer::Ports(ports) = self.ask(Command::ShowPorts)? else {
                     return Err(CliError::Unexpected);
                 };
                 self.print(&ports, |ports| {
-                    blocks(ports.iter().map(|port| output_table::port(port, extended)))
+                    blocks(ports.iter().map(|port| output_ports::port(port, extended)))
                 })
             }
             View::Workers => {
@@ -54,7 +64,7 @@ impl<W: Write> Session<'_, W> {
                     return Err(CliError::Unexpected);
                 };
                 self.print(&workers, |workers| {
-                    output_table::workers(workers).to_string()
+                    output_ports::workers(workers).to_string()
                 })
             }
             View::Drops { all } => {

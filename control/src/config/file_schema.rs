@@ -17,6 +17,7 @@
 //! [control]
 //! socket_mode = "0660"             # of control.sock
 //! socket_group = "pollux"          # default: that of the process
+//! metrics = "127.0.0.1:9750"       # where Prometheus finds /metrics; default: nowhere
 //!
 //! [ipvs]                           # Linux' net.ipv4.vs and timeouts: `pollux show settings` tells them all
 //! sloppy_tcp = 1                   # true and false will do, too
@@ -150,6 +151,8 @@ pub struct ControlTable {
     pub socket_mode: Option<Located<String>>,
     /// Group of the control socket.
     pub socket_group: Option<Located<String>>,
+    /// Address and port for `GET /metrics`.
+    pub metrics: Option<Located<String>>,
 }
 
 /// `[[service]]`
@@ -293,6 +296,7 @@ fn read_control(table: TableReader<'_>) -> ControlTable {
     let read = ControlTable {
         socket_mode: table.text("socket_mode", "0660"),
         socket_group: table.text("socket_group", "pollux"),
+        metrics: table.text("metrics", "127.0.0.1:9750"),
     };
     table.finish();
     read

@@ -1,5 +1,7 @@
 //! A configuration file that was found valid. Only [`parse`](super::validate::parse) makes one.
 
+use std::net::SocketAddr;
+
 use pollux_api::{Configuration, DataplaneSettings};
 
 /// What a valid file says, defaults filled in.
@@ -17,6 +19,8 @@ pub struct ControlSettings {
     pub socket_mode: u32,
     /// Group of the control socket, a name or a number; none: that of the process.
     pub socket_group: Option<String>,
+    /// Where `GET /metrics` is answered; none: nowhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Default for ControlSettings {
@@ -25,6 +29,7 @@ impl Default for ControlSettings {
         Self {
             socket_mode: 0o660,
             socket_group: None,
+            metrics: None,
         }
     }
 }

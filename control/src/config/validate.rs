@@ -3,6 +3,7 @@
 //! What makes services valid is not said here but in [`Configuration::apply`], which the daemons use too.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 
 use pollux_api::configuration::{Change, ChangeError, Configuration, Destination, VirtualService};
@@ -367,6 +368,18 @@ fn control_settings(table: ControlTable, problems: &ProblemList) -> ControlSetti
             );
         }
         settings.socket_group = Some(value);
+    }
+    if let Some(Located { value, place }) = table.metrics {
+        match value.parse::<SocketAddr>() {
+            Ok(address) if address.port() != 0 => settings.metrics = Some(address),
+            _ => problems.add(
+                &place,
+                format!(
+                    "bad address \"{value}\": write an address of this machine and a port, as in \"127.0.0.1:9750\", or \
+                     \"[::]:9750\" for all of its addresses"
+                ),
+            ),
+        }
     }
     settings
 }

@@ -1,4 +1,4 @@
-//! The clients of the control socket: who is connected, and who makes room for one more.
+//! The clients of a socket: who is connected, and who makes room for one more.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use tokio::task::AbortHandle;
 
-use super::limits::CLIENTS_MAX;
 use super::lock;
 
 /// All connected clients.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Clients {
     connected: Mutex<HashMap<u64, Client>>,
+    most: usize,
 }
 
 #[derive(Debug)]
@@ -30,11 +30,19 @@ pub struct Presence {
 }
 
 impl Clients {
+    /// Nobody yet; so many at once, at most.
+    pub fn new(most: usize) -> Self {
+        Self {
+            connected: Mutex::default(),
+            most,
+        }
+    }
+
     /// Makes room for one more. False when all are busy.
     #[must_use]
     pub fn make_room(&self) -> bool {
         let mut connected = lock(&self.connected);
-        if connected.len() < CLIENTS_MAX {
+        if connected.len() < self.most {
             return true;
         }
         let idle = connected.iter().filter_map(|(id, client)| {

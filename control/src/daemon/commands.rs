@@ -1,9 +1,11 @@
 //! What each command does: its query to the data plane, and the answer made of the report.
 
-use pollux_api::control::{Answer, Command};
-use pollux_api::dataplane::{ConnectionQuery, DirectorStatus, Query, Report};
+use pollux_api::control::{Answer, Command, DirectorReport};
+use pollux_api::dataplane::{
+    ConnectionQuery, DirectorStatus, PortStatus, Query, Report, TableStatus, WorkerStatus,
+};
 use pollux_api::line::Failure;
-use pollux_api::statistics::ServiceStatistics;
+use pollux_api::statistics::{DropReport, ServiceStatistics};
 use pollux_api::{Configuration, ServiceId, Transaction};
 
 use super::audit;
@@ -50,8 +52,15 @@ impl Daemon {
                 limit: page.limit.min(PAGE_CONNECTIONS_MAX),
                 ..page
             }),
-            Command::ShowPorts => Query::Ports,
-            Command::ShowWorkers => Query::Workers,
+            Command::ShowDirector => return self.whole_director().await,
+            Command::ShowPorts => {
+                let ports = self.ports().await?;
+                return Ok(Answer::Ports(lock(&self.rates).report_ports(ports)));
+            }
+            Command::ShowWorkers => {
+                let workers = self.workers().await?;
+                return Ok(Answer::Workers(lock(&self.rates).report_workers(workers)));
+            }
             Command::ShowDrops => Query::Drops,
             Command::ShowHealth => return Ok(Answer::Health(self.health.report())),
             Command::ShowServiceHealth => {
@@ -81,6 +90,60 @@ impl Daemon {
             Report::Director(status) => Ok(status),
             _ => Err(unexpected()),
         }
+    }
+
+    /// How full the connection table is.
+    ///
+    /// # Errors
+    /// That of the data plane.
+    pub async fn table(&self) -> Result<TableStatus, Failure> {
+        match self.dataplane.ask(Query::Table).await? {
+            Report::Table(table) => Ok(table),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// All ports.
+    ///
+    /// # Errors
+    /// That of the data plane.
+    pub async fn ports(&self) -> Result<Vec<PortStatus>, Failure> {
+        match self.dataplane.ask(Query::Ports).await? {
+            Report::Ports(ports) => Ok(ports),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// All workers.
+    ///
+    /// # Errors
+    /// That of the data plane.
+    pub async fn workers(&self) -> Result<Vec<WorkerStatus>, Failure> {
+        match self.dataplane.ask(Query::Workers).await? {
+            Report::Workers(workers) => Ok(workers),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// What became of all packets, by port.
+    ///
+    /// # Errors
+    /// That of the data plane.
+    pub async fn drops(&self) -> Result<Vec<DropReport>, Failure> {
+        match self.dataplane.ask(Query::Drops).await? {
+            Report::Drops(drops) => Ok(drops),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn whole_director(&self) -> Result<Answer, Failure> {
+        let totals = self.director().await?.totals;
+        let table = self.table().await?;
+        Ok(Answer::Director(DirectorReport {
+            totals,
+            rates: lock(&self.rates).director(),
+            table,
+        }))
     }
 
     /// The counters of all that runs.
@@ -134,10 +197,10 @@ fn answer(report: Report) -> Result<Answer, Failure> {
         Report::Configuration { configuration, .. } => Answer::Configuration(configuration),
         Report::Services(services) => Answer::Services(services),
         Report::Connections(page) => Answer::Connections(page),
-        Report::Ports(ports) => Answer::Ports(ports),
-        Report::Workers(workers) => Answer::Workers(workers),
         Report::Drops(drops) => Answer::Drops(drops),
-        // No command asks for it.
-        Report::Director(_) => return Err(unexpected()),
+        // No command asks for these alone.
+        Report::Director(_) | Report::Table(_) | Report::Ports(_) | Report::Workers(_) => {
+            return Err(unexpected());
+        }
     })
 }

@@ -368,6 +368,7 @@ fn changes_something(query: &Query) -> bool {
         | Query::Services
         | Query::Service { .. }
         | Query::Director
+        | Query::Table
         | Query::Connections(_)
         | Query::Ports
         | Query::Workers

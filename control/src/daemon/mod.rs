@@ -4,6 +4,7 @@
 //! control.sock ──► session (one task a client) ──► commands ──► dataplane_client ──► dataplane.sock
 //! ipvs.sock ──► ipvs_session (one task a client) ──► ipvs_commands ──┘ ▲ rates ◄── every 2 s: counters of all services
 //!                                                                       health ◄── results of the checks
+//! HTTP, GET /metrics ──► metrics ──► a sample of all counters, once a second at most
 //! ```
 //!
 //! It holds nothing that a restart would lose: the configuration that runs is the data plane's, the file is the
@@ -25,6 +26,7 @@ mod ipvs_file;
 mod ipvs_session;
 pub mod limits;
 mod line_reader;
+mod metrics;
 mod quorum;
 mod rates;
 mod reload;
@@ -52,7 +54,8 @@ use audit::AuditLog;
 use clients::{Clients, Presence};
 use control_socket::ClaimError;
 use dataplane_client::{ConfigFile, DataplaneClient};
-use limits::{BUDGET_BYTES, Budget, SMALL_BYTES};
+use limits::{BUDGET_BYTES, Budget, CLIENTS_MAX, SMALL_BYTES};
+use metrics::LastSample;
 use quorum::QuorumPrograms;
 use rates::RateTable;
 
@@ -97,6 +100,7 @@ struct Daemon {
     announcing: Notify,
     programs: QuorumPrograms,
     audit: AuditLog,
+    last_sample: LastSample,
     budget: Budget,
 }
 
@@ -112,6 +116,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     );
     let hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
     let (_claim, mut listeners) = control_socket::claim(&options.run_directory, read.control())?;
+    let metrics = read.control().metrics;
     let file = ConfigFile::new(options.config, read);
     let daemon = Arc::new(Daemon {
         dataplane: DataplaneClient::new(options.run_directory.clone(), file),
@@ -120,6 +125,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
         announcing: Notify::new(),
         programs: QuorumPrograms::default(),
         audit: AuditLog::new(&options.state_directory),
+        last_sample: LastSample::default(),
         budget: Budget::new(BUDGET_BYTES),
     });
     // A data plane that is there already has its configuration before the first client is answered.
@@ -132,6 +138,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     tokio::select! {
         () = accept_control(&daemon, &listeners.control) => {}
         () = accept_ipvs(&daemon, &mut listeners.ipvs) => {}
+        () = metrics::serve(&daemon, metrics) => {}
         () = keep_connected(&daemon) => {}
         () = keep_sampling(&daemon) => {}
         () = daemon.keep_healthy() => {}
@@ -153,14 +160,17 @@ async fn stop_signal((mut terminate, mut interrupt): (Signal, Signal)) -> &'stat
 
 async fn accept_control(daemon: &Arc<Daemon>, listener: &UnixListener) {
     let next = async || Ok(listener.accept().await?.0);
-    accept(next, |stream, presence| {
+    let clients = Arc::new(Clients::new(CLIENTS_MAX));
+    accept(&clients, next, |stream, presence| {
         session::serve(Arc::clone(daemon), stream, presence)
     })
     .await;
 }
 
 async fn accept_ipvs(daemon: &Arc<Daemon>, listener: &mut UnixSeqpacketListener) {
+    let clients = Arc::new(Clients::new(CLIENTS_MAX));
     accept(
+        &clients,
         async || listener.accept().await,
         |socket, presence| ipvs_session::serve(Arc::clone(daemon), socket, presence),
     )
@@ -169,12 +179,12 @@ async fn accept_ipvs(daemon: &Arc<Daemon>, listener: &mut UnixSeqpacketListener)
 
 /// Takes the clients of one socket, each served by a task of its own.
 async fn accept<S, F>(
+    clients: &Arc<Clients>,
     mut next: impl AsyncFnMut() -> io::Result<S>,
     serve: impl Fn(S, Presence) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let clients = Arc::new(Clients::default());
     for id in 0_u64.. {
         let stream = match next().await {
             Ok(stream) => stream,
@@ -208,17 +218,22 @@ async fn keep_sampling(daemon: &Daemon) {
     let mut last: Option<Instant> = None;
     loop {
         let now = ticks.tick().await;
+        daemon.last_sample.forget_old();
         let Ok(services) = daemon.services().await else {
             continue;
         };
         let Ok(director) = daemon.director().await else {
             continue;
         };
+        let ports = daemon.ports().await.unwrap_or_default();
+        let workers = daemon.workers().await.unwrap_or_default();
         let passed = last.map_or(tick, |last| now - last);
         let missed_too = (passed.as_secs_f64() / tick.as_secs_f64()).round();
         let mut rates = lock(&daemon.rates);
         rates.sample(&services, missed_too as u32);
         rates.sample_director(director.totals, missed_too as u32);
+        rates.sample_ports(&ports, missed_too as u32);
+        rates.sample_workers(&workers, missed_too as u32);
         last = Some(now);
     }
 }

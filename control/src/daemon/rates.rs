@@ -1,8 +1,13 @@
 //! The rates of everything that runs: one [`Estimator`] a service and a destination, fed with the data plane's counters.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
-use pollux_api::statistics::{RateReport, Rates, ServiceStatistics, TrafficTotals};
+use pollux_api::control::{PortReport, WorkerReport};
+use pollux_api::dataplane::{PortStatus, WorkerStatus};
+use pollux_api::statistics::{
+    PortRates, RateReport, Rates, ServiceStatistics, TrafficTotals, WorkerRates,
+};
 use pollux_api::{DestinationId, ServiceId};
 
 use super::estimator::Estimator;
@@ -15,6 +20,10 @@ pub struct RateTable {
     /// Of all services together; none until its first sample.
     director: Option<Estimator>,
     services: HashMap<ServiceId, ServiceRates>,
+    /// By name.
+    ports: HashMap<String, Estimator>,
+    /// By number.
+    workers: HashMap<u16, Estimator>,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +77,52 @@ impl RateTable {
         self.director.map(|own| own.rates()).unwrap_or_default()
     }
 
+    /// Takes the counters of the ports in, `ticks` ticks after the last time.
+    pub fn sample_ports(&mut self, ports: &[PortStatus], ticks: u32) {
+        let now = ports.iter().map(|port| (port.name.clone(), carried(port)));
+        sample_all(&mut self.ports, now, ticks);
+    }
+
+    /// Takes the counters of the workers in, `ticks` ticks after the last time.
+    pub fn sample_workers(&mut self, workers: &[WorkerStatus], ticks: u32) {
+        let now = workers.iter().map(|worker| (worker.worker, done(worker)));
+        sample_all(&mut self.workers, now, ticks);
+    }
+
+    /// These ports with their rates.
+    pub fn report_ports(&self, ports: Vec<PortStatus>) -> Vec<PortReport> {
+        let report = ports.into_iter().map(|status| {
+            let rates = self.ports.get(&status.name).map(Estimator::rates);
+            let rates = rates.unwrap_or_default();
+            PortReport {
+                status,
+                rates: PortRates {
+                    received_packets: rates.inbound_packets,
+                    sent_packets: rates.outbound_packets,
+                    received_bytes: rates.inbound_bytes,
+                    sent_bytes: rates.outbound_bytes,
+                },
+            }
+        });
+        report.collect()
+    }
+
+    /// These workers with their rates.
+    pub fn report_workers(&self, workers: Vec<WorkerStatus>) -> Vec<WorkerReport> {
+        let report = workers.into_iter().map(|status| {
+            let rates = self.workers.get(&status.worker).map(Estimator::rates);
+            let rates = rates.unwrap_or_default();
+            WorkerReport {
+                status,
+                rates: WorkerRates {
+                    connections: rates.connections,
+                    received_packets: rates.inbound_packets,
+                },
+            }
+        });
+        report.collect()
+    }
+
     /// The counters of one service or of all were set to zero.
     pub fn zero(&mut self, service: Option<ServiceId>) {
         if service.is_none() {
@@ -105,6 +160,45 @@ impl RateTable {
         });
         report.collect()
     }
+}
+
+/// A port's counters as the estimator takes them: what it receives is inbound.
+fn carried(port: &PortStatus) -> TrafficTotals {
+    TrafficTotals {
+        connections: 0,
+        inbound_packets: port.nic.received_packets,
+        outbound_packets: port.nic.sent_packets,
+        inbound_bytes: port.nic.received_bytes,
+        outbound_bytes: port.nic.sent_bytes,
+    }
+}
+
+/// A worker's counters as the estimator takes them.
+fn done(worker: &WorkerStatus) -> TrafficTotals {
+    TrafficTotals {
+        connections: worker.connections_created,
+        inbound_packets: worker.received,
+        ..TrafficTotals::default()
+    }
+}
+
+/// One more sample of each; what is not among them is forgotten, and what is new has counted since before.
+fn sample_all<K: Eq + Hash>(
+    estimators: &mut HashMap<K, Estimator>,
+    now: impl Iterator<Item = (K, TrafficTotals)>,
+    ticks: u32,
+) {
+    let mut before = std::mem::take(estimators);
+    estimators.extend(now.map(|(key, totals)| {
+        let estimator = match before.remove(&key) {
+            Some(mut known) => {
+                known.sample(totals, ticks);
+                known
+            }
+            None => Estimator::starting_at(totals),
+        };
+        (key, estimator)
+    }));
 }
 
 #[cfg(test)]

@@ -66,7 +66,8 @@ fn port() -> PortStatus {
 fn worker(number: u16) -> WorkerStatus {
     serde_json::from_value(serde_json::json!({
         "worker": number, "core": number + 1, "loops": 0, "busy_loops": 0, "received": 0, "connections_created": 0,
-        "connections_expired": 0, "connections": 0, "generation": 1, "busy_share": 0.0
+        "connections_expired": 0, "connections": 0, "generation": 1, "busy_share": 0.0, "busy_ns": 0,
+        "connections_evicted": 0, "forwarded_without_entry": 0, "icmp_errors": 0
     }))
     .unwrap()
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use pollux_api::configuration::Configuration;
 use pollux_api::dataplane::{
     ConnectionPage, ConnectionQuery, ConnectionReport, DirectorStatus, NicCounters, PortStatus,
-    Query, Report, Timeouts, WorkerStatus,
+    Query, Report, StateCount, TableStatus, Timeouts, WorkerStatus,
 };
 use pollux_api::line::{self, Failure, FailureCode, Request, Response};
 use pollux_api::statistics::{
@@ -152,11 +152,32 @@ impl State {
                 },
                 totals: self.director_totals(),
             }),
+            Query::Table => Report::Table(self.table()),
             Query::Connections(query) => Report::Connections(self.page(query)),
             Query::Ports => Report::Ports(vec![port()]),
             Query::Workers => Report::Workers(vec![self.worker(0), self.worker(1)]),
             Query::Drops => Report::Drops(vec![self.drops()]),
         })
+    }
+
+    fn table(&self) -> TableStatus {
+        let state = |kind: &str, state: &str, connections| StateCount {
+            kind: kind.to_owned(),
+            state: state.to_owned(),
+            connections,
+        };
+        TableStatus {
+            connections: 1000,
+            connections_max: 4096,
+            connections_max_ipv6: 1024,
+            evicted: 0,
+            forwarded_without_entry: 0,
+            states: vec![
+                state("tcp", "NONE", 0),
+                state("tcp", "ESTABLISHED", 900),
+                state("udp", "UDP", 100),
+            ],
+        }
     }
 
     fn director_totals(&self) -> TrafficTotals {
@@ -251,7 +272,11 @@ impl State {
             connections_expired: 100,
             connections: 500,
             generation: self.generation,
+            connections_evicted: 0,
+            forwarded_without_entry: 0,
+            icmp_errors: 5,
             busy_share: 0.125,
+            busy_ns: 1_500_000_000,
         }
     }
 

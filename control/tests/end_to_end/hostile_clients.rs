@@ -116,6 +116,72 @@ fn a_thousand_broken_requests_change_nothing() {
     assert_eq!(machine.json("show configuration"), before);
 }
 
+/// `splitmix64`.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+#[test]
+fn a_thousand_malformed_requests_of_every_kind_have_an_error_each() {
+    let machine = machine();
+    let before = machine.json("show configuration");
+    let good = r#"{"version":1,"id":9,"body":{"command":"change","changes":[{"change":"flush"}]}}"#;
+    let mut state = 7;
+    let mut client = machine.client();
+    for round in 0..1000_usize {
+        let mut line = match round % 5 {
+            // Random bytes.
+            0 => (0..random(&mut state) % 300)
+                .map(|_| random(&mut state) as u8)
+                .collect(),
+            // Not UTF-8, where a text may stand.
+            1 => {
+                let mut line = good.replace("flush", "flu??sh").into_bytes();
+                let at = line.iter().position(|byte| *byte == b'?').unwrap();
+                line[at] = 0xc0 | random(&mut state) as u8;
+                line[at + 1] = 0xff;
+                line
+            }
+            // Other versions.
+            2 => {
+                let version = 2 + random(&mut state) % 1000;
+                good.replace(r#""version":1"#, &format!(r#""version":{version}"#))
+                    .into_bytes()
+            }
+            // Ended too early.
+            3 => good.as_bytes()[..random(&mut state) as usize % (good.len() - 1)].to_vec(),
+            // Long, and nothing.
+            _ => vec![b"[{\" 1"[random(&mut state) as usize % 5]; 10_000],
+        };
+        line.retain(|byte| *byte != b'\n');
+        line.push(b'\n');
+        client.send(&line);
+        let answer = client.answer().unwrap();
+        assert_eq!(
+            (code(&answer), &answer["id"]),
+            ("bad_request", &json!(0)),
+            "{}",
+            String::from_utf8_lossy(&line)
+        );
+        // Some leave in the middle of a request.
+        if round % 50 == 0 {
+            client.send(&good.as_bytes()[..40]);
+            client = machine.client();
+        }
+    }
+    is_answered(&machine);
+    assert_eq!(machine.json("show configuration"), before);
+    assert_eq!(
+        machine.json("audit").as_array().unwrap().len(),
+        1,
+        "the first service"
+    );
+}
+
 #[test]
 fn a_line_without_end_is_cut_off_at_the_limit() {
     let machine = machine();

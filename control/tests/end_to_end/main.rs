@@ -23,6 +23,7 @@ mod health;
 mod hostile_clients;
 mod ipvs_socket;
 mod ipvs_tools;
+mod metrics;
 mod operation;
 mod plan;
 mod refusals;

@@ -5,6 +5,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use super::machine::Machine;
+use super::metrics::Scraped;
 
 const SERVICES: usize = 2_000;
 const SERVERS: usize = 20;
@@ -43,13 +44,14 @@ fn timed<T>(what: &str, limit: Duration, run: impl FnOnce() -> T) -> T {
 fn a_large_configuration_is_handled_in_seconds() {
     // Generous: these run unoptimised and beside other tests. The times printed are what to look at.
     let (long, short) = (Duration::from_secs(20), Duration::from_secs(5));
-    let mut machine = Machine::new();
-    machine.write("pollux.toml", &file());
+    let (mut machine, address) = Scraped::written(&file());
     timed("check", long, || machine.shown("check"));
     machine.start_dataplane();
     timed("start with 40,000 servers", long, || {
         machine.start_polluxd()
     });
+    let scraped = Scraped::serving(machine, address);
+    let machine = &scraped.machine;
     assert_eq!(
         machine.state.lock().unwrap().configuration.services.len(),
         SERVICES
@@ -59,6 +61,11 @@ fn a_large_configuration_is_handled_in_seconds() {
     });
     let services = timed("show services", long, || machine.json("show services"));
     assert_eq!(services.as_array().unwrap().len(), SERVICES);
+    let text = timed("scrape", long, || scraped.text());
+    println!("of {} KiB", text.len() >> 10);
+    let servers = text.matches("\npollux_server_inbound_bytes_total{").count();
+    assert_eq!(servers, SERVICES * SERVERS);
+    let machine = &scraped.machine;
     timed("save", long, || machine.done("save"));
     let saved = fs::read_to_string(machine.path("pollux.toml")).unwrap();
     assert_eq!(
@@ -78,7 +85,7 @@ fn a_large_configuration_is_handled_in_seconds() {
     let applied = timed("apply one change of them", long, || machine.json("apply"));
     assert_eq!(applied["changes"].as_array().unwrap().len(), 1);
 
-    let peak = peak_kib(&machine);
+    let peak = peak_kib(machine);
     println!("most memory of polluxd: {peak} KiB");
     assert!(peak < 200 << 10, "{peak} KiB");
 }

@@ -189,6 +189,8 @@ lan: link up, 10 Gbit/s, mtu 1500, 02:00:00:00:00:01
     received                     12.34M    1.234G         0         3         0
     sent                         12.34M    1.234G         0
     of those, from the kernel        42
+    received a second                 0         0
+    sent a second                     0         0
 ",
     );
     let extended = machine.shown("show ports --extended");
@@ -200,11 +202,34 @@ lan: link up, 10 Gbit/s, mtu 1500, 02:00:00:00:00:01
         &machine,
         "show workers",
         "\
-Worker Core    Busy Received Connections  Created  Expired Generation
-     0    1  12.5 %   12.34M         500      600      100          5
-     1    2  12.5 %   12.34M         500      600      100          5
+Worker Core    Busy Received     PPS    Conns  Created     CPS  Expired   Gen
+     0    1  12.5 %   12.34M       0      500      600       0      100     5
+     1    2  12.5 %   12.34M       0      500      600       0      100     5
 ",
     );
+}
+
+#[test]
+fn the_director_as_a_whole() {
+    let machine = machine();
+    assert_shown(
+        &machine,
+        "show director",
+        "\
+\x20           connections    in packets   out packets      in bytes     out bytes
+total               600        246.9K             0        24.69G             7
+a second              0             0             0             0             0
+
+Connection table: 1000 of 4096 entries in use (24.4 %); 1024 have room for IPv6
+          900 tcp ESTABLISHED
+          100 udp UDP
+",
+    );
+    let exact = machine.shown("show director --exact");
+    assert!(exact.contains("   24691357802 "), "{exact}");
+    let value = machine.json("show director");
+    assert_eq!(value["table"]["states"][1]["connections"], 900);
+    assert_eq!(value["totals"]["connections"], 600);
 }
 
 #[test]
@@ -311,6 +336,7 @@ fn programs_get_the_values_of_the_socket() {
         ("show services", "show_services"),
         ("show stats", "show_services"),
         ("show rates", "show_rates"),
+        ("show director", "show_director"),
         ("show ports", "show_ports"),
         ("show workers", "show_workers"),
         ("show drops", "show_drops"),

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
 
+use crate::connection::State;
 use crate::fate::Fate;
 
 /// A 64-bit counter with one writer.
@@ -111,6 +112,8 @@ pub struct WorkerCounters {
     pub without_entry: Counter,
     /// ICMP errors made.
     pub icmp_errors_sent: Counter,
+    /// Connections by state, in the order of [`State::ALL`], as the last round of the sweep found them.
+    pub states: [Counter; State::ALL.len()],
 }
 
 impl WorkerCounters {
@@ -127,6 +130,7 @@ impl WorkerCounters {
             connections_evicted: Counter::default(),
             without_entry: Counter::default(),
             icmp_errors_sent: Counter::default(),
+            states: std::array::from_fn(|_| Counter::default()),
         }
     }
 

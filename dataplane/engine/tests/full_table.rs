@@ -291,6 +291,35 @@ fn unestablished_connections_make_room_and_established_ones_stay() {
 }
 
 #[test]
+fn a_round_of_the_sweep_counts_connections_by_state() {
+    let mut director = Director::with_services(ForwardingMethod::Masquerade, &[VIP]);
+    for client in 0..100 {
+        director.send(client, SYN);
+        if client < 30 {
+            director.send(client, ACK);
+        }
+    }
+    let counted = |director: &Director| {
+        let counters = director.worker.counters();
+        let states = State::ALL.iter().zip(&counters.states);
+        states
+            .filter(|(_, count)| count.get() != 0)
+            .map(|(state, count)| (*state, count.get()))
+            .collect::<Vec<_>>()
+    };
+    assert!(counted(&director).is_empty(), "nobody has gone round yet");
+    // Twice round: the first may have begun before the last connection.
+    let loops = 2 * director.worker.shard().entries() / 64 + 2;
+    (0..loops).for_each(|_| director.turn());
+    let expected = [(State::Established, 30), (State::SynRecv, 70)];
+    assert_eq!(counted(&director), expected);
+    // Those that are over are none.
+    director.now = director.now.after(seconds(61));
+    (0..loops).for_each(|_| director.turn());
+    assert_eq!(counted(&director), [(State::Established, 30)]);
+}
+
+#[test]
 fn a_table_of_established_connections_takes_no_other() {
     let mut director = Director::with_services(ForwardingMethod::Masquerade, &[VIP, OTHER_VIP]);
     let capacity = fill(&mut director, u32::MAX);

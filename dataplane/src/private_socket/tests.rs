@@ -69,6 +69,10 @@ impl DataplaneControl for Fake {
         Ok(DIRECTOR)
     }
 
+    async fn table(&self) -> Result<TableStatus, Failure> {
+        Ok(table())
+    }
+
     async fn connections(&self, query: ConnectionQuery) -> Result<ConnectionPage, Failure> {
         let next = Some(query.start + query.limit);
         let connections = Vec::new();
@@ -93,6 +97,18 @@ impl DataplaneControl for Fake {
             fates: Vec::new(),
         };
         Ok((0..100_000).map(report).collect())
+    }
+}
+
+/// The fake's table.
+fn table() -> TableStatus {
+    TableStatus {
+        connections: 3,
+        connections_max: 1024,
+        connections_max_ipv6: 256,
+        evicted: 0,
+        forwarded_without_entry: 0,
+        states: Vec::new(),
     }
 }
 
@@ -199,6 +215,10 @@ async fn every_query_has_its_report() {
         ask(client, 10, Query::Director).await,
         Ok(Report::Director(DIRECTOR))
     );
+    assert_eq!(
+        ask(client, 11, Query::Table).await,
+        Ok(Report::Table(table()))
+    );
     let Ok(Report::Drops(drops)) = ask(client, 8, Query::Drops).await else {
         panic!("no drops");
     };
@@ -249,6 +269,63 @@ async fn what_is_no_request_is_answered_and_the_next_one_served() {
         assert!(failure.message.contains(text), "{failure}");
     }
     assert!(ask(client, 1, Query::Services).await.is_ok());
+}
+
+/// `splitmix64`.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+#[tokio::test]
+async fn a_thousand_malformed_requests_have_an_error_each_and_change_nothing() {
+    let server = Server::start(Limits::default());
+    let good = line::encode(&Request::new(1, transaction(None))).unwrap();
+    let good = &good[..good.len() - 1];
+    let mut state = 7;
+    let mut client = server.connect().await;
+    for round in 0..1000_usize {
+        let mut bytes = match round % 4 {
+            0 => (0..random(&mut state) % 300)
+                .map(|_| random(&mut state) as u8)
+                .collect(),
+            // A byte that no JSON of this request has there, not UTF-8 among them.
+            1 => {
+                let mut bytes = good.to_vec();
+                let at = random(&mut state) as usize % bytes.len();
+                bytes[at] = [b'~', 0, 0xff, b'\\'][round / 4 % 4];
+                bytes
+            }
+            2 => {
+                let version = format!("\"version\":{}", 2 + random(&mut state) % 1000);
+                let text = String::from_utf8(good.to_vec()).unwrap();
+                text.replace("\"version\":1", &version).into_bytes()
+            }
+            _ => good[..random(&mut state) as usize % (good.len() - 1)].to_vec(),
+        };
+        bytes.retain(|byte| *byte != b'\n');
+        bytes.push(b'\n');
+        send(&mut client, &bytes).await;
+        let response = receive(&mut client).await;
+        let failure = response.result.unwrap_err();
+        assert_eq!(
+            (response.id, failure.code),
+            (0, FailureCode::BadRequest),
+            "{}",
+            String::from_utf8_lossy(&bytes)
+        );
+        // Some leave in the middle of a request.
+        if round % 50 == 0 {
+            send(&mut client, &good[..20]).await;
+            client = server.connect().await;
+        }
+    }
+    assert_eq!(server.fake.generation.load(Ordering::Relaxed), 0);
+    let applied = ask(&mut client, 1, transaction(None)).await;
+    assert_eq!(applied, Ok(Report::Applied { generation: 1 }));
 }
 
 #[tokio::test]

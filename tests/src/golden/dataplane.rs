@@ -12,7 +12,8 @@ use std::thread;
 
 use pollux_api::configuration::Change;
 use pollux_api::dataplane::{
-    ConnectionPage, ConnectionQuery, ConnectionReport, DirectorStatus, Query, Report, Timeouts,
+    ConnectionPage, ConnectionQuery, ConnectionReport, DirectorStatus, Query, Report, TableStatus,
+    Timeouts,
 };
 use pollux_api::identity::Endpoint;
 use pollux_api::line::{self, Failure, FailureCode, Request, Response};
@@ -73,6 +74,14 @@ impl Dataplane {
             Query::Services => Report::Services(self.services(None)),
             Query::Service { service } => Report::Services(self.services(Some(service))),
             Query::Director => Report::Director(self.status()),
+            Query::Table => Report::Table(TableStatus {
+                connections: 0,
+                connections_max: self.status().connections_max,
+                connections_max_ipv6: 0,
+                evicted: 0,
+                forwarded_without_entry: 0,
+                states: Vec::new(),
+            }),
             Query::Connections(query) => Report::Connections(self.page(query)),
             Query::Ports => Report::Ports(Vec::new()),
             Query::Workers => Report::Workers(Vec::new()),

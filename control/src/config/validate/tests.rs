@@ -121,6 +121,8 @@ fn the_example_of_the_schema_is_valid_and_means_what_it_says() {
     assert_eq!(dataplane.ports[0].mtu, Some(1500));
     assert_eq!(config.control().socket_mode, 0o660);
     assert_eq!(config.control().socket_group.as_deref(), Some("pollux"));
+    let metrics = config.control().metrics.unwrap();
+    assert_eq!(metrics.to_string(), "127.0.0.1:9750");
     let entry = &config.configuration().services[0];
     assert_eq!(entry.service.id.to_string(), "TCP 198.51.100.1:80");
     let persistence = entry.service.persistence.unwrap();
@@ -352,6 +354,14 @@ fn the_data_planes_settings_are_checked() {
         (
             "[control]\nsocket_mode = \"rw\"\n".to_owned(),
             "2: control.socket_mode: bad mode \"rw\": write it in octal, as in \"0660\"",
+        ),
+        (
+            "[control]\nmetrics = \":9750\"\n".to_owned(),
+            "2: control.metrics: bad address \":9750\": write an address of this machine and a port, as in \"127.0.0.1:9750\", or \"[::]:9750\" for all of its addresses",
+        ),
+        (
+            "[control]\nmetrics = \"127.0.0.1:0\"\n".to_owned(),
+            "2: control.metrics: bad address \"127.0.0.1:0\": write an address of this machine and a port, as in \"127.0.0.1:9750\", or \"[::]:9750\" for all of its addresses",
         ),
         (
             "dataplane = 7\n".to_owned(),

@@ -30,5 +30,5 @@ pub use index::Candidate;
 pub use quiescence::Quiescence;
 pub use shard::{Ended, Shard};
 pub use state::{State, Timeouts};
-pub use sweep::SweepBudget;
+pub use sweep::{StateCounts, SweepBudget};
 pub use table::{ConnectionTable, Hit, InsertError, TableError, TableSize};

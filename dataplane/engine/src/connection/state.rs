@@ -134,6 +134,28 @@ impl State {
         }
     }
 
+    /// Whose state it is: `tcp`, `udp`, `sctp` or `template`. With [`State::name`] unlike that of any other state.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Template | Self::Assured => "template",
+            Self::SctpInit1
+            | Self::SctpInit
+            | Self::SctpCookieSent
+            | Self::SctpCookieReplied
+            | Self::SctpCookieWait
+            | Self::SctpCookie
+            | Self::SctpCookieEchoed
+            | Self::SctpEstablished
+            | Self::SctpShutdownSent
+            | Self::SctpShutdownReceived
+            | Self::SctpShutdownAckSent
+            | Self::SctpRejected
+            | Self::SctpClosed => "sctp",
+            _ => "tcp",
+        }
+    }
+
     /// Whether a connection in this state counts as active: by `tcp_state_active_table`, SCTP when it is established, UDP
     /// never.
     #[inline]

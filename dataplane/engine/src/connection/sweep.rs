@@ -15,6 +15,7 @@ use super::Shard;
 use super::entry::{Connection, Life};
 use super::expendable::WORD;
 use super::shard::Ended;
+use super::state::State;
 use super::table::{CHUNK, ConnectionTable, KeyHashes};
 use crate::clock::Tick;
 
@@ -100,12 +101,18 @@ impl Cursor {
     }
 }
 
+/// Live entries by state, in the order of [`State::ALL`].
+pub type StateCounts = [u32; State::ALL.len()];
+
 /// Where a shard's rounds stand.
 #[derive(Debug, Default)]
 pub(super) struct Sweeper {
     /// Next entry to sweep, of which kind.
     cursor: Cursor,
     wide: bool,
+    /// Of this round so far, and of the last whole one until it is asked for.
+    states: StateCounts,
+    round: Option<StateCounts>,
     /// Of entries without and with room for IPv6.
     hands: [Hand; 2],
 }
@@ -181,6 +188,13 @@ impl Shard {
     ) -> SweepBudget {
         self.now = now;
         let over = |life: Life| life.is_over(now);
+        let over_or_counted = |states: &mut StateCounts, life: Life| {
+            let over = over(life);
+            if let Some(count) = states.get_mut(life.state() as usize) {
+                *count += u32::from(!over);
+            }
+            over
+        };
         let mut done = SweepBudget::default();
         let mut in_round = true;
         while in_round && done.looks < budget.looks && done.removals < budget.removals {
@@ -193,7 +207,8 @@ impl Shard {
                     break;
                 };
                 done.looks += 1;
-                if is_to_end(table, number, over) {
+                let states = &mut self.sweeper.states;
+                if is_to_end(table, number, |life| over_or_counted(states, life)) {
                     batch.push(number);
                 } else if table
                     .connection(number)
@@ -222,7 +237,15 @@ impl Shard {
         }
         let number = cursor.advance(wide_chunks);
         *wide = number.is_some();
+        if number.is_none() {
+            self.sweeper.round = Some(std::mem::take(&mut self.sweeper.states));
+        }
         number
+    }
+
+    /// The states that the live entries were in when the last round came to them; once for each round.
+    pub fn take_round(&mut self) -> Option<StateCounts> {
+        self.sweeper.round.take()
     }
 
     /// When the table is full and this worker's reserve of free entries has run low: ends connections that never got
@@ -364,7 +387,7 @@ fn is_childless(life: Life) -> bool {
 
 /// Whether the sweep is to end an entry, by this condition. Asks for lines ahead.
 #[inline]
-fn is_to_end(table: &ConnectionTable, number: u32, condition: impl Fn(Life) -> bool) -> bool {
+fn is_to_end(table: &ConnectionTable, number: u32, condition: impl FnOnce(Life) -> bool) -> bool {
     table.prefetch_entry(number + LOOK_AHEAD);
     let Some(entry) = table.connection(number) else {
         return false;

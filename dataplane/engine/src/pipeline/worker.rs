@@ -332,7 +332,7 @@ impl Worker {
         let is_doomed = |entry: &Connection<'_>| {
             has_no_destination(entry) || (drops && dropper.is_to_end(context, entry))
         };
-        shard.sweep(
+        let done = shard.sweep(
             context.table,
             context.now,
             budget,
@@ -345,7 +345,13 @@ impl Worker {
                     counters.connections_expired.add(1);
                 }
             },
-        )
+        );
+        if let Some(states) = shard.take_round() {
+            for (counter, count) in counters.states.iter().zip(states) {
+                counter.set(count.into());
+            }
+        }
+        done
     }
 
     fn make_room(&mut self, context: &Context<'_>) {
