@@ -92,11 +92,11 @@ fn a_machine_that_is_not_ready_is_told_why() {
     );
     refuses(
         &format!("CLIENT=server0 start-pollux {client} {server}"),
-        "two ports are named server0",
+        "name \"server0\" is already used in line 7: every port needs its own",
     );
     refuses(
         &format!("start-pollux {client} {client}"),
-        "are both made from 0000:00:10.0",
+        "device \"0000:00:10.0\" is already used in line 8: every port needs its own",
     );
     machine.run(&format!(
         "echo {client} > /sys/bus/pci/drivers/vfio-pci/unbind"
