@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pollux_tests::lab::eventually;
 use pollux_tests::lab::machine::{E1000E, Machine, Nic, VIRTIO, VMXNET3};
-use pollux_tests::lab::namespace::run;
+use pollux_tests::lab::namespace::{run, try_run};
 use pollux_tests::lab::servers::{
     DIRECT, NAMES, NAT, SERVERS4, SERVERS6, TUNNEL, VIP4, VIP6, endpoint, tcp,
 };
@@ -96,10 +96,13 @@ fn the_cable_is_pulled(machine: &Machine, nic: Nic) {
     );
     machine.set_link(nic, "client", true);
     assert!(noticed(true), "{nic:?}: the link does not come up");
+    // Longer than a lost SYN takes to be sent again, on a busy machine too.
+    let line = format!("curl -sS --fail --max-time 5 http://{VIP4}/");
     assert!(
-        eventually(Duration::from_secs(20), || machine
-            .lab()
-            .curl_succeeds(VIP4)),
-        "{nic:?}: the cable is in again, and nobody answers"
+        eventually(Duration::from_secs(60), || {
+            try_run("client", &line).status.success()
+        }),
+        "{nic:?}: the cable is in again, and nobody answers:\n{}",
+        machine.run("ip neigh; ip route; pollux show drops; cat /run/dataplane.log")
     );
 }
