@@ -135,11 +135,20 @@ impl Machine {
         self.run("stop-pollux");
     }
 
-    /// What `pollux show WHAT --json` says.
+    /// What `pollux show WHAT --json` says. On a host that is busy with other things an answer may come too late for
+    /// `pollux`, which is asked again then.
     pub fn show<T: DeserializeOwned>(&self, what: &str) -> T {
-        let text = self.run(&format!("pollux show {what} --json"));
-        serde_json::from_str(&text)
-            .unwrap_or_else(|error| panic!("pollux show {what} --json: {error}\n{text}"))
+        let line = format!("pollux show {what} --json");
+        let mut output = None;
+        eventually(Duration::from_secs(60), || {
+            output = Some(self.try_run(&line)).filter(|output| output.status.success());
+            output.is_some()
+        });
+        let text = match output {
+            Some(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
+            None => self.run(&line),
+        };
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{line}: {error}\n{text}"))
     }
 
     /// A port.
