@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use pollux_api::mark::PortRange;
 use pollux_api::{
     Configuration, Destination, Family, ForwardingMethod, IpvsSettings, MarkRule, Netmask,
-    Persistence, PersistenceEngine, Protocol, SchedulerFlags, SchedulerName, ServiceId, Tunnel,
-    TunnelChecksum, TunnelType,
+    PersistenceEngine, Protocol, SchedulerFlags, SchedulerName, ServiceId, Tunnel, TunnelChecksum,
+    TunnelType, VirtualService,
 };
 use pollux_engine::clock::seconds;
 use pollux_engine::connection as engine;
@@ -53,7 +53,7 @@ pub fn services(
         Some(ServiceSpec {
             number: numbering.service(id)?.get(),
             identity: identity(id),
-            persistence: entry.service.persistence.map(persistence),
+            persistence: persistence(&entry.service),
             one_packet: entry.service.one_packet,
             scheduler: scheduler(entry.service.scheduler, entry.service.scheduler_flags),
             destinations: destinations
@@ -106,14 +106,14 @@ fn family(family: Family) -> engine::Family {
     }
 }
 
-fn persistence(persistence: Persistence) -> service::Persistence {
-    service::Persistence {
+fn persistence(service: &VirtualService) -> Option<service::Persistence> {
+    service.persistence.map(|persistence| service::Persistence {
         timeout: seconds(persistence.timeout_s),
         mask: persistence.netmask.map_or(u128::MAX, Netmask::bits),
-        engine: persistence.engine.map(|engine| match engine {
+        engine: service.persistence_engine.map(|engine| match engine {
             PersistenceEngine::Sip => service::PersistenceEngine::Sip,
         }),
-    }
+    })
 }
 
 /// None for a rule about a port that is not there: no packet comes in by it.

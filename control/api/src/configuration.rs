@@ -14,7 +14,7 @@ use crate::ipvs_settings::{IpvsSettings, SettingError};
 use crate::line::{Failure, FailureCode};
 use crate::mark::MarkRule;
 use crate::patch::{DestinationPatch, ServicePatch};
-use crate::persistence::{Persistence, PersistenceError};
+use crate::persistence::{Persistence, PersistenceEngine, PersistenceError};
 use crate::scheduler::{SchedulerFlags, SchedulerName};
 use crate::tunnel::{Tunnel, TunnelError};
 
@@ -33,6 +33,9 @@ pub struct VirtualService {
     /// The flows of a client go to one server; none: each is scheduled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistence: Option<Persistence>,
+    /// What else tells clients of a persistent service apart; Linux keeps it for others too, where it means nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence_engine: Option<PersistenceEngine>,
     /// Each UDP datagram is scheduled, and no connection is kept: `ipvsadm --ops`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub one_packet: bool,
@@ -46,6 +49,7 @@ impl VirtualService {
             scheduler: SchedulerName::default(),
             scheduler_flags: SchedulerFlags::default(),
             persistence: None,
+            persistence_engine: None,
             one_packet: false,
         }
     }

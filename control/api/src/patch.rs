@@ -29,7 +29,7 @@ pub struct ServicePatch {
     /// See [`Persistence::netmask`]; by itself it changes that of a persistent service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netmask: Option<Netmask>,
-    /// See [`Persistence::engine`]; by itself it makes a service persistent. It goes with persistence.
+    /// See [`VirtualService::persistence_engine`]; a service that was not persistent is then. It goes when persistence ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<PersistenceEngine>,
     /// See [`VirtualService::one_packet`].
@@ -77,6 +77,10 @@ impl ServicePatch {
             scheduler,
             scheduler_flags: self.scheduler_flags.unwrap_or(kept),
             persistence: self.persistence(service.persistence),
+            persistence_engine: self
+                .engine
+                .or(service.persistence_engine)
+                .filter(|_| self.persistence_timeout_s != Some(0)),
             one_packet: self.one_packet.unwrap_or(service.one_packet),
         }
     }
@@ -93,7 +97,6 @@ impl ServicePatch {
         Some(Persistence {
             timeout_s,
             netmask: self.netmask.or(known.and_then(|known| known.netmask)),
-            engine: self.engine.or(known.and_then(|known| known.engine)),
         })
     }
 }

@@ -25,9 +25,6 @@ pub struct Persistence {
     /// Which clients count as one; none: each by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netmask: Option<Netmask>,
-    /// What else tells clients apart; none: nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub engine: Option<PersistenceEngine>,
 }
 
 /// What looks into packets for what belongs together, by the words of `ipvsadm --pe`.
@@ -184,12 +181,7 @@ mod tests {
         service: Family,
     ) -> Result<Persistence, PersistenceError> {
         let netmask = (!netmask.is_empty()).then(|| netmask.parse().unwrap());
-        Persistence {
-            timeout_s,
-            netmask,
-            engine: None,
-        }
-        .checked(service)
+        Persistence { timeout_s, netmask }.checked(service)
     }
 
     #[test]

@@ -43,7 +43,7 @@ fn persistence(service: &VirtualService) -> String {
     };
     let mask = persistence.netmask;
     let mask = mask.map_or_else(String::new, |mask| format!(" mask {mask}"));
-    let engine = persistence.engine;
+    let engine = service.persistence_engine;
     let engine = engine.map_or_else(String::new, |engine| format!(" pe {engine}"));
     format!("{ops} persistent {}{mask}{engine}", persistence.timeout_s)
 }

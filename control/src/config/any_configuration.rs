@@ -62,13 +62,13 @@ fn service() -> impl Strategy<Value = VirtualService> {
                     Family::Ipv4 => Netmask::V4(Ipv4Addr::new(255, 255, 0, 0)),
                     Family::Ipv6 => Netmask::V6(48),
                 }),
-                engine: (timeout_s % 3 == 0).then_some(PersistenceEngine::Sip),
             });
             VirtualService {
                 id,
                 scheduler,
                 scheduler_flags: flags.collect(),
                 persistence,
+                persistence_engine: one_packet.then_some(PersistenceEngine::Sip),
                 one_packet,
             }
         },

@@ -263,9 +263,7 @@ impl Running<'_> {
         };
         if live.templates > 0 && old != new {
             let templates = count(live.templates, "persistent client", Verb::new("is", "are"));
-            let mask = |found: Option<pollux_api::Persistence>| {
-                found.map(|found| (found.netmask, found.engine))
-            };
+            let mask = |found: Option<pollux_api::Persistence>| found.map(|found| found.netmask);
             let what = if mask(old) == mask(new) {
                 // A template has its timeout from when it was made.
                 "kept at their server as long as before"

@@ -135,7 +135,6 @@ impl Builder<'_> {
             .map(|timeout| Persistence {
                 timeout_s: timeout.value,
                 netmask: table.persistence_netmask.as_ref().map(|mask| mask.value),
-                engine: table.persistence_engine.as_ref().map(|engine| engine.value),
             });
         let one_packet = table.one_packet.as_ref();
         let service = VirtualService {
@@ -143,6 +142,7 @@ impl Builder<'_> {
             scheduler: scheduler.unwrap_or_default(),
             scheduler_flags: flags.into_iter().collect(),
             persistence,
+            persistence_engine: table.persistence_engine.as_ref().map(|engine| engine.value),
             one_packet: one_packet.is_some_and(|given| given.value),
         };
         if let Some(netmask) = &table.persistence_netmask {
@@ -155,13 +155,6 @@ impl Builder<'_> {
                 let message = "a netmask without persistence: write persistence_timeout, too, or leave it out";
                 self.problems.add(&netmask.place, message);
             }
-        }
-        if let Some(engine) = &table.persistence_engine
-            && !table.has_persistence_timeout
-        {
-            let message =
-                "an engine without persistence: write persistence_timeout, too, or leave it out";
-            self.problems.add(&engine.place, message);
         }
         let is_udp = match id {
             ServiceId::Address(id) => id.protocol == Protocol::Udp,

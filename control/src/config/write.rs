@@ -276,7 +276,7 @@ fn set_persistence(table: &mut Table, service: &VirtualService) {
             table.remove(netmask);
         }
     }
-    match service.persistence.and_then(|found| found.engine) {
+    match service.persistence_engine {
         Some(engine) => set(table, "persistence_engine", engine.as_str(), None),
         None => {
             table.remove("persistence_engine");

@@ -188,10 +188,7 @@ impl ServiceSettings {
         }
         // Nothing is set that the mask could leave as it is.
         let flags = self.flags & self.flags_mask;
-        let persistence = (flags & FLAG_PERSISTENT != 0).then(|| Persistence {
-            engine,
-            ..self.persistence(key)
-        });
+        let persistence = (flags & FLAG_PERSISTENT != 0).then(|| self.persistence(key));
         let numbers = FLAGS_SCHEDULER
             .into_iter()
             .filter(|(flag, _)| flags & flag != 0);
@@ -201,6 +198,7 @@ impl ServiceSettings {
             scheduler,
             scheduler_flags: SchedulerFlags::of_numbers(numbers, scheduler),
             persistence,
+            persistence_engine: engine,
             one_packet: flags & FLAG_ONE_PACKET != 0,
         })
     }
@@ -214,7 +212,6 @@ impl ServiceSettings {
         Persistence {
             timeout_s: self.timeout_s,
             netmask: Some(mask),
-            engine: None,
         }
     }
 }
@@ -272,7 +269,7 @@ pub fn write(kind: u16, service: &ServiceStatistics, statistics: &Statistics) ->
     }
     let timeout_s = service.persistence.map_or(0, |found| found.timeout_s);
     attributes.push(Attribute::text(SCHEDULER, service.scheduler.as_str()));
-    if let Some(engine) = service.persistence.and_then(|found| found.engine) {
+    if let Some(engine) = service.persistence_engine {
         attributes.push(Attribute::text(PERSISTENCE_ENGINE, engine.as_str()));
     }
     attributes.extend([

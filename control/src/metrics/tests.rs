@@ -20,7 +20,6 @@ pub fn sample() -> Sample {
     service.persistence = Some(Persistence {
         timeout_s: 300,
         netmask: None,
-        engine: None,
     });
     let server = DestinationStatistics {
         destination: Destination {

@@ -342,7 +342,8 @@ fn with_settings(verb: &str, service: &VirtualService) -> String {
     };
     let persistence = service.persistence.map(|persistence| {
         let mask = persistence.netmask.map(|mask| format!(" -M {mask}"));
-        let engine = persistence.engine.map(|engine| format!(" --pe {engine}"));
+        let engine = service.persistence_engine;
+        let engine = engine.map(|engine| format!(" --pe {engine}"));
         format!(
             " -p {}{}{}",
             persistence.timeout_s,

@@ -71,17 +71,21 @@ fn plain_traits(service: &VirtualService) -> [String; 3] {
         |found| {
             let mask = found.netmask;
             let mask = mask.map_or_else(String::new, |mask| format!(" mask {mask}"));
-            let engine = found.engine;
-            let engine = engine.map_or_else(String::new, |engine| format!(" engine {engine}"));
-            format!("persistent {} s{mask}{engine}", found.timeout_s)
+            format!("persistent {} s{mask}", found.timeout_s)
         },
     );
+    let engine = service.persistence_engine;
+    let engine = engine.map_or_else(String::new, |engine| format!(", engine {engine}"));
     let datagrams = if service.one_packet {
         "one packet"
     } else {
         "whole flows"
     };
-    [flags, persistence, datagrams.to_owned()]
+    [
+        flags,
+        format!("{persistence}{engine}"),
+        datagrams.to_owned(),
+    ]
 }
 
 pub(super) fn described(server: &Destination) -> Vec<String> {
