@@ -287,6 +287,7 @@ fn snapshot(spec: &RigSpec) -> Snapshot {
         },
         persistence: None,
         one_packet: false,
+        timeouts: None,
         scheduler: spec.scheduler.engine(),
         destinations: destinations.collect(),
     };

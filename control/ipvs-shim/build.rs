@@ -4,7 +4,14 @@ use std::env;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const SOURCES: [&str; 4] = ["c/link.c", "c/netlink.c", "c/reasons.c", "c/files.c"];
+const SOURCES: [&str; 6] = [
+    "c/link.c",
+    "c/netlink.c",
+    "c/reasons.c",
+    "c/files.c",
+    "c/paths.c",
+    "c/settings.c",
+];
 
 fn main() -> ExitCode {
     println!("cargo:rerun-if-changed=c");

@@ -30,6 +30,11 @@ impl RunDirectory {
         self.0.join("ipvs.sock")
     }
 
+    /// What tools see of IPVS's files in `/proc` when they look without opening them, polluxd's.
+    pub fn ipvs_files(&self) -> PathBuf {
+        self.0.join("ipvs.proc")
+    }
+
     /// The private socket, the data plane's.
     pub fn dataplane_socket(&self) -> PathBuf {
         self.0.join("dataplane.sock")

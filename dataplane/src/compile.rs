@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use pollux_api::mark::PortRange;
 use pollux_api::{
     Configuration, Destination, Family, ForwardingMethod, IpvsSettings, MarkRule, Netmask,
-    PersistenceEngine, Protocol, SchedulerFlags, SchedulerName, ServiceId, Tunnel, TunnelChecksum,
-    TunnelType, VirtualService,
+    PersistenceEngine, Protocol, SchedulerFlags, SchedulerName, ServiceId, ServiceTimeouts, Tunnel,
+    TunnelChecksum, TunnelType, VirtualService,
 };
 use pollux_engine::clock::seconds;
 use pollux_engine::connection as engine;
@@ -55,6 +55,7 @@ pub fn services(
             identity: identity(id),
             persistence: persistence(&entry.service),
             one_packet: entry.service.one_packet,
+            timeouts: own_timeouts(&entry.service.timeouts, &configuration.settings),
             scheduler: scheduler(entry.service.scheduler, entry.service.scheduler_flags),
             destinations: destinations
                 .filter_map(|found| destination(id, found, numbering))
@@ -157,6 +158,24 @@ fn timeouts(settings: &IpvsSettings) -> engine::Timeouts {
         timeouts.set(state, seconds(settings.get(name)));
     }
     timeouts
+}
+
+/// Those of a service; none when it has none of its own.
+fn own_timeouts(own: &ServiceTimeouts, settings: &IpvsSettings) -> Option<engine::Timeouts> {
+    if own.is_default() {
+        return None;
+    }
+    let mut all = timeouts(settings);
+    for (value, state) in [
+        (own.tcp_s, engine::State::Established),
+        (own.tcp_fin_s, engine::State::FinWait),
+        (own.udp_s, engine::State::Udp),
+    ] {
+        if let Some(value) = value {
+            all.set(state, seconds(value));
+        }
+    }
+    Some(all)
 }
 
 fn settings(settings: &IpvsSettings) -> pollux_engine::IpvsSettings {

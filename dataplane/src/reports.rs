@@ -97,6 +97,7 @@ impl DataplaneControl for Publisher {
                 udp_s: timeout_s(State::Udp),
             },
             totals: running.totals.director(running.numbers(), &snapshot),
+            workers: running.totals.workers(running.numbers(), &snapshot),
         })
     }
 

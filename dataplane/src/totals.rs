@@ -20,8 +20,8 @@ pub struct Totals {
     destination_start: BTreeMap<DestinationNumber, Amounts>,
     /// What destinations that are gone had counted since the service's totals began; negative amounts wrap.
     service_rest: BTreeMap<ServiceId, Amounts>,
-    /// What destinations whose numbers are free again had counted.
-    forgotten: Amounts,
+    /// What destinations whose numbers are free again had counted, by worker.
+    forgotten: Vec<Amounts>,
     /// What everything stood at when the director's totals began.
     director_start: Amounts,
 }
@@ -57,22 +57,39 @@ impl Amounts {
         })
     }
 
-    /// What the workers have counted for a destination since it got its number.
-    fn counted(number: DestinationNumber, snapshot: &Snapshot) -> Self {
+    /// What each worker has counted for a destination since it got its number.
+    fn by_worker(
+        number: DestinationNumber,
+        snapshot: &Snapshot,
+    ) -> impl Iterator<Item = Self> + use<'_> {
         let workers = snapshot
             .destination(number.get())
             .into_iter()
             .flat_map(|found| found.shared.all_traffic());
-        workers.fold(Self::default(), |sum, worker| {
-            let worker = Self(TrafficTotals {
+        workers.map(|worker| {
+            Self(TrafficTotals {
                 connections: worker.connections.get(),
                 inbound_packets: worker.inbound_packets.get(),
                 outbound_packets: worker.outbound_packets.get(),
                 inbound_bytes: worker.inbound_bytes.get(),
                 outbound_bytes: worker.outbound_bytes.get(),
-            });
-            sum + worker
+            })
         })
+    }
+
+    /// What all workers have counted for it.
+    fn counted(number: DestinationNumber, snapshot: &Snapshot) -> Self {
+        Self::by_worker(number, snapshot).fold(Self::default(), Self::add)
+    }
+}
+
+/// Adds what each worker has counted for a destination.
+fn add_by_worker(sums: &mut Vec<Amounts>, number: DestinationNumber, snapshot: &Snapshot) {
+    for (worker, counted) in Amounts::by_worker(number, snapshot).enumerate() {
+        match sums.get_mut(worker) {
+            Some(sum) => *sum = *sum + counted,
+            None => sums.push(counted),
+        }
     }
 }
 
@@ -150,14 +167,29 @@ impl Totals {
         destinations: impl Iterator<Item = DestinationNumber>,
         snapshot: &Snapshot,
     ) -> Amounts {
-        destinations.fold(self.forgotten, |sum, number| {
+        let forgotten = self.forgotten.iter().copied();
+        let forgotten = forgotten.fold(Amounts::default(), Amounts::add);
+        destinations.fold(forgotten, |sum, number| {
             sum + Amounts::counted(number, snapshot)
         })
     }
 
+    /// What each worker has counted since start, whatever was set to zero; `destinations` are all that have a number.
+    pub fn workers(
+        &self,
+        destinations: impl Iterator<Item = DestinationNumber>,
+        snapshot: &Snapshot,
+    ) -> Vec<TrafficTotals> {
+        let mut sums = self.forgotten.clone();
+        for number in destinations {
+            add_by_worker(&mut sums, number, snapshot);
+        }
+        sums.into_iter().map(|sum| sum.0).collect()
+    }
+
     /// A number is free: its next owner's counters start at 0.
     pub fn forget_destination(&mut self, number: DestinationNumber, snapshot: &Snapshot) {
-        self.forgotten = self.forgotten + Amounts::counted(number, snapshot);
+        add_by_worker(&mut self.forgotten, number, snapshot);
         self.destination_start.remove(&number);
     }
 

@@ -19,9 +19,11 @@ use pollux_tests::lab::{eventually, program};
 
 /// Steps that differ, and the feature that they wait for.
 const WAITING: &[(&str, &[usize], &str)] = &[
-    ("cli/lists", &[68], "counters by core"),
-    ("cli/lists", &[69], "FTP"),
-    ("cli/lists", &[70], "the directory of net.ipv4.vs"),
+    (
+        "cli/lists",
+        &[70],
+        "sync_qlen_max, which is a part of the kernel's free memory",
+    ),
     (
         "cli/errors",
         &[78, 81, 82, 83, 84, 85, 86, 87],

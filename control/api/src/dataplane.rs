@@ -76,7 +76,7 @@ pub enum Report {
 }
 
 /// What holds for the director as a whole, whatever its services are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirectorStatus {
     /// Connections the table has room for; fixed for the life of the data plane.
     pub connections_max: u32,
@@ -84,6 +84,9 @@ pub struct DirectorStatus {
     pub timeouts: Timeouts,
     /// Traffic of all services, past ones included, since start or since all counters were set to zero.
     pub totals: TrafficTotals,
+    /// The same of each worker since start, whatever was set to zero.
+    #[serde(default)]
+    pub workers: Vec<TrafficTotals>,
 }
 
 /// How full the connection table is, and with what.

@@ -69,6 +69,7 @@ const NO_CONNTRACK: &str = "packets do not pass the kernel's connection tracking
 const NO_SYNC: &str = "connections are not synchronised yet";
 const NO_MEMORY_WATCH: &str =
     "the connection table has a fixed size, so its fill counts, not free memory";
+const A_DAY: &str = "not built yet: addresses are forgotten after a day";
 const KERNEL_THREAD: &str = "there is no estimator thread of the kernel";
 
 /// All settings, in the order of their names.
@@ -120,6 +121,8 @@ pub const SETTINGS: &[Setting] = &[
         1,
         "packets of unknown protocols are the kernel's, as they are anyway",
     ),
+    fixed("lblc_expiration", 86_400, A_DAY),
+    fixed("lblcr_expiration", 86_400, A_DAY),
     acts(
         "nat_icmp_send",
         0,

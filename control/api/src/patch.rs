@@ -11,6 +11,7 @@ use crate::configuration::{Destination, VirtualService};
 use crate::identity::{ForwardingMethod, Weight};
 use crate::persistence::{Netmask, Persistence, PersistenceEngine, TIMEOUT_DEFAULT_S};
 use crate::scheduler::{SchedulerFlags, SchedulerName};
+use crate::service_timeouts::ServiceTimeoutsPatch;
 use crate::tunnel::{Tunnel, TunnelPatch};
 
 /// New settings of a service; none: unchanged.
@@ -35,6 +36,9 @@ pub struct ServicePatch {
     /// See [`VirtualService::one_packet`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub one_packet: Option<bool>,
+    /// See [`VirtualService::timeouts`].
+    #[serde(skip_serializing_if = "ServiceTimeoutsPatch::is_empty")]
+    pub timeouts: ServiceTimeoutsPatch,
 }
 
 /// New settings of a destination; none: unchanged.
@@ -82,6 +86,7 @@ impl ServicePatch {
                 .or(service.persistence_engine)
                 .filter(|_| self.persistence_timeout_s != Some(0)),
             one_packet: self.one_packet.unwrap_or(service.one_packet),
+            timeouts: self.timeouts.applied_to(service.timeouts),
         }
     }
 

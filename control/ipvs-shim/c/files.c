@@ -1,8 +1,11 @@
 /*
- * The files that IPVS would have in /proc, read from polluxd; and no module of the kernel's own IPVS.
+ * The files that IPVS would have in /proc, opened at polluxd; and no module of the kernel's own IPVS.
  */
 #define _GNU_SOURCE
+#include "ask.h"
 #include "link.h"
+#include "paths.h"
+#include "settings.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,34 +16,18 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* The type of the message that asks for a file: `FILE` in control/src/ipvs/request.rs. */
-enum { FILE_REQUEST = 0x7f00 };
-
-/* Longer paths are no file of ours. */
-enum { PATH_BYTES_MAX = 255 };
-
-static bool is_file_of_ipvs(const char *path)
-{
-	static const char *const beginnings[] = { "/proc/net/ip_vs", "/proc/self/net/ip_vs", "/proc/sys/net/ipv4/vs/" };
-
-	for (size_t i = 0; i < sizeof(beginnings) / sizeof(beginnings[0]); i++)
-		if (strncmp(path, beginnings[i], strlen(beginnings[i])) == 0)
-			return strlen(path) <= PATH_BYTES_MAX;
-	return false;
-}
-
-static bool ask_for(int fd, const char *path)
+bool ask(int fd, int type, const char *text)
 {
 	REAL(sendmsg, ssize_t, int, const struct msghdr *, int);
-	size_t length = strlen(path);
+	size_t length = strlen(text);
 	struct nlmsghdr header = {
 		.nlmsg_len = NLMSG_HDRLEN + length,
-		.nlmsg_type = FILE_REQUEST,
+		.nlmsg_type = type,
 		.nlmsg_flags = NLM_F_REQUEST,
 	};
 	struct iovec parts[] = {
 		{ .iov_base = &header, .iov_len = sizeof(header) },
-		{ .iov_base = (void *)path, .iov_len = length },
+		{ .iov_base = (void *)text, .iov_len = length },
 	};
 	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
 
@@ -81,20 +68,15 @@ static int take_file(int fd, bool close_on_exec)
 }
 
 /* Opens a file of IPVS for reading. */
-static int open_file(const char *path, bool writes, bool close_on_exec)
+static int open_to_read(const char *path, bool close_on_exec)
 {
 	REAL(close, int, int);
-	if (writes) {
-		errno = EACCES;
-		return -1;
-	}
-
 	int fd = link_open(SOCK_CLOEXEC);
 
 	if (fd < 0)
 		return -1;
 
-	int file = ask_for(fd, path) ? take_file(fd, close_on_exec) : -1;
+	int file = ask(fd, FILE_REQUEST, path) ? take_file(fd, close_on_exec) : -1;
 	int error = errno;
 
 	real_close(fd);
@@ -104,14 +86,23 @@ static int open_file(const char *path, bool writes, bool close_on_exec)
 
 static int open_with(const char *path, int flags)
 {
-	return open_file(path, (flags & O_ACCMODE) != O_RDONLY, flags & O_CLOEXEC);
+	switch (flags & O_ACCMODE) {
+	case O_RDONLY:
+		return open_to_read(path, flags & O_CLOEXEC);
+	case O_WRONLY:
+		return setting_open(path, flags & O_CLOEXEC);
+	default:
+		errno = EACCES;
+		return -1;
+	}
 }
 
 static FILE *stream_of(const char *path, const char *mode)
 {
-	int fd = open_file(path, mode[0] != 'r' || strchr(mode, '+'), strchr(mode, 'e'));
+	int access = strchr(mode, '+') ? O_RDWR : mode[0] == 'r' ? O_RDONLY : O_WRONLY;
+	int fd = open_with(path, access | (strchr(mode, 'e') ? O_CLOEXEC : 0));
 
-	return fd < 0 ? NULL : fdopen(fd, "r");
+	return fd < 0 ? NULL : fdopen(fd, access == O_RDONLY ? "r" : "w");
 }
 
 /* The mode that follows the flags when a file may be made. */
@@ -130,37 +121,78 @@ static FILE *stream_of(const char *path, const char *mode)
 EXPORT int open(const char *path, int flags, ...)
 {
 	REAL(open, int, const char *, int, ...);
-	if (is_file_of_ipvs(path))
+	char there[PATH_ROOM];
+
+	if (path_is_file(path))
 		return open_with(path, flags);
-	return real_open(path, flags, MODE_AFTER(flags));
+	return real_open(path_to_look_at(path, there) ? there : path, flags, MODE_AFTER(flags));
 }
 
 EXPORT int open64(const char *path, int flags, ...)
 {
 	REAL(open64, int, const char *, int, ...);
-	if (is_file_of_ipvs(path))
+	char there[PATH_ROOM];
+
+	if (path_is_file(path))
 		return open_with(path, flags);
-	return real_open64(path, flags, MODE_AFTER(flags));
+	return real_open64(path_to_look_at(path, there) ? there : path, flags, MODE_AFTER(flags));
 }
 
 EXPORT int openat(int folder, const char *path, int flags, ...)
 {
 	REAL(openat, int, int, const char *, int, ...);
-	if (is_file_of_ipvs(path))
+	char there[PATH_ROOM];
+
+	if (path_is_file(path))
 		return open_with(path, flags);
-	return real_openat(folder, path, flags, MODE_AFTER(flags));
+	if (path_below(folder, path, there))
+		return open_with(there, flags);
+	return real_openat(folder, path_to_look_at(path, there) ? there : path, flags, MODE_AFTER(flags));
+}
+
+EXPORT int openat64(int folder, const char *path, int flags, ...)
+{
+	REAL(openat64, int, int, const char *, int, ...);
+	char there[PATH_ROOM];
+
+	if (path_is_file(path))
+		return open_with(path, flags);
+	if (path_below(folder, path, there))
+		return open_with(there, flags);
+	return real_openat64(folder, path_to_look_at(path, there) ? there : path, flags, MODE_AFTER(flags));
+}
+
+/* What open and openat are to programs that were compiled to have their arguments checked. */
+EXPORT int __open_2(const char *path, int flags)
+{
+	return open(path, flags);
+}
+
+EXPORT int __open64_2(const char *path, int flags)
+{
+	return open64(path, flags);
+}
+
+EXPORT int __openat_2(int folder, const char *path, int flags)
+{
+	return openat(folder, path, flags);
+}
+
+EXPORT int __openat64_2(int folder, const char *path, int flags)
+{
+	return openat64(folder, path, flags);
 }
 
 EXPORT FILE *fopen(const char *path, const char *mode)
 {
 	REAL(fopen, FILE *, const char *, const char *);
-	return is_file_of_ipvs(path) ? stream_of(path, mode) : real_fopen(path, mode);
+	return path_is_file(path) ? stream_of(path, mode) : real_fopen(path, mode);
 }
 
 EXPORT FILE *fopen64(const char *path, const char *mode)
 {
 	REAL(fopen64, FILE *, const char *, const char *);
-	return is_file_of_ipvs(path) ? stream_of(path, mode) : real_fopen64(path, mode);
+	return path_is_file(path) ? stream_of(path, mode) : real_fopen64(path, mode);
 }
 
 /* `modprobe ip_vs`, which tools try when IPVS does not answer, would load what they must not use. */

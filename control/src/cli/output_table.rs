@@ -35,6 +35,15 @@ fn tunnel_info(destination: &Destination) -> String {
     }
 }
 
+/// Behind that: what `ipvsadm` has no words for.
+fn timeouts(service: &VirtualService) -> String {
+    if service.timeouts.is_default() {
+        String::new()
+    } else {
+        format!(" timeouts {}", service.timeouts)
+    }
+}
+
 /// What `ipvsadm -L` says behind the scheduler.
 fn persistence(service: &VirtualService) -> String {
     let ops = if service.one_packet { " ops" } else { "" };
@@ -114,7 +123,7 @@ pub fn services(services: &[ServiceStatistics], sorted: bool) -> Table {
             "{:<4} {} {scheduler}{flags}{}",
             id.kind(),
             id.listed(),
-            persistence(&service.service)
+            persistence(&service.service) + &timeouts(&service.service)
         ));
         for known in in_order(&service.destinations, sorted, |known| known.destination.id) {
             let destination = &known.destination;

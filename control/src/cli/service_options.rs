@@ -6,7 +6,7 @@ use clap::Args;
 use pollux_api::identity::Endpoint;
 use pollux_api::{
     Family, Netmask, PersistenceEngine, Protocol, SchedulerFlags, SchedulerName, ServiceId,
-    ServicePatch,
+    ServicePatch, ServiceTimeoutsPatch,
 };
 
 use super::CliError;
@@ -149,6 +149,10 @@ pub struct ServiceSettings {
     /// Schedule each UDP packet by itself and keep no connection; `=false` ends that
     #[arg(short, long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     ops: Option<bool>,
+    /// How long its connections live without traffic, in seconds, instead of what `pollux set` says for all: any of tcp, tcp_fin
+    /// and udp, with commas between, as tcp=60,tcp_fin=10; 0: as for all
+    #[arg(long, value_name = "NAME=SECONDS,...")]
+    timeouts: Option<ServiceTimeoutsPatch>,
 }
 
 impl ServiceSettings {
@@ -161,6 +165,7 @@ impl ServiceSettings {
             netmask: self.netmask,
             engine: self.pe,
             one_packet: self.ops,
+            timeouts: self.timeouts.unwrap_or_default(),
         }
     }
 }

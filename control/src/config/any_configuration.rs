@@ -9,9 +9,10 @@ use pollux_api::configuration::{Change, Configuration, Destination, VirtualServi
 use pollux_api::identity::Endpoint;
 use pollux_api::ipvs_settings::SETTINGS;
 use pollux_api::persistence::TIMEOUT_S;
+use pollux_api::service_timeouts;
 use pollux_api::{
     Family, ForwardingMethod, MarkRule, Netmask, Persistence, PersistenceEngine, Protocol,
-    SchedulerName, ServiceId, Tunnel, TunnelChecksum, TunnelType, Weight,
+    SchedulerName, ServiceId, ServiceTimeouts, Tunnel, TunnelChecksum, TunnelType, Weight,
 };
 use proptest::prelude::*;
 
@@ -42,37 +43,57 @@ fn service() -> impl Strategy<Value = VirtualService> {
     // Port 0 among them.
     let port = prop_oneof![9 => 80..83_u16, 1 => Just(0)];
     let identity = (protocol, address(), port, mark);
-    (identity, scheduler, flags, persistence, any::<bool>()).prop_map(
-        |((protocol, address, port, mark), scheduler, flags, persistence, one_packet)| {
-            let endpoint = Endpoint::new(address, port).unwrap();
-            let flags = flags.iter().filter_map(|flag| match (*flag, scheduler) {
-                ("flag-3", _) => Some(flag.parse().unwrap()),
-                ("fallback" | "port", SchedulerName::SourceHashing)
-                | (_, SchedulerName::MaglevHashing) => {
-                    Some(format!("{scheduler}-{flag}").parse().unwrap())
-                }
-                _ => None,
-            });
-            let id = mark.map_or(ServiceId::address(protocol, endpoint), |(mark, family)| {
-                ServiceId::fwmark(mark, family)
-            });
-            let persistence = persistence.map(|(timeout_s, masked)| Persistence {
-                timeout_s,
-                netmask: masked.then(|| match id.family() {
-                    Family::Ipv4 => Netmask::V4(Ipv4Addr::new(255, 255, 0, 0)),
-                    Family::Ipv6 => Netmask::V6(48),
-                }),
-            });
-            VirtualService {
-                id,
-                scheduler,
-                scheduler_flags: flags.collect(),
-                persistence,
-                persistence_engine: one_packet.then_some(PersistenceEngine::Sip),
-                one_packet,
+    let timeouts = proptest::option::weighted(0.3, service_timeouts::TIMEOUT_S);
+    let timeouts = (timeouts.clone(), timeouts.clone(), timeouts);
+    let settings = (scheduler, flags, persistence, any::<bool>(), timeouts);
+    (identity, settings).prop_map(|((protocol, address, port, mark), settings)| {
+        let (scheduler, flags, persistence, one_packet, timeouts) = settings;
+        let endpoint = Endpoint::new(address, port).unwrap();
+        let flags = flags.iter().filter_map(|flag| match (*flag, scheduler) {
+            ("flag-3", _) => Some(flag.parse().unwrap()),
+            ("fallback" | "port", SchedulerName::SourceHashing)
+            | (_, SchedulerName::MaglevHashing) => {
+                Some(format!("{scheduler}-{flag}").parse().unwrap())
             }
-        },
-    )
+            _ => None,
+        });
+        let id = mark.map_or(ServiceId::address(protocol, endpoint), |(mark, family)| {
+            ServiceId::fwmark(mark, family)
+        });
+        let persistence = persistence.map(|(timeout_s, masked)| Persistence {
+            timeout_s,
+            netmask: masked.then(|| match id.family() {
+                Family::Ipv4 => Netmask::V4(Ipv4Addr::new(255, 255, 0, 0)),
+                Family::Ipv6 => Netmask::V6(48),
+            }),
+        });
+        VirtualService {
+            id,
+            scheduler,
+            scheduler_flags: flags.collect(),
+            persistence,
+            persistence_engine: one_packet.then_some(PersistenceEngine::Sip),
+            one_packet,
+            timeouts: fitting(id, timeouts),
+        }
+    })
+}
+
+/// Those of the timeouts that the service can have.
+fn fitting(
+    id: ServiceId,
+    (tcp_s, tcp_fin_s, udp_s): (Option<u32>, Option<u32>, Option<u32>),
+) -> ServiceTimeouts {
+    let has = |wanted| match id {
+        ServiceId::Address(id) => id.protocol == wanted,
+        ServiceId::Fwmark(_) => true,
+    };
+    let (tcp, udp) = (has(Protocol::Tcp), has(Protocol::Udp));
+    ServiceTimeouts {
+        tcp_s: tcp_s.filter(|_| tcp),
+        tcp_fin_s: tcp_fin_s.filter(|_| tcp),
+        udp_s: udp_s.filter(|_| udp),
+    }
 }
 
 /// Tunnels for servers of that method.

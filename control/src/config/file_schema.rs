@@ -50,6 +50,7 @@
 //! persistence_engine = "sip"        # with it: calls by their Call-ID, over UDP; default: none
 //! persistence_netmask = "255.255.255.0"  # clients that count as one; for IPv6 a prefix length: "64"
 //! one_packet = false               # true: each packet is scheduled by itself, for UDP
+//! timeouts = { tcp = 60, tcp_fin = 10 }  # seconds without traffic, for UDP: udp; default: [ipvs]'s
 //! scheduler = "mh"                 # `pollux show schedulers` tells them all; default: wlc
 //! scheduler_flags = ["mh-fallback", "mh-port"]
 //!
@@ -71,6 +72,7 @@ use std::num::NonZeroU32;
 use pollux_api::identity::Endpoint;
 use pollux_api::ipvs_settings::SETTINGS;
 use pollux_api::persistence;
+use pollux_api::service_timeouts::TIMEOUT_S;
 use pollux_api::settings::{CONNECTIONS, HugePages, MEMORY_MIB, MTU, PollMode};
 use pollux_api::{
     Family, ForwardingMethod, MarkRule, Netmask, PersistenceEngine, Protocol, SchedulerFlags,
@@ -178,6 +180,8 @@ pub struct ServiceTable<'a> {
     pub persistence_engine: Option<Located<PersistenceEngine>>,
     /// Whether each packet is scheduled by itself.
     pub one_packet: Option<Located<bool>>,
+    /// How long its connections live.
+    pub timeouts: TimeoutsTable,
     /// Who gets the next connection.
     pub scheduler: Option<Located<SchedulerName>>,
     /// Flags of the scheduler, one each.
@@ -186,6 +190,17 @@ pub struct ServiceTable<'a> {
     pub checks: ServiceChecks,
     /// `[[service.server]]`, each for [`ServerTable::read`].
     pub servers: Vec<TableReader<'a>>,
+}
+
+/// `timeouts` of a service.
+#[derive(Debug, Default)]
+pub struct TimeoutsTable {
+    /// TCP, state ESTABLISHED, seconds.
+    pub tcp: Option<Located<u32>>,
+    /// TCP, state FIN_WAIT, seconds.
+    pub tcp_fin: Option<Located<u32>>,
+    /// UDP, seconds.
+    pub udp: Option<Located<u32>>,
 }
 
 /// `[[service.server]]`
@@ -389,6 +404,10 @@ impl<'a> ServiceTable<'a> {
             persistence_netmask: table.parsed("persistence_netmask", "255.255.255.0"),
             persistence_engine: table.parsed("persistence_engine", "sip"),
             one_packet: table.boolean("one_packet"),
+            timeouts: table
+                .table("timeouts")
+                .map(TimeoutsTable::read)
+                .unwrap_or_default(),
             scheduler: table.parsed("scheduler", "wlc"),
             scheduler_flags: table.all_parsed("scheduler_flags", "mh-fallback"),
             checks: ServiceChecks::read(&table),
@@ -398,6 +417,18 @@ impl<'a> ServiceTable<'a> {
             read.protocol = table.require(read.protocol, "protocol", "tcp");
             read.address = table.require(read.address, "address", "198.51.100.1:80");
         }
+        table.finish();
+        read
+    }
+}
+
+impl TimeoutsTable {
+    fn read(table: TableReader<'_>) -> Self {
+        let read = Self {
+            tcp: table.number("tcp", TIMEOUT_S),
+            tcp_fin: table.number("tcp_fin", TIMEOUT_S),
+            udp: table.number("udp", TIMEOUT_S),
+        };
         table.finish();
         read
     }

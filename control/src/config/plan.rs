@@ -272,6 +272,13 @@ impl Running<'_> {
             };
             meaning.push_str(&format!("; {templates} {what}"));
         }
+        let timeouts = self.services.get(&id).map(|entry| entry.service.timeouts);
+        if live.connections > 0
+            && let Change::EditService { service } = change
+            && timeouts != Some(service.timeouts)
+        {
+            meaning.push_str(", with the new timeouts from the next packet on");
+        }
         (live, ConnectionFate::Stay, meaning)
     }
 

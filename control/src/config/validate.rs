@@ -7,15 +7,17 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 
 use pollux_api::configuration::{Change, ChangeError, Configuration, Destination, VirtualService};
+use pollux_api::service_timeouts::ServiceTimeoutError;
 use pollux_api::settings::PortSettings;
 use pollux_api::{
-    DataplaneSettings, DestinationId, Persistence, Protocol, ServiceId, Tunnel, TunnelError, Weight,
+    DataplaneSettings, DestinationId, Persistence, Protocol, ServiceId, ServiceTimeouts, Tunnel,
+    TunnelError, Weight,
 };
 use toml::Spanned;
 use toml::de::DeTable;
 
 use super::file_schema::{
-    ControlTable, DataplaneTable, FileSchema, MarkTable, ServerTable, ServiceTable,
+    ControlTable, DataplaneTable, FileSchema, MarkTable, ServerTable, ServiceTable, TimeoutsTable,
 };
 use super::health::CheckReader;
 use super::problem::{Located, Place, ProblemList, Problems};
@@ -111,6 +113,50 @@ fn configuration(schema: FileSchema<'_>, problems: &ProblemList) -> Configuratio
     building.configuration
 }
 
+fn timeouts(table: &TimeoutsTable) -> ServiceTimeouts {
+    let value = |found: &Option<Located<u32>>| found.as_ref().map(|located| located.value);
+    ServiceTimeouts {
+        tcp_s: value(&table.tcp),
+        tcp_fin_s: value(&table.tcp_fin),
+        udp_s: value(&table.udp),
+    }
+}
+
+/// The first timeout that the service cannot have, and where it is written.
+fn foreign_timeout(
+    service: ServiceId,
+    table: &TimeoutsTable,
+) -> Option<(&Place, ServiceTimeoutError)> {
+    let all = timeouts(table);
+    let alone = [
+        (
+            &table.tcp,
+            ServiceTimeouts {
+                tcp_s: all.tcp_s,
+                ..ServiceTimeouts::default()
+            },
+        ),
+        (
+            &table.tcp_fin,
+            ServiceTimeouts {
+                tcp_fin_s: all.tcp_fin_s,
+                ..ServiceTimeouts::default()
+            },
+        ),
+        (
+            &table.udp,
+            ServiceTimeouts {
+                udp_s: all.udp_s,
+                ..ServiceTimeouts::default()
+            },
+        ),
+    ];
+    alone.into_iter().find_map(|(written, timeout)| {
+        let error = timeout.check(service).err()?;
+        Some((&written.as_ref()?.place, error))
+    })
+}
+
 /// Adds what the file says in the file's order, as commands would.
 struct Builder<'a> {
     configuration: Configuration,
@@ -144,7 +190,13 @@ impl Builder<'_> {
             persistence,
             persistence_engine: table.persistence_engine.as_ref().map(|engine| engine.value),
             one_packet: one_packet.is_some_and(|given| given.value),
+            timeouts: timeouts(&table.timeouts),
         };
+        // What is out of range is on the list already.
+        if let Some((place, error)) = foreign_timeout(id, &table.timeouts) {
+            self.problems.add(place, error);
+            return None;
+        }
         if let Some(netmask) = &table.persistence_netmask {
             let family = |persistence: Persistence| persistence.checked(id.family());
             if let Some(Err(error)) = service.persistence.map(family) {

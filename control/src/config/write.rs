@@ -1,5 +1,6 @@
 //! Writes the services of a configuration into a file, leaving everything else in it as it is.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -11,7 +12,7 @@ use pollux_api::{
     ServiceEntry, ServiceId, Tunnel, VirtualService, Weight,
 };
 use thiserror::Error;
-use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value, value};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Value, value};
 
 use crate::server_address::ServerAddress;
 
@@ -226,6 +227,7 @@ fn service_table(mut table: Table, entry: &ServiceEntry) -> Table {
     );
     set_flags(&mut table, &entry.service);
     set_persistence(&mut table, &entry.service);
+    set_timeouts(&mut table, &entry.service);
     // The list is last added first; the file is in the order of adding.
     let servers: ArrayOfTables = entry
         .destinations
@@ -286,6 +288,27 @@ fn set_persistence(table: &mut Table, service: &VirtualService) {
         set(table, "one_packet", true, None);
     } else {
         table.remove("one_packet");
+    }
+}
+
+/// Those that a service has, in one line; a line that says the same stays as it is written.
+fn set_timeouts(table: &mut Table, service: &VirtualService) {
+    const KEY: &str = "timeouts";
+    let wanted: Vec<(&str, i64)> = service
+        .timeouts
+        .given()
+        .map(|(name, seconds)| (name, seconds.into()))
+        .collect();
+    let known = table.get(KEY).and_then(Item::as_table_like).map(|known| {
+        let all = known.iter();
+        all.filter_map(|(name, value)| Some((name, value.as_integer()?)))
+            .collect::<BTreeMap<&str, i64>>()
+    });
+    if wanted.is_empty() {
+        table.remove(KEY);
+    } else if known != Some(wanted.iter().copied().collect()) {
+        let inline: InlineTable = wanted.into_iter().collect();
+        table.insert(KEY, value(inline));
     }
 }
 

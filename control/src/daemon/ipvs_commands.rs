@@ -16,8 +16,28 @@ use crate::ipvs::refusal::Refusal;
 use crate::ipvs::reply::{Body, Reply};
 use crate::ipvs::request::Request;
 use crate::ipvs::service::{ServiceKey, ServiceSettings};
+use crate::ipvs::setting_value;
 
 impl Daemon {
+    /// Does what was written to the file of a setting.
+    ///
+    /// # Errors
+    /// Why not; nothing was done then, unless the reason says that it is not known.
+    pub async fn write_setting(
+        &self,
+        caller: &Caller,
+        setting: &'static str,
+        text: &[u8],
+    ) -> Result<(), Refusal> {
+        let value = setting_value::read(setting, text)?;
+        let settings = [(setting.to_owned(), value)].into();
+        let tool = Tool {
+            daemon: self,
+            caller,
+        };
+        tool.change(Change::Set { settings }).await.map(|_| ())
+    }
+
     /// Does a request of a tool. A request for a file is none: see `ipvs_file`.
     ///
     /// # Errors
@@ -93,7 +113,7 @@ impl Tool<'_> {
                 self.done(Command::Zero { service }).await
             }
             Request::Flush => self.change(Change::Flush).await,
-            Request::File(_) => Err(Errno::INVAL.into()),
+            Request::File(_) | Request::FileToWrite(_) => Err(Errno::INVAL.into()),
         }
     }
 
@@ -115,7 +135,13 @@ impl Tool<'_> {
         settings: &ServiceSettings,
     ) -> Result<Reply, Refusal> {
         match settings.of(key) {
-            Ok(service) => self.change(Change::EditService { service }).await,
+            Ok(mut service) => {
+                // What no IPVS tool knows of stays.
+                if let Some(known) = self.daemon.service(service.id).await? {
+                    service.timeouts = known.service.timeouts;
+                }
+                self.change(Change::EditService { service }).await
+            }
             Err(refusal) if self.has(key).await? => Err(refusal),
             Err(_) => Err(Errno::SRCH.into()),
         }

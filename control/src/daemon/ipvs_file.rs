@@ -17,8 +17,9 @@ use tokio_seqpacket::ancillary::AncillaryMessageWriter;
 use super::dataplane_client::unexpected;
 use super::limits::PAGE_CONNECTIONS_MAX;
 use super::{Daemon, lock, off_loop};
+use crate::ipvs::refusal::Refusal;
 use crate::ipvs::statistics::Statistics;
-use crate::ipvs::{connection_file, director_file, service_file};
+use crate::ipvs::{connection_file, director_file, helper_file, service_file};
 
 /// A file that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,12 +30,30 @@ pub enum ProcFile {
     Connections,
     /// Counters and rates of all services together.
     Director,
+    /// The same, and each worker's counters.
+    Workers,
+    /// Which ports have a helper.
+    Helpers,
     /// A setting: a line with its value.
     Setting(&'static str),
+    /// The one setting of two values; connections are not synchronised yet, so that it has the kernel's.
+    SyncThreshold,
 }
 
 /// Where the kernel has the settings.
-const SETTINGS_PATH: &str = "/proc/sys/net/ipv4/vs/";
+pub const SETTINGS_PATH: &str = "/proc/sys/net/ipv4/vs/";
+
+/// The setting of two values.
+pub const SYNC_THRESHOLD_PATH: &str = "/proc/sys/net/ipv4/vs/sync_threshold";
+
+/// The other files.
+pub const NET_PATHS: [&str; 5] = [
+    service_file::PATH,
+    connection_file::PATH,
+    director_file::PATH,
+    director_file::BY_WORKER_PATH,
+    helper_file::PATH,
+];
 
 /// Why a file ends before its end.
 #[derive(Debug, thiserror::Error)]
@@ -57,12 +76,27 @@ impl ProcFile {
             service_file::PATH => Ok(Self::Services),
             connection_file::PATH => Ok(Self::Connections),
             director_file::PATH => Ok(Self::Director),
+            director_file::BY_WORKER_PATH => Ok(Self::Workers),
+            helper_file::PATH => Ok(Self::Helpers),
+            SYNC_THRESHOLD_PATH => Ok(Self::SyncThreshold),
             other => other
                 .strip_prefix(SETTINGS_PATH)
                 .and_then(|name| ipvs_settings::setting(name).ok())
                 .filter(|known| known.is_sysctl)
                 .map(|known| Self::Setting(known.name))
                 .ok_or(Errno::NOENT),
+        }
+    }
+
+    /// The setting whose file has this path.
+    ///
+    /// # Errors
+    /// `ENOENT` when Pollux has no such file, `EACCES` when it is not one to write to, `EOPNOTSUPP` for the one of two values.
+    pub fn setting_at(path: &str) -> Result<&'static str, Refusal> {
+        match Self::at(path)? {
+            Self::Setting(name) => Ok(name),
+            Self::SyncThreshold => Err(Refusal::not_yet("connection synchronisation")),
+            _ => Err(Errno::ACCESS.into()),
         }
     }
 
@@ -107,10 +141,22 @@ impl ProcFile {
                 let text = format!("{}\n", configuration.settings.get(name));
                 pipe.write_all(text.as_bytes()).await?;
             }
-            Self::Director => {
-                let totals = daemon.director().await?.totals;
-                let rates = lock(&daemon.rates).director();
-                let text = director_file::text(&Statistics { totals, rates });
+            Self::SyncThreshold => pipe.write_all(b"3\t50\n").await?,
+            Self::Director | Self::Workers => {
+                let director = daemon.director().await?;
+                let statistics = Statistics {
+                    totals: director.totals,
+                    rates: lock(&daemon.rates).director(),
+                };
+                let text = match self {
+                    Self::Workers => director_file::text_by_worker(&statistics, &director.workers),
+                    _ => director_file::text(&statistics),
+                };
+                pipe.write_all(text.as_bytes()).await?;
+            }
+            Self::Helpers => {
+                let services = daemon.services().await?;
+                let text = off_loop(move || helper_file::text(&services)).await;
                 pipe.write_all(text.as_bytes()).await?;
             }
         }

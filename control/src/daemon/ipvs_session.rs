@@ -16,7 +16,7 @@ use super::{Daemon, off_loop};
 use crate::ipvs::message::{Message, Messages};
 use crate::ipvs::refusal::Refusal;
 use crate::ipvs::reply::Reply;
-use crate::ipvs::request::Request;
+use crate::ipvs::request::{self, Request};
 
 /// The longest datagram that is taken; libnl's messages have room for 4 KiB.
 const DATAGRAM_BYTES_MAX: usize = 16 << 10;
@@ -45,6 +45,7 @@ pub async fn serve(daemon: Arc<Daemon>, socket: UnixSeqpacket, presence: Presenc
         socket,
         presence,
         reasons_logged: 0,
+        written: None,
     };
     if let Err(end) = session.run().await {
         log::info!("IPVS tool cut off: {end}");
@@ -57,6 +58,14 @@ struct Session {
     socket: UnixSeqpacket,
     presence: Presence,
     reasons_logged: u32,
+    written: Option<Written>,
+}
+
+/// The file that a client writes to.
+struct Written {
+    setting: &'static str,
+    /// Why something was not taken, until the client asks.
+    refusal: Option<Refusal>,
 }
 
 impl Session {
@@ -74,11 +83,43 @@ impl Session {
             }
             self.presence.busy();
             let datagram = buffer.get(..received).unwrap_or_default();
-            for message in Messages::new(datagram) {
-                self.answer(message).await?;
+            if let Some(written) = self.written.take() {
+                self.take(written, datagram).await?;
+            } else {
+                for message in Messages::new(datagram) {
+                    self.answer(message).await?;
+                }
             }
             self.presence.idle();
         }
+    }
+
+    /// What is written to a file, or the question what became of it.
+    async fn take(&mut self, mut written: Written, datagram: &[u8]) -> Result<(), SessionEnd> {
+        let asked = Messages::new(datagram)
+            .next()
+            .and_then(Result::ok)
+            .filter(|message| message.header.message_type == request::VERDICT);
+        if let Some(question) = asked {
+            let answer = match written.refusal.take() {
+                Some(refusal) => {
+                    self.explain(&refusal);
+                    question.answer(Err(&refusal))
+                }
+                None => vec![question.acknowledgement()],
+            };
+            self.written = Some(written);
+            return self.send(answer).await;
+        }
+        if let Err(refusal) = self
+            .daemon
+            .write_setting(&self.caller, written.setting, datagram)
+            .await
+        {
+            written.refusal = Some(refusal);
+        }
+        self.written = Some(written);
+        Ok(())
     }
 
     async fn answer(
@@ -93,6 +134,16 @@ impl Session {
             Ok(Request::File(path)) => match ProcFile::at(&path) {
                 Ok(file) => return self.give(file, &message).await,
                 Err(errno) => Err(errno.into()),
+            },
+            Ok(Request::FileToWrite(path)) => match ProcFile::setting_at(&path) {
+                Ok(setting) => {
+                    self.written = Some(Written {
+                        setting,
+                        refusal: None,
+                    });
+                    return self.send(vec![message.acknowledgement()]).await;
+                }
+                Err(refusal) => Err(refusal),
             },
             Ok(request) => self.daemon.ipvs(&self.caller, request).await,
             Err(errno) => Err(errno.into()),

@@ -23,6 +23,7 @@ pub mod estimator;
 mod health;
 mod ipvs_commands;
 mod ipvs_file;
+mod ipvs_folder;
 mod ipvs_session;
 pub mod limits;
 mod line_reader;
@@ -117,6 +118,13 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     let hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
     let (_claim, mut listeners) = control_socket::claim(&options.run_directory, read.control())?;
     let metrics = read.control().metrics;
+    let folder = options.run_directory.ipvs_files();
+    if let Err(error) = ipvs_folder::lay_out(&folder) {
+        log::warn!(
+            "cannot make {}: {error}; IPVS tools find no files in /proc/sys/net/ipv4/vs",
+            folder.display()
+        );
+    }
     let file = ConfigFile::new(options.config, read);
     let daemon = Arc::new(Daemon {
         dataplane: DataplaneClient::new(options.run_directory.clone(), file),

@@ -18,6 +18,14 @@ use super::timeouts::NewTimeouts;
 /// is the path. The answer is an acknowledgement with the reading end of a pipe, or an error.
 pub const FILE: u16 = 0x7f00;
 
+/// Not netlink's either: the preloaded library opens a file of `/proc` for writing with a message of this type, whose
+/// payload is the path. After the acknowledgement, all that comes is what is written to the file, but for messages of
+/// type [`VERDICT`].
+pub const FILE_TO_WRITE: u16 = 0x7f01;
+
+/// Whether what was written to a file since the last such question was taken: answered by an acknowledgement or an error.
+pub const VERDICT: u16 = 0x7f02;
+
 /// The longest path that is looked at.
 const PATH_BYTES_MAX: usize = 255;
 
@@ -64,6 +72,8 @@ pub enum Request {
     Flush,
     /// Read a file of `/proc`.
     File(String),
+    /// Write to a file of `/proc`.
+    FileToWrite(String),
 }
 
 impl Request {
@@ -76,13 +86,16 @@ impl Request {
         if !message.has(NLM_F_REQUEST) {
             return Err(Errno::INVAL);
         }
-        if message.header.message_type == FILE {
+        let kind = message.header.message_type;
+        if matches!(kind, FILE | FILE_TO_WRITE) {
             let path = message.payload();
             let path = path.get(..path.len().min(PATH_BYTES_MAX));
-            let path = str::from_utf8(path.unwrap_or_default());
-            return path
-                .map(|path| Self::File(path.to_owned()))
-                .map_err(|_| Errno::INVAL);
+            let path = str::from_utf8(path.unwrap_or_default()).map_err(|_| Errno::INVAL)?;
+            return Ok(if kind == FILE {
+                Self::File(path.to_owned())
+            } else {
+                Self::FileToWrite(path.to_owned())
+            });
         }
         let family = Family::of_id(message.header.message_type).ok_or(Errno::NOENT)?;
         let header = GenlHeader::parse(message.payload()).map_err(|_| Errno::INVAL)?;

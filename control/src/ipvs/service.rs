@@ -7,7 +7,7 @@ use pollux_api::identity::Endpoint;
 use pollux_api::statistics::ServiceStatistics;
 use pollux_api::{
     Family, Netmask, Persistence, PersistenceEngine, Protocol, SchedulerFlags, SchedulerName,
-    ServiceId, VirtualService,
+    ServiceId, ServiceTimeouts, VirtualService,
 };
 use rustix::io::Errno;
 
@@ -200,6 +200,8 @@ impl ServiceSettings {
             persistence,
             persistence_engine: engine,
             one_packet: flags & FLAG_ONE_PACKET != 0,
+            // No IPVS tool knows of them.
+            timeouts: ServiceTimeouts::default(),
         })
     }
 

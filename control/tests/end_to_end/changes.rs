@@ -136,6 +136,46 @@ fn persistence_options_are_ipvsadms() {
     assert_eq!(service(&machine)["one_packet"], json!(null));
 }
 
+#[test]
+fn a_service_has_timeouts_of_its_own() {
+    let machine = Machine::up();
+    let service =
+        |machine: &Machine| machine.json("show configuration")["services"][0]["service"].clone();
+    machine.done(&format!(
+        "service add {SERVICE} --timeouts tcp=60,tcp_fin=10"
+    ));
+    assert_eq!(
+        service(&machine)["timeouts"],
+        json!({"tcp_s": 60, "tcp_fin_s": 10})
+    );
+    let shown = machine.shown("show services");
+    let line = "TCP  198.51.100.1:80 wlc timeouts tcp 60 tcp_fin 10\n";
+    assert!(shown.contains(line), "{shown}");
+    machine.done("save");
+    let text = std::fs::read_to_string(machine.path("pollux.toml")).unwrap();
+    assert!(
+        text.contains("timeouts = { tcp = 60, tcp_fin = 10 }\n"),
+        "{text}"
+    );
+
+    // What is not named stays, and 0 is as for all.
+    machine.done(&format!("service edit {SERVICE} --timeouts tcp_fin=0"));
+    machine.done(&format!("service edit {SERVICE} -s rr"));
+    assert_eq!(service(&machine)["timeouts"], json!({"tcp_s": 60}));
+    machine.refused(
+        &format!("service edit {SERVICE} --timeouts udp=5"),
+        1,
+        "timeout udp means nothing to a service of tcp",
+    );
+    machine.refused(
+        &format!("service edit {SERVICE} --timeouts tcp=2147484"),
+        1,
+        "timeout tcp = 2147484 out of range",
+    );
+    machine.done(&format!("service edit {SERVICE} --timeouts tcp=0"));
+    assert_eq!(service(&machine)["timeouts"], json!(null));
+}
+
 fn server(machine: &Machine) -> serde_json::Value {
     machine.json("show configuration")["services"][0]["destinations"][0].clone()
 }

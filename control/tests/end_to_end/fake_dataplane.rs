@@ -151,6 +151,7 @@ impl State {
                     udp_s: 300,
                 },
                 totals: self.director_totals(),
+                workers: vec![self.director_totals(), TrafficTotals::default()],
             }),
             Query::Table => Report::Table(self.table()),
             Query::Connections(query) => Report::Connections(self.page(query)),

@@ -275,6 +275,14 @@ TCP  [2001:0db8:0000:0000:0000:0000:0000:0001]:0050 wlc
     assert_eq!(code, 0, "{text}");
     let counted = "       9        E        5              22E               C8";
     assert_eq!(text.lines().nth(2), Some(counted), "{text}");
+    let (code, text) = tool(&machine, "cat /proc/net/ip_vs_stats_percpu");
+    assert_eq!(code, 0, "{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[2], format!("  0 {counted}"), "{text}");
+    assert!(lines[3].starts_with("  1        0"), "{text}");
+    assert_eq!(lines[4], format!("  ~ {counted}"), "{text}");
+    let (code, text) = tool(&machine, "cat /proc/net/ip_vs_app");
+    assert_eq!((code, text.lines().count()), (0, 2), "{text}");
     let (code, text) = tool(&machine, "cat /proc/net/ip_vs_nosuch");
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("No such file or directory"), "{text}");
@@ -284,6 +292,123 @@ TCP  [2001:0db8:0000:0000:0000:0000:0000:0001]:0050 wlc
     let own = machine.write("own", "text\n");
     let (code, text) = tool(&machine, &format!("cat {}", own.display()));
     assert_eq!((code, text.as_str()), (0, "text\n"));
+}
+
+/// Runs a script by a shell under `pollux ipvs`.
+fn script(machine: &Machine, shell: &str, text: &str) -> (i32, String) {
+    let mut command = machine.pollux_command("ipvs --");
+    command.args([shell, "-c", text]).stdin(Stdio::null());
+    finish(command.output().unwrap())
+}
+
+fn setting(machine: &Machine, name: &str) -> String {
+    let (code, text) = tool(machine, &format!("cat /proc/sys/net/ipv4/vs/{name}"));
+    assert_eq!(code, 0, "{text}");
+    text.trim().to_owned()
+}
+
+#[test]
+fn what_is_written_to_a_setting_is_a_change() {
+    let machine = Machine::up();
+    // By the shell itself, by a program that it becomes, by one that opens the file.
+    for (shell, text) in [
+        ("sh", "echo 1 > FILE"),
+        ("bash", "echo 2 > FILE"),
+        ("sh", "/bin/echo 3 > FILE"),
+        ("sh", "(printf 1) 1>FILE"),
+        ("sh", "echo 2 | tee FILE >/dev/null"),
+        ("sh", "echo 3 | dd of=FILE status=none conv=notrunc"),
+        ("bash", "exec 5>FILE; echo 1 >&5"),
+        ("sh", "sysctl -q -w net.ipv4.vs.drop_entry=2"),
+        ("sh", "sysctl -q net.ipv4.vs.drop_entry=3"),
+    ] {
+        let value: String = text.chars().filter(|c| ('1'..='3').contains(c)).collect();
+        let file = "/proc/sys/net/ipv4/vs/drop_entry";
+        let (code, said) = script(&machine, shell, &text.replace("FILE", file));
+        assert_eq!((code, said.as_str()), (0, ""), "{text}");
+        let settings = &machine.json("show configuration")["settings"];
+        let now = settings["drop_entry"].to_string();
+        assert!(value.contains(&now), "{text}: {settings}");
+        assert_eq!(setting(&machine, "drop_entry"), now, "{text}");
+    }
+    assert_eq!(setting(&machine, "drop_entry"), "3");
+}
+
+#[test]
+fn what_a_setting_cannot_be_is_an_error_and_changes_nothing() {
+    let machine = Machine::up();
+    let folder = "/proc/sys/net/ipv4/vs";
+    let before = machine.json("show configuration");
+    for (shell, text, said) in [
+        ("sh", "echo 4 > FOLDER/drop_entry", "I/O error"),
+        ("bash", "echo 4 > FOLDER/drop_entry", "Invalid argument"),
+        (
+            "sh",
+            "/bin/echo yes > FOLDER/drop_entry",
+            "Invalid argument",
+        ),
+        ("sh", "echo -1 | tee FOLDER/drop_entry", "Invalid argument"),
+        (
+            "sh",
+            "sysctl -w net.ipv4.vs.drop_entry=4",
+            "Invalid argument",
+        ),
+        ("sh", "echo 1 > FOLDER/no_such", "o such file"),
+        ("bash", "echo 1 > /proc/net/ip_vs", "Permission denied"),
+        (
+            "bash",
+            "echo 1 > FOLDER/conntrack",
+            "pollux: conntrack can only be 0: packets do not pass",
+        ),
+        (
+            "bash",
+            "echo 3 60 > FOLDER/sync_threshold",
+            "Operation not supported",
+        ),
+        ("sh", "cd FOLDER", "can't cd"),
+    ] {
+        let (code, output) = script(&machine, shell, &text.replace("FOLDER", folder));
+        assert_ne!(code, 0, "{text}: {output}");
+        assert!(output.contains(said), "{text}: {output}");
+    }
+    assert_eq!(machine.json("show configuration"), before);
+}
+
+#[test]
+fn the_folder_of_the_settings_is_listed_and_looked_at() {
+    let machine = Machine::up();
+    machine.done("set sloppy_tcp=1");
+    let folder = "/proc/sys/net/ipv4/vs";
+    let (code, names) = tool(&machine, &format!("ls {folder}"));
+    assert_eq!(code, 0, "{names}");
+    let names: Vec<&str> = names.split_whitespace().collect();
+    assert!(
+        names.contains(&"am_droprate") && names.contains(&"sync_threshold"),
+        "{names:?}"
+    );
+    for (shell, text) in [
+        (
+            "sh",
+            "test -d FOLDER && test -w FOLDER/sloppy_tcp && test ! -e FOLDER/no_such",
+        ),
+        (
+            "bash",
+            "[[ -f FOLDER/sloppy_tcp && ! -e /proc/net/ip_vs_nosuch && -r /proc/net/ip_vs ]]",
+        ),
+        ("sh", "test $(cat FOLDER/sloppy_*cp) = 1"),
+        ("sh", "test \"$(sysctl -n net.ipv4.vs.sloppy_tcp)\" = 1"),
+        (
+            "sh",
+            "sysctl net.ipv4.vs | grep -q '^net.ipv4.vs.lblc_expiration = 86400$'",
+        ),
+        (
+            "sh",
+            "sysctl net.ipv4.vs | grep -Pq '^net.ipv4.vs.sync_threshold = 3\\t50$'",
+        ),
+    ] {
+        let (code, output) = script(&machine, shell, &text.replace("FOLDER", folder));
+        assert_eq!((code, output.as_str()), (0, ""), "{text}");
+    }
 }
 
 #[test]

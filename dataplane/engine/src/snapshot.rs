@@ -68,10 +68,15 @@ impl Snapshot {
             .map(|(found, _)| found.number as usize + 1)
             .max()
             .unwrap_or(0);
+        let timeouts = Arc::new(spec.timeouts);
         let mut destinations: Vec<Option<Destination>> = vec![None; length];
         for (found, service) in all {
             let before = previous.and_then(|snapshot| snapshot.destination(found.number));
             let mut compiled = compile_destination(found, service, &forwarding, before, workers);
+            compiled.timeouts = match service.and_then(|service| service.timeouts) {
+                Some(own) => Arc::new(own),
+                None => Arc::clone(&timeouts),
+            };
             if !spec.settings.pmtu_disc {
                 compiled.ignore_df();
             }

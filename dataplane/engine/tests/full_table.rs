@@ -143,6 +143,7 @@ impl Director {
                     },
                     persistence,
                     one_packet: false,
+                    timeouts: None,
                     scheduler: SchedulerKind::RoundRobin,
                     destinations: (1..=SERVERS)
                         .map(|server| destination(number, server))

@@ -23,6 +23,7 @@ const DIRECTOR: DirectorStatus = DirectorStatus {
         inbound_bytes: 4,
         outbound_bytes: 5,
     },
+    workers: Vec::new(),
 };
 
 /// A data plane of a configuration and a generation. Ports are slow to list: they wait for [`Fake::open_gate`].

@@ -114,6 +114,7 @@ impl Administrator {
                     scheduler: options.scheduler,
                     persistence: options.persistence,
                     one_packet: options.one_packet,
+                    timeouts: None,
                     destinations: Vec::new(),
                 });
             }
@@ -160,6 +161,19 @@ impl Administrator {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Gives a service timeouts of its own, or takes them from it. No tool of IPVS does that.
+    ///
+    /// # Errors
+    /// [`Refused::NoService`].
+    pub fn give_timeouts(
+        &mut self,
+        service: ServiceIdentity,
+        timeouts: Option<Timeouts>,
+    ) -> Result<(), Refused> {
+        self.service(service)?.timeouts = timeouts;
         Ok(())
     }
 

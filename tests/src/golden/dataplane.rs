@@ -154,7 +154,18 @@ impl Dataplane {
                 .fold(TrafficTotals::default(), |before, service| {
                     sum(before, service.totals)
                 }),
+            workers: vec![self.counted_ever()],
         }
+    }
+
+    /// What the one worker has counted, whatever was set to zero.
+    fn counted_ever(&self) -> TrafficTotals {
+        let entries = self.configuration.services.iter();
+        let servers = entries.flat_map(|entry| {
+            let destinations = entry.destinations.iter();
+            destinations.filter_map(|destination| self.compiled(entry.service.id, destination))
+        });
+        servers.map(counted).fold(TrafficTotals::default(), sum)
     }
 
     fn services(&self, wanted: Option<ServiceId>) -> Vec<ServiceStatistics> {

@@ -61,7 +61,7 @@ pub fn of<'a>(
 }
 
 /// Besides the scheduler.
-fn plain_traits(service: &VirtualService) -> [String; 3] {
+fn plain_traits(service: &VirtualService) -> [String; 4] {
     let flags = match service.scheduler_flags {
         none if none.is_empty() => "no flags".to_owned(),
         flags => format!("flags {flags}"),
@@ -81,10 +81,15 @@ fn plain_traits(service: &VirtualService) -> [String; 3] {
     } else {
         "whole flows"
     };
+    let timeouts = match service.timeouts {
+        none if none.is_default() => "timeouts of all".to_owned(),
+        timeouts => format!("timeouts {timeouts}"),
+    };
     [
         flags,
         format!("{persistence}{engine}"),
         datagrams.to_owned(),
+        timeouts,
     ]
 }
 

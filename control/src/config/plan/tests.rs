@@ -181,6 +181,16 @@ fn each_change_says_what_it_is_and_what_becomes_of_connections() {
         ]
     );
     assert_eq!(
+        said(&FROM.replacen(
+            "scheduler = \"wrr\"",
+            "scheduler = \"wrr\"\ntimeouts = { tcp = 60 }",
+            1
+        )),
+        [
+            "timeouts of all -> tcp 60 | 15 live connections stay, with the new timeouts from the next packet on"
+        ]
+    );
+    assert_eq!(
         said(&format!("[ipvs]\nsloppy_tcp = 1\n{FROM}")),
         ["sloppy_tcp 0 -> 1 | for packets from now on"]
     );

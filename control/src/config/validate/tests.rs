@@ -432,6 +432,22 @@ fn persistence_is_checked_where_it_is_written() {
             "4: service[0].persistence_netmask: a netmask without persistence: write persistence_timeout, too, or leave it out",
         ),
         (
+            "timeouts = { tcp = 60, udp = 5 }",
+            "4: service[0].timeouts.udp: timeout udp means nothing to a service of tcp: leave it out",
+        ),
+        (
+            "timeouts = { tcp = 0 }",
+            "4: service[0].timeouts.tcp: tcp 0 out of range: write a number from 1 to 2147483",
+        ),
+        (
+            "timeouts = { sctp = 5 }",
+            "4: service[0].timeouts.sctp: unknown key: known here are tcp, tcp_fin, udp",
+        ),
+        (
+            "timeouts = 60",
+            "4: service[0].timeouts: an integer stands here: write a table, [service[0].timeouts]",
+        ),
+        (
             "one_packet = true",
             "4: service[0].one_packet: one-packet scheduling is only for UDP services: leave it out",
         ),

@@ -105,6 +105,34 @@ fn flags_that_are_there_stay_as_they_are_written() {
 }
 
 #[test]
+fn timeouts_are_written_when_there_are_any_and_stay_as_they_were_written() {
+    let line = "timeouts = { tcp_fin = 10, tcp = 60 } # the firewall's";
+    let by_hand = BY_HAND.replacen(
+        "[[service.server]]",
+        &format!("{line}\n[[service.server]]"),
+        1,
+    );
+    let mut configuration = read(&by_hand);
+    let timeouts = configuration.services[0].service.timeouts;
+    assert_eq!(timeouts.to_string(), "tcp 60 tcp_fin 10");
+    let text = merge(&by_hand, &configuration).unwrap();
+    assert!(text.contains(line), "{text}");
+
+    configuration.services[0].service.timeouts.tcp_s = Some(90);
+    let text = merge(&by_hand, &configuration).unwrap();
+    assert!(
+        text.contains("timeouts = { tcp = 90, tcp_fin = 10 }"),
+        "{text}"
+    );
+    assert_eq!(read(&text), configuration);
+
+    configuration.services[0].service.timeouts = pollux_api::ServiceTimeouts::default();
+    let text = merge(&text, &configuration).unwrap();
+    assert!(!text.contains("timeouts"), "{text}");
+    assert_eq!(read(&text), configuration);
+}
+
+#[test]
 fn a_tunnel_goes_with_its_method_and_comments_stay() {
     let by_hand = BY_HAND.replacen(
         "method = \"nat\"\nweight = 1 ",

@@ -234,7 +234,7 @@ impl Worker {
         destination: &Destination,
         (direction, secure): (Direction, bool),
     ) {
-        let timeouts = context.snapshot.timeouts();
+        let timeouts = &destination.timeouts;
         let moved = connection.advance(context.now, timeouts, direction, |state, side| {
             next_state(state, side, meta, secure)
         });

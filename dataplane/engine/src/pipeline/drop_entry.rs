@@ -41,14 +41,18 @@ impl Dropper {
         }
         let life = entry.life();
         let state = life.state();
+        let found = context.snapshot.destination(entry.destination());
+        let timeout = |state| match found {
+            Some(destination) => destination.timeouts.of(state),
+            None => context.snapshot.timeouts().of(state),
+        };
         match state {
             State::SynRecv | State::SynAck | State::SctpInit1 | State::SctpInit => true,
             State::Established | State::Udp | State::SctpEstablished => {
-                let timeout = context.snapshot.timeouts().of(state);
-                is_idle(context, life, timeout) && self.is_turn_of(life.packets())
+                is_idle(context, life, timeout(state)) && self.is_turn_of(life.packets())
             }
             // That one's clients leave no connection which could prove it.
-            State::Template if is_of_one_packet(context, entry) => {
+            State::Template if found.is_some_and(|found| found.one_packet) => {
                 is_idle(context, life, entry.template_timeout()) && self.is_turn_of(life.packets())
             }
             State::Template => true,
@@ -90,11 +94,6 @@ pub(super) fn counts_packets(context: &Context<'_>) -> bool {
 fn is_idle(context: &Context<'_>, life: Life, timeout: u32) -> bool {
     let idle = life.expires().until(context.now.after(timeout));
     u32::try_from(idle).is_ok_and(|idle| idle >= IDLE_MIN)
-}
-
-fn is_of_one_packet(context: &Context<'_>, template: &Connection<'_>) -> bool {
-    let found = context.snapshot.destination(template.destination());
-    found.is_some_and(|destination| destination.one_packet)
 }
 
 #[cfg(test)]

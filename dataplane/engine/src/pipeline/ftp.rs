@@ -164,7 +164,7 @@ impl Worker {
         if client.port() == 0 {
             context.table.note_awaited(context.now);
         }
-        let timeouts = context.snapshot.timeouts();
+        let timeouts = &destination.timeouts;
         for _ in 0..ATTEMPTS {
             if !control.adopt_data() {
                 return Ok(());
@@ -244,7 +244,7 @@ impl Worker {
         let hit = match self.shard.end(table, found.number, |_| true) {
             Some(ended) => {
                 unbind(context.snapshot, ended);
-                let timeouts = context.snapshot.timeouts();
+                let timeouts = &destination.timeouts;
                 self.shard.insert(table, &new, now, timeouts).ok()
             }
             None => None,

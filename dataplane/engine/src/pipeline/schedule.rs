@@ -175,7 +175,7 @@ impl Worker {
         chosen: &Destination,
     ) -> Result<(Hit<'c>, bool), Fate> {
         for _ in 0..ATTEMPTS {
-            let timeouts = context.snapshot.timeouts();
+            let timeouts = &chosen.timeouts;
             match self.shard.insert(context.table, new, context.now, timeouts) {
                 Ok(hit) => {
                     self.counters.connections_created.add(1);

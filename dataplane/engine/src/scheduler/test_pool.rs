@@ -55,6 +55,7 @@ impl Pool {
             },
             persistence: None,
             one_packet: false,
+            timeouts: None,
             scheduler,
             destinations: destinations
                 .map(|((weight, upper), number)| destination(number, *weight, *upper))

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use crossbeam::utils::CachePadded;
 
 use super::ResponseTime;
-use crate::connection::{ForwardingMethod, State};
+use crate::connection::{ForwardingMethod, State, Timeouts};
 use crate::counters::TrafficCounters;
 use crate::forward::tunnel::{Encapsulation, Outer};
 use crate::forwarding_table::{Adjacency, ForwardingTable, NextHop};
@@ -184,6 +184,8 @@ pub struct Destination {
     pub available: bool,
     /// Whether its service keeps no connections of UDP.
     pub one_packet: bool,
+    /// How long its connections live without traffic, at hand.
+    pub(crate) timeouts: Arc<Timeouts>,
     /// Its latest weight other than 0 since it was added; 0 when there was none. Hash tables keep a drained server's
     /// part by it.
     pub last_weight: u32,
@@ -262,6 +264,7 @@ impl Destination {
         Self {
             available,
             one_packet: false,
+            timeouts: Arc::new(Timeouts::default()),
             last_weight: spec.weight,
             next_hop,
             adjacency,

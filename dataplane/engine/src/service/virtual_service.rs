@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{DestinationSpec, Persistence, ServiceIdentity};
+use crate::connection::Timeouts;
 use crate::scheduler::{Scheduler, SchedulerKind};
 
 /// A service as configured.
@@ -18,6 +19,8 @@ pub struct ServiceSpec {
     pub persistence: Option<Persistence>,
     /// Each UDP datagram is scheduled, and no connection is kept.
     pub one_packet: bool,
+    /// How long its connections live without traffic; none: as those of all services.
+    pub timeouts: Option<Timeouts>,
     /// Its destinations, the last added first, as the kernel keeps them.
     pub destinations: Vec<DestinationSpec>,
 }
