@@ -222,7 +222,7 @@ mod tests {
         let error = udp.check(service(Protocol::Tcp)).unwrap_err().to_string();
         assert_eq!(
             error,
-            "timeout udp means nothing to a service of tcp: leave it out"
+            "timeout udp means nothing to a service of TCP: leave it out"
         );
         for seconds in [0, TIMEOUT_S.end() + 1] {
             let timeouts = ServiceTimeouts {

@@ -226,7 +226,7 @@ pub enum ServiceVerb {
     ///
     /// Its servers and connections stay too. Another scheduler starts without flags unless they are given.
     #[command(group = ArgGroup::new("change")
-        .args(["scheduler", "scheduler_flags", "persistent", "netmask", "ops"])
+        .args(["scheduler", "scheduler_flags", "persistent", "netmask", "pe", "ops", "timeouts"])
         .required(true)
         .multiple(true))]
     Edit {

@@ -165,7 +165,7 @@ fn a_service_has_timeouts_of_its_own() {
     machine.refused(
         &format!("service edit {SERVICE} --timeouts udp=5"),
         1,
-        "timeout udp means nothing to a service of tcp",
+        "timeout udp means nothing to a service of TCP",
     );
     machine.refused(
         &format!("service edit {SERVICE} --timeouts tcp=2147484"),

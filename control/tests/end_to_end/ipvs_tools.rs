@@ -353,7 +353,7 @@ fn what_a_setting_cannot_be_is_an_error_and_changes_nothing() {
             "sysctl -w net.ipv4.vs.drop_entry=4",
             "Invalid argument",
         ),
-        ("sh", "echo 1 > FOLDER/no_such", "o such file"),
+        ("bash", "echo 1 > FOLDER/no_such", "o such file"),
         ("bash", "echo 1 > /proc/net/ip_vs", "Permission denied"),
         (
             "bash",

@@ -433,7 +433,7 @@ fn persistence_is_checked_where_it_is_written() {
         ),
         (
             "timeouts = { tcp = 60, udp = 5 }",
-            "4: service[0].timeouts.udp: timeout udp means nothing to a service of tcp: leave it out",
+            "4: service[0].timeouts.udp: timeout udp means nothing to a service of TCP: leave it out",
         ),
         (
             "timeouts = { tcp = 0 }",

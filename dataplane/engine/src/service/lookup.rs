@@ -382,6 +382,7 @@ mod tests {
             },
             persistence: None,
             one_packet: false,
+            timeouts: None,
             scheduler: SchedulerKind::RoundRobin,
             destinations: vec![DestinationSpec {
                 number: 2,
