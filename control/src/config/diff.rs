@@ -31,11 +31,37 @@ pub fn changes(from: &Configuration, to: &Configuration) -> Vec<Change> {
     settings
         .into_iter()
         .chain(marks)
+        .chain(sorry_no_more(from, &wanted))
         .chain(gone)
         .chain(rest)
         .chain(check_changes(from, to))
         .chain(waiting(to, &known))
         .collect()
+}
+
+/// Sorry servers that become servers of their service cannot be both in between.
+fn sorry_no_more(
+    from: &Configuration,
+    wanted: &HashMap<ServiceId, &ServiceEntry>,
+) -> Option<Change> {
+    let mut services = from.health.services.clone();
+    let mut is_any = false;
+    for used in &mut services {
+        let servers = wanted.get(&used.service).map(|entry| &entry.destinations);
+        let becomes = |id| servers.is_some_and(|servers| servers.iter().any(|new| new.id == id));
+        if used
+            .sorry_server
+            .as_ref()
+            .is_some_and(|sorry| becomes(sorry.id))
+        {
+            used.sorry_server = None;
+            is_any = true;
+        }
+    }
+    is_any.then(|| Change::ReplaceChecks {
+        checks: from.health.checks.clone(),
+        services,
+    })
 }
 
 /// New servers of services whose servers have to wait for their checks. Added to a service that has its checks already, they

@@ -95,6 +95,18 @@ impl History {
         true
     }
 
+    /// Whether there was a result.
+    pub fn has_results(&self) -> bool {
+        !self.recent.is_empty()
+    }
+
+    /// Nobody will say how it is: that must not keep it off.
+    pub fn assume_up(&mut self, now: Instant) {
+        self.state = ServerState::Up;
+        self.since = now;
+        self.against = 0;
+    }
+
     fn keep(&mut self, outcome: &Outcome, now: Instant) {
         let last = self.recent.front().map(|last| &last.reason);
         let same = last.filter(|last| last.as_ref() == outcome.reason);

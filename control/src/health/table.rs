@@ -5,12 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pollux_api::health::{QuorumState, ServerHealth, ServerState, ServiceHealth};
+use pollux_api::health::{Probe, QuorumState, ServerHealth, ServerState, ServiceHealth};
 use pollux_api::{Change, Check, Configuration, DestinationId, ServiceId};
 
 use super::agenda::{Agenda, Pace};
 use super::history::{History, milliseconds};
-use super::outcome::{Outcome, Share};
+use super::outcome::{Outcome, Share, Verdict};
 use super::probe::{Question, Subject};
 use super::schedule::{Asking, Found, chance, pause};
 use super::watched::{QuorumChange, Wanted, Watched};
@@ -290,7 +290,17 @@ impl Targets {
         let is_other_share = outcome.share.is_some() && target.share != outcome.share;
         target.share = outcome.share.or(target.share);
         target.warn(&outcome);
-        let changed = target.history.record(&outcome, now);
+        let is_first = !target.history.has_results();
+        let mut changed = target.history.record(&outcome, now);
+        // An agent that is not there has not taken the server off.
+        if is_first
+            && outcome.verdict == Verdict::Silent
+            && matches!(target.question.check.probe, Probe::Agent(_))
+            && target.history.state() == ServerState::Down
+        {
+            target.history.assume_up(now);
+            changed = true;
+        }
         if changed {
             target.log_state();
         }

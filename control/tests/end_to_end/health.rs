@@ -204,3 +204,56 @@ fn without_checks_there_is_nothing_to_show() {
     assert_eq!(machine.json("show health"), serde_json::json!([]));
     assert_eq!(machine.shown("show health").lines().count(), 1);
 }
+
+/// 40,000 servers that one listener answers for: they are all addresses of this machine.
+#[test]
+fn many_checked_servers_need_little_memory() {
+    const SERVICES: usize = 40;
+    const SERVERS: usize = 1000;
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || for _ in listener.incoming() {});
+    let mut file =
+        "[[check]]\nname = \"connect\"\nkind = \"tcp\"\ninterval_ms = 8000\ntimeout_ms = 8000\n"
+            .to_owned();
+    for service in 1..=SERVICES {
+        file.push_str(&format!(
+            "[[service]]\nprotocol = \"tcp\"\naddress = \"198.51.100.1:{service}\"\ncheck = \"connect\"\n"
+        ));
+        for server in 0..SERVERS {
+            let (high, low) = (server / 250, server % 250 + 1);
+            file.push_str(&format!(
+                "[[service.server]]\naddress = \"127.{service}.{high}.{low}:{port}\"\nmethod = \"nat\"\n"
+            ));
+        }
+    }
+    let mut machine = Machine::new();
+    machine.write("pollux.toml", &file);
+    machine.start_dataplane();
+    machine.start_polluxd();
+    let start = Instant::now();
+    let mut asked = 0;
+    while asked < SERVICES * SERVERS {
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "{asked}\n{}",
+            machine.log()
+        );
+        thread::sleep(Duration::from_secs(2));
+        let shown = machine.json("show health");
+        let servers = shown.as_array().unwrap().iter();
+        asked = servers.filter(|one| !one["recent"][0].is_null()).count();
+    }
+    println!(
+        "{asked} servers were asked after {} ms",
+        start.elapsed().as_millis()
+    );
+    let off = machine.state.lock().unwrap().configuration.health.off.len();
+    assert_eq!(off, 0);
+    let status = fs::read_to_string(format!("/proc/{}/status", machine.polluxd_pid())).unwrap();
+    let mut lines = status.lines();
+    let peak = lines.find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    println!("most memory of polluxd: {}", peak.trim());
+    let kib: u64 = peak.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(kib < 200 << 10, "{kib} KiB");
+}

@@ -422,3 +422,20 @@ fn the_examples_of_the_documentation_are_right() {
         assert!(text.contains(key), "{key}");
     }
 }
+
+#[test]
+fn the_sorry_server_and_a_server_may_change_places() {
+    let before = read(KINDS);
+    let swapped = KINDS
+        .replace("203.0.113.99", "203.0.113.x")
+        .replace("203.0.113.11", "203.0.113.99")
+        .replace("203.0.113.x", "203.0.113.11");
+    let wanted = read(&swapped);
+    let next = before.apply(&diff::changes(&before, &wanted)).unwrap();
+    assert_eq!(
+        next.services[0].destinations[0].id,
+        wanted.services[0].destinations[0].id
+    );
+    assert_eq!(next.health.services, wanted.health.services);
+    assert_eq!(diff::changes(&next, &wanted), []);
+}

@@ -1,10 +1,11 @@
 //! TLS around what is asked, and what the server's certificate is worth.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pollux_api::health::probe::TlsProbe;
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{self, CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
@@ -75,6 +76,8 @@ impl Tls {
                 .with_no_client_auth()
         };
         config.alpn_protocols = vec![protocol.to_vec()];
+        // A session that is taken up again shows no certificate, and that is what is to be seen.
+        config.resumption = Resumption::disabled();
         let name = probe.sni.as_deref().or(host.map(without_port));
         let name = name.map(|name| {
             let name = ServerName::try_from(name.to_owned());
@@ -116,19 +119,35 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-fn roots(file: Option<&str>) -> Result<RootCertStore, String> {
+/// Those that the system trusts, and since when that is known. Reading them takes milliseconds, for each of many checks.
+static SYSTEM_ROOTS: Mutex<Option<(Instant, Arc<RootCertStore>)>> = Mutex::new(None);
+
+/// Certificates that are installed count after this time.
+const SYSTEM_ROOTS_AGE_MAX: Duration = Duration::from_secs(300);
+
+fn system_roots() -> Result<Arc<RootCertStore>, String> {
+    let mut known = SYSTEM_ROOTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((since, roots)) = &*known
+        && since.elapsed() < SYSTEM_ROOTS_AGE_MAX
+    {
+        return Ok(Arc::clone(roots));
+    }
     let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        let mend = "this system trusts no certificates: install ca-certificates, or write ca_file";
+        return Err(mend.to_owned());
+    }
+    let roots = Arc::new(roots);
+    *known = Some((Instant::now(), Arc::clone(&roots)));
+    Ok(roots)
+}
+
+fn roots(file: Option<&str>) -> Result<Arc<RootCertStore>, String> {
     let Some(file) = file else {
-        let found = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(found.certs);
-        if roots.is_empty() {
-            return Err(
-                "this system trusts no certificates: install ca-certificates, or write ca_file"
-                    .to_owned(),
-            );
-        }
-        return Ok(roots);
+        return system_roots();
     };
+    let mut roots = RootCertStore::empty();
     let wrong = |error: &dyn std::fmt::Display| format!("ca_file {file}: {error}");
     let certificates = CertificateDer::pem_file_iter(file).map_err(|error| wrong(&error))?;
     for certificate in certificates {
@@ -138,7 +157,7 @@ fn roots(file: Option<&str>) -> Result<RootCertStore, String> {
     if roots.is_empty() {
         return Err(wrong(&"no certificate in it"));
     }
-    Ok(roots)
+    Ok(Arc::new(roots))
 }
 
 /// None for a certificate that cannot be read.

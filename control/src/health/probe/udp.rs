@@ -38,9 +38,9 @@ impl Datagram {
     pub async fn ask(&self, server: SocketAddr, limit: Duration) -> Result<Outcome, Failed> {
         let socket = connected(server).await?;
         socket.send(&self.payload).await.map_err(refused)?;
-        let mut answer = vec![0; DATAGRAM_BYTES_MAX];
-        let received = socket.recv(&mut answer);
-        let length = if self.reply {
+        let mut answer = Vec::with_capacity(DATAGRAM_BYTES_MAX);
+        let received = socket.recv_buf(&mut answer);
+        let received = if self.reply {
             received.await
         } else {
             // A refusal comes soon or never.
@@ -49,10 +49,9 @@ impl Datagram {
                 Err(_) => return Ok(Outcome::good("not refused")),
             }
         };
-        let length = length.map_err(refused)?;
-        let answer = answer.get(..length).unwrap_or_default();
+        received.map_err(refused)?;
         match &self.expect {
-            Some(expect) if !expect.is_match(answer) => {
+            Some(expect) if !expect.is_match(&answer) => {
                 Err(Failed::wrong("the answer does not match"))
             }
             Some(_) => Ok(Outcome::good("the answer matches")),

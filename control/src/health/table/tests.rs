@@ -151,6 +151,36 @@ fn each_target_is_asked_once_an_interval() {
 }
 
 #[test]
+fn an_agent_that_is_not_there_keeps_no_server_off() {
+    let file = FILE
+        .replacen("check = \"a\"", "check = [\"a\", \"c\"]", 1)
+        .replacen(
+            "check = [{",
+            "check = [{ name = \"c\", kind = \"agent\", port = 9999, fall = 1, rise = 1 }, {",
+            1,
+        );
+    let before = read(&file);
+    let mut running = before.clone();
+    let mut targets = following(&running);
+    find(&mut targets, "203.0.113.12:80", false);
+    settle(&mut targets, &mut running);
+    // The next polluxd does not know which of the two it was.
+    let mut targets = following(&running);
+    let is_agent = |known: &Identity| known.server.to_string() == "203.0.113.12:9999";
+    let agent = targets.numbers.iter().find(|(known, _)| is_agent(known));
+    let agent = *agent.unwrap().1;
+    found(&mut targets, agent, Outcome::silent("nobody there"));
+    assert_eq!(
+        settle(&mut targets, &mut running),
+        0,
+        "the other one says nothing yet"
+    );
+    find(&mut targets, "203.0.113.12:80", true);
+    settle(&mut targets, &mut running);
+    assert_eq!(running, before);
+}
+
+#[test]
 fn a_server_has_to_pass_all_its_checks_and_an_agent_says_its_share() {
     let file = FILE
         .replacen("check = \"a\"", "check = [\"a\", \"c\"]", 1)
