@@ -15,6 +15,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod health;
 pub mod host;
+pub mod import;
 pub mod ipvs;
 pub mod metrics;
 pub mod realserver;

@@ -8,6 +8,7 @@ use pollux_api::identity::NameError;
 use pollux_api::{DestinationPatch, ForwardingMethod, Weight};
 
 use super::doctor::DoctorOptions;
+use super::import::ImportOptions;
 use super::mark_options::MarkVerb;
 use super::realserver::RealserverOptions;
 use super::service_options::{AnyService, OneService, ServiceSettings};
@@ -42,6 +43,12 @@ Examples:
   pollux setup --dry-run 0000:03:00.0 0000:03:00.1    # what it would do
   pollux setup                                        # the NICs of /etc/pollux/pollux.toml
   pollux setup --undo";
+
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  ipvsadm -Sn | pollux import - > new.toml
+  pollux import /etc/keepalived/keepalived.conf -o new.toml
+  pollux check new.toml; pollux plan new.toml; pollux apply new.toml";
 
 /// Balances services over real servers: the command line of polluxd.
 #[derive(Debug, Parser)]
@@ -172,6 +179,16 @@ pub enum Verb {
     ///
     /// Exit status: 0 nothing is wrong, though there may be advice, 1 something is.
     Doctor(DoctorOptions),
+    /// Turn rules of ipvsadm or a keepalived.conf into a configuration file
+    ///
+    /// Reads what `ipvsadm -Sn` prints, a script of ipvsadm commands or a keepalived.conf with the files it includes, with
+    /// DPVS's options and keywords, too. Health checks, quorum and sorry servers are carried over. What could not be is said
+    /// on standard error, with file and line, why, and what to do instead. (`ipvsadm -S` saves no thresholds: add
+    /// upper_threshold and lower_threshold by hand.) What is written passes `pollux check`. Needs no daemon.
+    ///
+    /// Exit status: 0 all is carried over, 2 not all, 1 the files cannot be read.
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import(ImportOptions),
     /// Print what to type on the real servers, so that they take what the director sends them
     ///
     /// For method direct: the virtual address, and silence about it; for tunnels: a device that unwraps; for nat: the way

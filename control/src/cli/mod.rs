@@ -3,6 +3,7 @@
 pub mod arguments;
 mod connection;
 mod doctor;
+mod import;
 mod ipvs;
 mod manual;
 mod mark_options;
@@ -24,7 +25,7 @@ mod top;
 mod tunnel_options;
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pollux_api::control::{Answer, Command};
@@ -84,6 +85,15 @@ pub enum CliError {
     /// An IPVS tool.
     #[error(transparent)]
     Tool(#[from] ipvs::ToolError),
+    /// A file to import.
+    #[error("cannot read {}: {}", .0.display(), .1)]
+    Read(PathBuf, io::Error),
+    /// The file that was imported.
+    #[error("cannot write {}: {}", .0.display(), .1)]
+    Write(PathBuf, io::Error),
+    /// Nothing to import.
+    #[error(transparent)]
+    Import(#[from] crate::import::ImportError),
     /// Nobody to set up.
     #[error("no service and server is like that: `pollux show services` lists those that run")]
     NoServer,
@@ -103,7 +113,7 @@ pub enum CliError {
 pub enum Outcome {
     /// Done, or nothing to do.
     Done,
-    /// `plan` found a difference.
+    /// `plan` found a difference, `import` could not carry over everything.
     Differs,
     /// `doctor` found something wrong.
     Ill,
@@ -128,6 +138,7 @@ pub fn run(arguments: Arguments, out: &mut impl Write) -> Result<Outcome, CliErr
     match &verb {
         Verb::Plan { path } => return session.plan(path.as_deref()),
         Verb::Doctor(options) => return session.doctor(options),
+        Verb::Import(options) => return session.import(options),
         _ => {}
     }
     session.perform(verb)?;
@@ -195,6 +206,7 @@ impl<W: Write> Session<'_, W> {
         match verb {
             Verb::Plan { path } => self.plan(path.as_deref()).map(drop),
             Verb::Doctor(options) => self.doctor(&options).map(drop),
+            Verb::Import(options) => self.import(&options).map(drop),
             Verb::Realserver(options) => self.realserver(options),
             Verb::Apply(file) => self.apply(&file.path),
             Verb::Reload => self.reload(),

@@ -10,7 +10,7 @@
 //! Only [`validate`] makes a [`ValidConfig`], and everything later takes nothing else.
 
 #[cfg(test)]
-mod any_configuration;
+pub(crate) mod any_configuration;
 pub mod diff;
 pub mod file_schema;
 mod health;

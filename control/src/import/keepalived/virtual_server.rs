@@ -1,0 +1,543 @@
+//! `virtual_server` with its `real_server` blocks.
+
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use pollux_api::configuration::{Destination, VirtualService};
+use pollux_api::identity::Endpoint;
+use pollux_api::persistence::TIMEOUT_DEFAULT_S;
+use pollux_api::{
+    Family, ForwardingMethod, Netmask, Persistence, Protocol, SchedulerFlags, SchedulerName,
+    ServiceId, Tunnel, TunnelChecksum, TunnelType, Weight,
+};
+
+use super::super::draft::Draft;
+use super::super::ipvsadm::dpvs;
+use super::super::note::Place;
+use super::checker::{self, Checker};
+use super::group::{Groups, Target};
+use super::health::{self, Checked};
+use super::statement::Statement;
+use super::timing::{Timing, flag, number};
+
+/// A virtual server as it is written.
+struct VirtualServer {
+    protocol: Protocol,
+    scheduler: SchedulerName,
+    flags: SchedulerFlags,
+    method: Method,
+    persistence: Option<Persistence>,
+    one_packet: bool,
+    family: Option<Family>,
+    timing: Timing,
+    checked: Checked,
+    servers: Vec<RealServer>,
+}
+
+/// A real server as it is written.
+pub struct RealServer {
+    /// Where.
+    pub place: Place,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port; none: the service's.
+    pub port: Option<u16>,
+    /// How packets reach it.
+    pub method: Method,
+    weight: Weight,
+    thresholds: (u32, u32),
+    /// What it says of checks.
+    pub timing: Timing,
+    /// Its checkers.
+    pub checkers: Vec<Checker>,
+}
+
+/// How packets reach a server.
+pub type Method = (ForwardingMethod, Tunnel);
+
+/// Reads one.
+pub fn read(statement: &Statement, groups: &Groups, draft: &mut Draft) {
+    let Some(targets) = targets(statement, groups, draft) else {
+        return;
+    };
+    let Some(server) = VirtualServer::read(statement, draft) else {
+        return;
+    };
+    for target in targets {
+        server.add(&statement.place, target, draft);
+    }
+}
+
+fn targets(statement: &Statement, groups: &Groups, draft: &mut Draft) -> Option<Vec<Target>> {
+    let words: Vec<&str> = statement.arguments().iter().map(String::as_str).collect();
+    let wrong = match words.as_slice() {
+        ["group", name] => match groups.get(*name) {
+            Some(targets) => return Some(targets.clone()),
+            None => format!("there is no virtual_server_group {name}"),
+        },
+        ["fwmark", mark] => match mark.parse() {
+            Ok(mark) => return Some(vec![Target::Mark(mark, None)]),
+            Err(_) => format!("\"{mark}\" is no firewall mark"),
+        },
+        ["match", ..] => "services of matched packets (SNAT) are not virtual addresses: let the kernel do SNAT with nftables, on \
+                          the TAPs"
+            .to_owned(),
+        [address, rest @ ..] if rest.len() < 2 => {
+            let port = rest.first().map_or(Some(0), |port| port.parse().ok());
+            match (address.parse(), port) {
+                (Ok(address), Some(port)) => return Some(vec![Target::Address(address, port)]),
+                _ => format!("\"{}\" is no address and port in numbers", words.join(" ")),
+            }
+        }
+        _ => "it names no address, firewall mark or group".to_owned(),
+    };
+    draft.note(
+        &statement.place,
+        format!("{}: left out: {wrong}", statement.text()),
+    );
+    None
+}
+
+impl VirtualServer {
+    /// Reads its block; none when it is of a protocol that there are no services of.
+    fn read(statement: &Statement, draft: &mut Draft) -> Option<Self> {
+        let mut server = Self {
+            protocol: Protocol::Tcp,
+            scheduler: SchedulerName::default(),
+            flags: SchedulerFlags::default(),
+            method: (ForwardingMethod::Nat, Tunnel::default()),
+            persistence: None,
+            one_packet: false,
+            family: None,
+            timing: Timing::default(),
+            checked: Checked::default(),
+            servers: Vec::new(),
+        };
+        // What servers say is read when all is known that holds for them unless they say otherwise.
+        for inner in statement
+            .inner()
+            .iter()
+            .filter(|inner| inner.keyword() != "real_server")
+        {
+            if inner.keyword() == "protocol" {
+                server.protocol = protocol(inner, draft)?;
+            } else {
+                let is_known = server.timing.take(inner, draft)
+                    || server.take(inner, draft)
+                    || server.checked.take(inner, draft)
+                    || taken_by_dpvs(inner, draft);
+                if !is_known {
+                    unknown(inner, "virtual_server", draft);
+                }
+            }
+        }
+        if let Some(mask) = statement.last("persistence_granularity") {
+            server.granularity(mask, draft);
+        }
+        if let Some(engine) = statement.last("persistence_engine") {
+            server.engine(engine, draft);
+        }
+        for inner in statement
+            .inner()
+            .iter()
+            .filter(|inner| inner.keyword() == "real_server")
+        {
+            if let Some(real) = server.real_server(inner, draft) {
+                server.servers.push(real);
+            }
+        }
+        server.checked.finish(server.method, draft);
+        Some(server)
+    }
+
+    /// What makes the service what it is.
+    fn take(&mut self, inner: &Statement, draft: &mut Draft) -> bool {
+        let argument = inner.argument().unwrap_or_default();
+        match inner.keyword() {
+            "lb_algo" | "lvs_sched" => self.take_scheduler(inner, draft),
+            "lb_kind" | "lvs_method" => self.method = method(inner, draft).unwrap_or(self.method),
+            "ops" => self.one_packet = flag(inner),
+            "persistence_timeout" => {
+                let timeout_s = match argument {
+                    "" => Some(TIMEOUT_DEFAULT_S),
+                    _ => number(inner, draft),
+                };
+                self.persistence =
+                    timeout_s
+                        .filter(|seconds| *seconds > 0)
+                        .map(|timeout_s| Persistence {
+                            timeout_s,
+                            netmask: None,
+                            engine: None,
+                        });
+            }
+            // When the timeout is known.
+            "persistence_granularity" => {}
+            // When it is known whether it is persistent.
+            "persistence_engine" => {}
+            "ip_family" => {
+                self.family = Some(if argument == "inet6" {
+                    Family::Ipv6
+                } else {
+                    Family::Ipv4
+                });
+            }
+            "ha_suspend" => {
+                draft.note(&inner.place, "ha_suspend: checks always run here; left out");
+            }
+            "smtp_alert" if flag(inner) => {
+                let text = "smtp_alert: polluxd writes no mail: watch its log, or `pollux show health --json`";
+                draft.note(&inner.place, text);
+            }
+            "smtp_alert" | "snmp_name" => {}
+            keyword => match keyword.parse::<SchedulerFlags>() {
+                Ok(flag) => {
+                    self.flags = self
+                        .flags
+                        .names()
+                        .iter()
+                        .filter_map(|name| name.parse().ok())
+                        .chain([flag])
+                        .collect();
+                }
+                Err(_) => return false,
+            },
+        }
+        true
+    }
+
+    fn take_scheduler(&mut self, inner: &Statement, draft: &mut Draft) {
+        let name = inner.argument().unwrap_or_default();
+        if name == "conhash" {
+            (self.scheduler, self.flags) = dpvs::conhash(&inner.place, None, draft);
+            return;
+        }
+        match name.parse() {
+            Ok(scheduler) => self.scheduler = scheduler,
+            Err(error) => {
+                let text = format!("{}: {error}; {} it is", inner.text(), self.scheduler);
+                draft.note(&inner.place, text);
+            }
+        }
+    }
+
+    fn granularity(&mut self, statement: &Statement, draft: &mut Draft) {
+        let mask = statement.argument().unwrap_or_default();
+        let mask: Netmask = match mask.parse() {
+            Ok(mask) => mask,
+            Err(error) => {
+                return draft.note(
+                    &statement.place,
+                    format!("{}: left out: {error}", statement.text()),
+                );
+            }
+        };
+        self.persistence = Some(Persistence {
+            netmask: Some(mask),
+            ..self.persistent(statement, draft)
+        });
+    }
+
+    fn engine(&mut self, statement: &Statement, draft: &mut Draft) {
+        match statement.argument().unwrap_or_default().parse() {
+            Ok(engine) => {
+                self.persistence = Some(Persistence {
+                    engine: Some(engine),
+                    ..self.persistent(statement, draft)
+                });
+            }
+            Err(error) => draft.note(
+                &statement.place,
+                format!("{}: left out: {error}", statement.text()),
+            ),
+        }
+    }
+
+    /// Its persistence, or what is taken where only part of it is said.
+    fn persistent(&self, statement: &Statement, draft: &mut Draft) -> Persistence {
+        self.persistence.unwrap_or_else(|| {
+            let text = format!(
+                "{} without a persistence_timeout: {TIMEOUT_DEFAULT_S} s are taken",
+                statement.keyword()
+            );
+            draft.note(&statement.place, text);
+            Persistence {
+                timeout_s: TIMEOUT_DEFAULT_S,
+                netmask: None,
+                engine: None,
+            }
+        })
+    }
+
+    fn real_server(&self, statement: &Statement, draft: &mut Draft) -> Option<RealServer> {
+        let words: Vec<&str> = statement.arguments().iter().map(String::as_str).collect();
+        let (address, port) = match words.as_slice() {
+            [address] => (address.parse(), Some(None)),
+            [address, port] => (address.parse(), port.parse().ok().map(Some)),
+            _ => ("".parse(), None),
+        };
+        let (Ok(address), Some(port)) = (address, port) else {
+            let text = format!(
+                "{}: left out: no address and port in numbers",
+                statement.text()
+            );
+            draft.note(&statement.place, text);
+            return None;
+        };
+        let mut server = RealServer {
+            place: statement.place.clone(),
+            address,
+            // Port 0 is none.
+            port: port.filter(|port| *port != 0),
+            method: self.method,
+            weight: Weight::default(),
+            thresholds: (0, 0),
+            timing: Timing::default(),
+            checkers: Vec::new(),
+        };
+        let (checkers, settings): (Vec<_>, Vec<_>) = statement
+            .inner()
+            .iter()
+            .partition(|inner| checker::is_checker(inner.keyword()));
+        for inner in settings {
+            if !server.timing.take(inner, draft) && !server.take(inner, draft) {
+                unknown(inner, "real_server", draft);
+            }
+        }
+        server.timing = server.timing.or(&self.timing);
+        for inner in checkers {
+            server
+                .checkers
+                .extend(checker::read(inner, &server.timing, draft));
+        }
+        Some(server)
+    }
+
+    fn add(&self, place: &Place, target: Target, draft: &mut Draft) {
+        let id = match target {
+            Target::Address(address, port) => match Endpoint::new(address, port) {
+                Ok(endpoint) => ServiceId::address(self.protocol, endpoint),
+                Err(error) => return draft.note(place, format!("left out: {error}")),
+            },
+            Target::Mark(mark, family) => {
+                ServiceId::fwmark(mark, family.unwrap_or_else(|| self.family_of_mark()))
+            }
+        };
+        let service = VirtualService {
+            id,
+            scheduler: self.scheduler,
+            scheduler_flags: self.flags,
+            persistence: self.persistence,
+            one_packet: self.one_packet,
+        };
+        if !draft.add_service(place, service) {
+            return;
+        }
+        let mut added = Vec::new();
+        for server in &self.servers {
+            if server.add(id, draft) {
+                added.push(server);
+            }
+        }
+        health::add(place, id, &self.checked, &self.timing, &added, draft);
+    }
+
+    /// What the packets of a mark are, as keepalived finds out when it is not said.
+    fn family_of_mark(&self) -> Family {
+        let of = |server: &RealServer| {
+            if server.address.is_ipv6() {
+                Family::Ipv6
+            } else {
+                Family::Ipv4
+            }
+        };
+        let by_mask = self
+            .persistence
+            .and_then(|found| found.netmask)
+            .map(|mask| match mask {
+                Netmask::V4(_) => Family::Ipv4,
+                Netmask::V6(_) => Family::Ipv6,
+            });
+        let untunnelled = self
+            .servers
+            .iter()
+            .find(|server| server.method.0 != ForwardingMethod::Tunnel);
+        let all_are_ipv6 =
+            !self.servers.is_empty() && self.servers.iter().all(|server| server.address.is_ipv6());
+        self.family
+            .or_else(|| untunnelled.map(of))
+            .or(by_mask)
+            .unwrap_or(if all_are_ipv6 {
+                Family::Ipv6
+            } else {
+                Family::Ipv4
+            })
+    }
+}
+
+impl RealServer {
+    fn take(&mut self, inner: &Statement, draft: &mut Draft) -> bool {
+        match inner.keyword() {
+            "weight" => {
+                let weight: Option<u64> = number(inner, draft);
+                match weight.map(Weight::try_from) {
+                    Some(Ok(weight)) => self.weight = weight,
+                    Some(Err(error)) => draft.note(&inner.place, format!("left out: {error}")),
+                    None => {}
+                }
+            }
+            "lb_kind" | "lvs_method" => self.method = method(inner, draft).unwrap_or(self.method),
+            "uthreshold" => self.thresholds.0 = number(inner, draft).unwrap_or(0),
+            "lthreshold" => self.thresholds.1 = number(inner, draft).unwrap_or(0),
+            "notify_up" | "notify_down" => {
+                let text = format!(
+                    "{}: polluxd runs no program for a server: watch its log, or `pollux show health --json`; quorum_up and \
+                     quorum_down of the service are there",
+                    inner.keyword()
+                );
+                draft.note(&inner.place, text);
+            }
+            "smtp_alert" | "snmp_name" => {}
+            _ => return taken_by_dpvs(inner, draft),
+        }
+        true
+    }
+
+    fn add(&self, service: ServiceId, draft: &mut Draft) -> bool {
+        let port = self.port.unwrap_or(service.port());
+        let id = match Endpoint::new(self.address, port) {
+            Ok(id) => id,
+            Err(error) => {
+                draft.note(&self.place, format!("left out: {error}"));
+                return false;
+            }
+        };
+        let (method, tunnel) = self.method;
+        let (upper_threshold, lower_threshold) = self.thresholds;
+        let server = Destination {
+            id,
+            method,
+            tunnel,
+            weight: self.weight,
+            upper_threshold,
+            lower_threshold,
+        };
+        draft.add_server(&self.place, service, server)
+    }
+}
+
+fn unknown(inner: &Statement, block: &str, draft: &mut Draft) {
+    let text = format!("{block}: \"{}\" is not known here: left out", inner.text());
+    draft.note(&inner.place, text);
+}
+
+fn protocol(inner: &Statement, draft: &mut Draft) -> Option<Protocol> {
+    let word = inner.argument().unwrap_or_default();
+    let known = Protocol::ALL
+        .into_iter()
+        .find(|known| known.as_str().eq_ignore_ascii_case(word));
+    if known.is_none() {
+        let text = format!(
+            "protocol {word}: the virtual server is left out: there are services of TCP, UDP and SCTP"
+        );
+        draft.note(&inner.place, text);
+    }
+    known
+}
+
+/// `NAT`, `DR`, `TUN [type ...]`, DPVS's `FNAT` and `SNAT`.
+pub fn method(statement: &Statement, draft: &mut Draft) -> Option<Method> {
+    let method = match statement
+        .argument()
+        .unwrap_or_default()
+        .to_ascii_uppercase()
+        .as_str()
+    {
+        "NAT" => ForwardingMethod::Nat,
+        "DR" => ForwardingMethod::Direct,
+        "TUN" => return Some((ForwardingMethod::Tunnel, tunnel(statement, draft))),
+        "FNAT" => {
+            dpvs::full_nat(&statement.place, draft);
+            ForwardingMethod::Nat
+        }
+        _ => {
+            let text = format!(
+                "{}: not known here; left out: write NAT, DR or TUN",
+                statement.text()
+            );
+            draft.note(&statement.place, text);
+            return None;
+        }
+    };
+    Some((method, Tunnel::default()))
+}
+
+fn tunnel(statement: &Statement, draft: &mut Draft) -> Tunnel {
+    let mut tunnel = Tunnel::default();
+    let mut words = statement.arguments().iter().skip(1).map(String::as_str);
+    while let Some(word) = words.next() {
+        let is_known = match word {
+            "type" => {
+                let kind = words.next().unwrap_or_default();
+                let kind = TunnelType::ALL
+                    .into_iter()
+                    .find(|known| known.as_str() == kind);
+                tunnel.tunnel_type = kind.unwrap_or_default();
+                kind.is_some()
+            }
+            "port" => {
+                tunnel.port = words
+                    .next()
+                    .and_then(|port| port.parse::<NonZeroU16>().ok());
+                tunnel.port.is_some()
+            }
+            word => {
+                let checksum = TunnelChecksum::ALL
+                    .into_iter()
+                    .find(|known| known.as_str() == word);
+                tunnel.checksum = checksum.unwrap_or_default();
+                checksum.is_some()
+            }
+        };
+        if !is_known {
+            let text = format!(
+                "\"{}\": \"{word}\" and what follows is not known here: left out",
+                statement.text()
+            );
+            draft.note(&statement.place, text);
+            break;
+        }
+    }
+    tunnel
+}
+
+/// What only DPVS has; says whether it was that.
+fn taken_by_dpvs(inner: &Statement, draft: &mut Draft) -> bool {
+    let argument = inner.argument().unwrap_or_default();
+    let text = match inner.keyword() {
+        "syn_proxy" => dpvs::NO_SYN_PROXY.to_owned(),
+        "laddr_group_name" => {
+            format!(
+                "laddr_group_name {argument}: local addresses are for full NAT, which Pollux does not have yet; left out"
+            )
+        }
+        "daddr_group_name" | "waddr_group_name" => format!(
+            "{}: Pollux has no lists of clients yet: filter before the director, or on the servers",
+            inner.text()
+        ),
+        "establish_timeout" => dpvs::connection_timeout(argument),
+        "proxy_protocol" => dpvs::no_proxy_protocol(argument),
+        "expire_quiescent_conn" => dpvs::NO_EXPIRY.to_owned(),
+        "quic" => dpvs::NO_QUIC.to_owned(),
+        "hash_target" if argument == "qid" => dpvs::NO_QUIC.to_owned(),
+        "hash_target" => return true,
+        "vip_bind_dev" => format!(
+            "vip_bind_dev {argument}: give the address to the TAP: `ip addr add VIP/32 dev {argument}`"
+        ),
+        "bps" | "limit_proportion" => format!("{}: Pollux limits no rates; left out", inner.text()),
+        "src-range" | "dst-range" | "iif" | "oif" => return true,
+        _ => return false,
+    };
+    draft.note(&inner.place, text);
+    true
+}
