@@ -26,8 +26,7 @@ impl Draft {
     pub fn finish(mut self) -> (Configuration, Vec<Note>) {
         self.settle_checks();
         // Stable: notes of one line stay in the order they were made.
-        self.notes
-            .sort_by(|one, other| one.place.line.cmp(&other.place.line));
+        self.notes.sort_by_key(|note| note.place.line);
         let mut files: Vec<_> = Vec::new();
         for note in &self.notes {
             if !files.contains(&note.place.file) {

@@ -67,9 +67,9 @@ fn rules(configuration: &Configuration) -> String {
             if let Some(netmask) = persistence.netmask {
                 write!(text, " -M {netmask}").unwrap();
             }
-            if persistence.engine.is_some() {
-                text.push_str(" --pe sip");
-            }
+        }
+        if let Some(engine) = service.persistence_engine {
+            write!(text, " --pe {engine}").unwrap();
         }
         if !service.scheduler_flags.is_empty() {
             write!(text, " -b {}", service.scheduler_flags.names().join(",")).unwrap();
@@ -256,10 +256,13 @@ fn near_misses() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn rules_come_back_as_they_went(before in configuration()) {
-        // Marks, settings and checks are not in rules.
+        // Marks, settings, checks and timeouts of services are not in rules.
         let mut before = before;
         before.marks.clear();
         before.settings = Default::default();
+        for entry in &mut before.services {
+            entry.service.timeouts = Default::default();
+        }
         let text = rules(&before);
         if before.services.is_empty() {
             prop_assert!(matches!(imported(&text, None), Err(ImportError::Empty(_))));

@@ -234,16 +234,9 @@ impl Rule {
                 _ => self.number("persistent")?.unwrap_or(TIMEOUT_DEFAULT_S),
             };
             let netmask: Option<Netmask> = self.value("netmask").map(str::parse).transpose()?;
-            let engine = self.value("pe").map(str::parse).transpose()?;
-            service.persistence = Some(Persistence {
-                timeout_s,
-                netmask,
-                engine,
-            });
+            service.persistence = Some(Persistence { timeout_s, netmask });
         }
-        if self.has("pe") && !self.has("persistent") {
-            draft.note(place, "--pe without --persistent means nothing: left out");
-        }
+        service.persistence_engine = self.value("pe").map(str::parse).transpose()?;
         dpvs::service_options(place, self, draft);
         Ok(service)
     }

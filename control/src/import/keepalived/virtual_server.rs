@@ -7,8 +7,8 @@ use pollux_api::configuration::{Destination, VirtualService};
 use pollux_api::identity::Endpoint;
 use pollux_api::persistence::TIMEOUT_DEFAULT_S;
 use pollux_api::{
-    Family, ForwardingMethod, Netmask, Persistence, Protocol, SchedulerFlags, SchedulerName,
-    ServiceId, Tunnel, TunnelChecksum, TunnelType, Weight,
+    Family, ForwardingMethod, Netmask, Persistence, PersistenceEngine, Protocol, SchedulerFlags,
+    SchedulerName, ServiceId, Tunnel, TunnelChecksum, TunnelType, Weight,
 };
 
 use super::super::draft::Draft;
@@ -27,6 +27,7 @@ struct VirtualServer {
     flags: SchedulerFlags,
     method: Method,
     persistence: Option<Persistence>,
+    persistence_engine: Option<PersistenceEngine>,
     one_packet: bool,
     family: Option<Family>,
     timing: Timing,
@@ -107,6 +108,7 @@ impl VirtualServer {
             flags: SchedulerFlags::default(),
             method: (ForwardingMethod::Nat, Tunnel::default()),
             persistence: None,
+            persistence_engine: None,
             one_packet: false,
             family: None,
             timing: Timing::default(),
@@ -168,7 +170,6 @@ impl VirtualServer {
                         .map(|timeout_s| Persistence {
                             timeout_s,
                             netmask: None,
-                            engine: None,
                         });
             }
             // When the timeout is known.
@@ -241,10 +242,8 @@ impl VirtualServer {
     fn engine(&mut self, statement: &Statement, draft: &mut Draft) {
         match statement.argument().unwrap_or_default().parse() {
             Ok(engine) => {
-                self.persistence = Some(Persistence {
-                    engine: Some(engine),
-                    ..self.persistent(statement, draft)
-                });
+                self.persistence = Some(self.persistent(statement, draft));
+                self.persistence_engine = Some(engine);
             }
             Err(error) => draft.note(
                 &statement.place,
@@ -264,7 +263,6 @@ impl VirtualServer {
             Persistence {
                 timeout_s: TIMEOUT_DEFAULT_S,
                 netmask: None,
-                engine: None,
             }
         })
     }
@@ -328,7 +326,9 @@ impl VirtualServer {
             scheduler: self.scheduler,
             scheduler_flags: self.flags,
             persistence: self.persistence,
+            persistence_engine: self.persistence_engine,
             one_packet: self.one_packet,
+            ..VirtualService::new(id)
         };
         if !draft.add_service(place, service) {
             return;
