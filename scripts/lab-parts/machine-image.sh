@@ -27,11 +27,17 @@ build_machine_image() {
         strip -o "$tree/bin/${program##*/}" "$program"
     done
     dpdk_drivers | while read -r library; do
-        cp "$library" "$tree$(dpdk_driver_dir)/"
+        cp -d "$library" "$tree$(dpdk_driver_dir)/"
     done
     { dpdk_drivers && printf '%s\n' "$tree"/bin/{dash,ip,ethtool,pollux,polluxd,pollux-dataplane}; } | libraries_of |
         while read -r library; do
-            mkdir -p "$tree${library%/*}" && cp -L "$library" "$tree$library"
+            mkdir -p "$tree${library%/*}"
+            # A bus that drivers need is a driver too: as two files EAL would load it twice, if it came to the driver first.
+            if [[ -e $tree$(dpdk_driver_dir)/${library##*/} ]]; then
+                ln -sf "$(dpdk_driver_dir)/${library##*/}" "$tree$library"
+            else
+                cp -L "$library" "$tree$library"
+            fi
         done
     # The names of users, for `pollux` and the group of its sockets.
     printf 'root:x:0:0:root:/:/bin/sh\n' >"$tree/etc/passwd"

@@ -120,9 +120,10 @@ fn fragments_go_from_the_worker_that_receives_them_to_the_one_that_gathers_them(
     let lab = Lab::start_with(TWO_WORKERS);
     let _echoes = Echoes::start();
     lab.add(&udp(VIP6, ECHO_PORT), "rr", NAT, &SERVERS6[..1], ECHO_PORT);
-    for _ in 0..DATAGRAMS {
-        // A port and so a connection of its own.
-        assert_eq!(EchoClient::new(VIP6).ask(&datagram(4000)), "rs1");
+    // All at once: each has a port, and so a connection, of its own.
+    let clients: Vec<EchoClient> = (0..DATAGRAMS).map(|_| EchoClient::new(VIP6)).collect();
+    for client in &clients {
+        assert_eq!(client.ask(&datagram(4000)), "rs1");
     }
     let workers = lab.workers();
     let created: Vec<u64> = workers
