@@ -30,7 +30,9 @@ fn configuration(state: &str, priority: u32) -> String {
         )
     };
     format!(
-        "global_defs {{ }}
+        "global_defs {{
+            vrrp_garp_master_refresh 2
+        }}
         vrrp_instance lab {{
             state {state}
             interface client0
@@ -193,6 +195,12 @@ fn the_backup_takes_over_and_gives_back() {
     assert!(back, "{}", logs());
     let complete = eventually(Duration::from_secs(15), || is_complete("director"));
     assert!(complete, "{}", logs());
+    // A master that was cut off never stopped being one: the router learns of it when it next announces itself.
+    let serves = eventually(Duration::from_secs(15), || {
+        let before = served_by("director");
+        lab.curl_succeeds(VIP4) && served_by("director") > before
+    });
+    assert!(serves, "{}", logs());
     let before = served_by("director");
     assert_eq!(
         lab.curl_many(VIP4, 30).len(),
