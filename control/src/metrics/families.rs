@@ -3,7 +3,8 @@
 use std::fmt;
 
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet,
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, MetricEncoder,
+    NoLabelSet,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
@@ -66,20 +67,12 @@ impl<'a> Families<'a> {
         description: Description,
         samples: impl IntoIterator<Item = (L, V)>,
     ) -> fmt::Result {
-        let mut samples = samples.into_iter().peekable();
-        if samples.peek().is_none() {
-            return Ok(());
-        }
-        let Description { name, help, unit } = description;
-        let mut family = self
-            .0
-            .encode_descriptor(name, help, unit, MetricType::Counter)?;
-        for (labels, value) in samples {
-            family
-                .encode_family(&labels)?
-                .encode_counter(&value, None::<&Exemplar<NoLabelSet, f64>>)?;
-        }
-        Ok(())
+        self.family(
+            description,
+            MetricType::Counter,
+            samples,
+            |mut sample, value| sample.encode_counter(&value, None::<&Exemplar<NoLabelSet, f64>>),
+        )
     }
 
     /// Gauges, with their labels.
@@ -88,16 +81,29 @@ impl<'a> Families<'a> {
         description: Description,
         samples: impl IntoIterator<Item = (L, V)>,
     ) -> fmt::Result {
+        self.family(
+            description,
+            MetricType::Gauge,
+            samples,
+            |mut sample, value| sample.encode_gauge(&value),
+        )
+    }
+
+    fn family<L: EncodeLabelSet, V>(
+        &mut self,
+        description: Description,
+        kind: MetricType,
+        samples: impl IntoIterator<Item = (L, V)>,
+        encode: impl Fn(MetricEncoder<'_>, V) -> fmt::Result,
+    ) -> fmt::Result {
         let mut samples = samples.into_iter().peekable();
         if samples.peek().is_none() {
             return Ok(());
         }
         let Description { name, help, unit } = description;
-        let mut family = self
-            .0
-            .encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        let mut family = self.0.encode_descriptor(name, help, unit, kind)?;
         for (labels, value) in samples {
-            family.encode_family(&labels)?.encode_gauge(&value)?;
+            encode(family.encode_family(&labels)?, value)?;
         }
         Ok(())
     }
