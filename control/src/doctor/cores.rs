@@ -78,8 +78,18 @@ fn undisturbed(cpus: &Cpus, workers: &CpuList) -> Option<Finding> {
     }
     let text =
         format!("cores {shared} are not isolated: other programs and the timer take packets' time");
+    let others: CpuList = cpus
+        .online
+        .iter()
+        .filter(|cpu| !workers.contains(*cpu))
+        .collect();
+    let interrupts = if others.is_empty() {
+        String::new()
+    } else {
+        format!(" irqaffinity={others}")
+    };
     let line = format!(
-        "write isolcpus={workers} nohz_full={workers} rcu_nocbs={workers} into the kernel's command line"
+        "write isolcpus={workers} nohz_full={workers} rcu_nocbs={workers}{interrupts} into the kernel's command line"
     );
     Some(Finding::advice(ABOUT, text).mend(line))
 }

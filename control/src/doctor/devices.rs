@@ -49,10 +49,12 @@ fn whatever_is_bound(patient: &Patient) -> Finding {
         return Finding::fine(ABOUT, text);
     }
     let text = "no NIC is bound to a DPDK driver, and [[dataplane.port]] names none: the data plane does not start";
-    Finding::wrong(ABOUT, text).mend(format!(
-        "write a [[dataplane.port]] for a NIC; there are: {}",
-        listed(&all)
-    ))
+    Finding::wrong(ABOUT, text)
+        .mend(format!(
+            "write a [[dataplane.port]] for a NIC; there are: {}",
+            listed(&all)
+        ))
+        .mend("pollux setup   # then binds it, and reserves huge pages")
 }
 
 fn listed(devices: &[PciDevice]) -> String {
@@ -114,7 +116,12 @@ fn bound(patient: &Patient, name: &str, device: &PciDevice) -> Vec<Finding> {
         }
         Binding::Unbound => {
             let text = format!("port {name}: {address} is bound to no driver");
-            findings.push(bind(Finding::wrong(ABOUT, text), address, false));
+            findings.push(bind(
+                Finding::wrong(ABOUT, text),
+                &patient.setup(&[]),
+                address,
+                false,
+            ));
         }
         Binding::Kernel => {
             let interfaces = device.interfaces.join(", ");
@@ -126,7 +133,12 @@ fn bound(patient: &Patient, name: &str, device: &PciDevice) -> Vec<Finding> {
                     "; it has the address {in_use}, which goes with it: do not do this over a connection by that address"
                 ));
             }
-            findings.push(bind(Finding::wrong(ABOUT, text), address, true));
+            findings.push(bind(
+                Finding::wrong(ABOUT, text),
+                &patient.setup(&[]),
+                address,
+                true,
+            ));
         }
     }
     for other in device.held_back_by(&patient.root) {
@@ -137,7 +149,12 @@ fn bound(patient: &Patient, name: &str, device: &PciDevice) -> Vec<Finding> {
             other.address,
             other.driver.as_deref().unwrap_or("none")
         );
-        findings.push(bind(Finding::wrong(ABOUT, text), &other.address, true));
+        findings.push(bind(
+            Finding::wrong(ABOUT, text),
+            &patient.setup(&[&other.address]),
+            &other.address,
+            true,
+        ));
     }
     findings
 }
@@ -161,9 +178,12 @@ fn addresses_of(patient: &Patient, interfaces: &[String]) -> Option<String> {
     .map(|address| address.to_string())
 }
 
-fn bind(finding: Finding, address: &str, is_bound: bool) -> Finding {
+fn bind(finding: Finding, setup: &str, address: &str, is_bound: bool) -> Finding {
     let device = format!("/sys/bus/pci/devices/{address}");
     let finding = finding
+        .mend(format!(
+            "{setup}   # this, huge pages, and so at each boot; or by hand:"
+        ))
         .mend("modprobe vfio-pci")
         .mend(format!("echo vfio-pci > {device}/driver_override"));
     let finding = if is_bound {
@@ -191,7 +211,7 @@ fn translated(patient: &Patient) -> Option<Finding> {
             Finding::wrong(ABOUT, "the IOMMU is off: vfio-pci hands out no NIC")
                 .mend(on)
                 .mend(format!(
-                    "in a virtual machine that has none: modprobe vfio && echo Y > {}",
+                    "in a virtual machine that has none: pollux setup --no-iommu, or modprobe vfio && echo Y > {}",
                     iommu::UNSAFE_MODE
                 )),
         ),

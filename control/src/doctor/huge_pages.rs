@@ -78,11 +78,16 @@ fn amount(patient: &Patient, pages: &[HugePages], small: HugePages) -> Finding {
         needed
     };
     let count = small.total_for_free(missing);
-    worse(
+    let mut finding = worse(
         patient,
         format!("{there} MiB {word}, {needed} MiB needed: {what}"),
-    )
-    .mend(format!(
+    );
+    if patient.has_nics() {
+        finding =
+            finding.mend("pollux setup   # on the NICs' nodes, and so at each boot; or by hand:");
+    }
+    finding
+        .mend(format!(
         "echo {count} > {}",
         huge_pages::count_file(SMALL_KIB, None)
     ))
@@ -143,7 +148,9 @@ fn on_nodes(patient: &Patient, small: HugePages) -> Vec<Finding> {
         .map(|(node, port)| {
             let text = format!("none on NUMA node {node}, where port {port} is: its frames would be in another node's memory");
             let file = huge_pages::count_file(SMALL_KIB, Some(node));
-            Finding::advice(ABOUT, text).mend(format!("echo {} > {file}", small.total))
+            Finding::advice(ABOUT, text)
+                .mend("pollux setup   # and so at each boot; or by hand:")
+                .mend(format!("echo {} > {file}", small.total))
         })
         .collect()
 }

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! settings, services ─┐
-//! host (/sys, /proc) ─┼─► huge_pages, devices, cores, queues, addresses, neighbours, daemons ──► findings
+//! host (/sys, /proc) ─┼─► huge_pages, devices, cores, queues, addresses, neighbours, daemons, boot ──► findings
 //! polluxd's answers ──┘
 //! ```
 //!
 //! Each part is a function of a [`Patient`], so that each finding has a test with a machine that was made up.
 
 mod addresses;
+mod boot;
 mod cores;
 mod daemons;
 mod devices;
@@ -109,7 +110,7 @@ impl Finding {
 
 /// Looks at everything.
 pub fn examine(patient: &Patient) -> Vec<Finding> {
-    let parts: [fn(&Patient) -> Vec<Finding>; 7] = [
+    let parts: [fn(&Patient) -> Vec<Finding>; 8] = [
         daemons::examine,
         huge_pages::examine,
         devices::examine,
@@ -117,6 +118,7 @@ pub fn examine(patient: &Patient) -> Vec<Finding> {
         queues::examine,
         addresses::examine,
         neighbours::examine,
+        boot::examine,
     ];
     parts.iter().flat_map(|part| part(patient)).collect()
 }
@@ -134,6 +136,17 @@ impl Patient {
     fn has_nics(&self) -> bool {
         let mut ports = self.settings.ports.iter();
         ports.any(|port| crate::host::pci::address(&port.device).is_some())
+    }
+
+    /// `pollux setup` for the ports' NICs, and for more.
+    fn setup(&self, more: &[&str]) -> String {
+        let mut words = vec!["pollux setup".to_owned()];
+        if !more.is_empty() {
+            let ports = self.settings.ports.iter();
+            words.extend(ports.filter_map(|port| crate::host::pci::address(&port.device)));
+            words.extend(more.iter().map(|address| (*address).to_owned()));
+        }
+        words.join(" ")
     }
 
     /// The names of the ports, which are those of their TAPs: as they run, else as they are configured.

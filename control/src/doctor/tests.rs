@@ -36,6 +36,10 @@ fn well() -> MadeUp {
         .link("proc/11/exe", "/usr/bin/pollux-dataplane")
         .file("proc/12/comm", "polluxd\n")
         .link("proc/12/exe", "/usr/bin/polluxd")
+        .file(
+            "etc/systemd/system/multi-user.target.wants/pollux-setup.service",
+            "",
+        )
         .file("proc/sys/net/ipv4/ip_forward", "1")
         .file("proc/sys/net/ipv6/conf/all/forwarding", "1")
         .file(
@@ -130,6 +134,7 @@ fn a_machine_that_is_well_has_no_ills() {
         .collect();
     let all = [
         "addresses",
+        "boot",
         "cores",
         "daemons",
         "devices",
@@ -151,6 +156,7 @@ fn too_few_huge_pages() {
         found[1].starts_with("Wrong huge pages: 20 MiB free, 368 MiB needed: 256 MiB for frames and 112 MiB for 1000000 connections"),
         "{found:#?}"
     );
+    assert!(found[1].contains("pollux setup "), "{found:#?}");
     assert!(
         found[1].contains("echo 686 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"),
         "{found:#?}"
@@ -244,7 +250,7 @@ fn a_nic_without_a_driver() {
     only_on(
         machine,
         "Wrong devices: port wan: 0000:03:00.0 is bound to no driver",
-        "modprobe vfio-pci; echo vfio-pci > ",
+        "pollux setup   # this, huge pages, and so at each boot; or by hand:; modprobe vfio-pci; echo vfio-pci > ",
     );
 }
 
@@ -299,6 +305,12 @@ fn a_neighbour_in_the_iommu_group() {
     only_on(
         machine,
         "Wrong devices: port wan: 0000:03:00.0 shares IOMMU group 7 with 0000:03:00.1, which the kernel's driver ixgbe has",
+        "pollux setup 0000:03:00.0 0000:03:00.1",
+    );
+    let machine = well().pci("0000:03:00.1", "0x020000", "ixgbe", 0, 7);
+    only_on(
+        machine,
+        "Wrong devices: port wan: 0000:03:00.0 shares IOMMU group 7",
         "echo 0000:03:00.1 > /sys/bus/pci/devices/0000:03:00.1/driver/unbind",
     );
 }
@@ -566,5 +578,36 @@ fn a_machine_without_ip() {
     assert!(
         found.iter().all(|ill| ill.contains("apt install iproute2")),
         "{found:#?}"
+    );
+}
+
+#[test]
+fn what_the_next_boot_forgets() {
+    let unit = "etc/systemd/system/multi-user.target.wants/pollux-setup.service";
+    only_on(
+        well().without(unit),
+        "Advice boot: nothing binds 0000:03:00.0 again when this machine boots",
+        "pollux setup ",
+    );
+    let by_another_tool = well()
+        .without(unit)
+        .file("etc/driverctl.d/0000:03:00.0", "vfio-pci");
+    assert_eq!(ills(&patient(&by_another_tool, FILE)), [""; 0]);
+    // A driver that DPDK works beside is the kernel's at the next boot, too.
+    let shared = well()
+        .without(unit)
+        .pci("0000:03:00.0", "0x020000", "mlx5_core", 0, 7);
+    assert_eq!(ills(&patient(&shared, FILE)), [""; 0]);
+    let installed = well()
+        .file("usr/lib/systemd/system/polluxd.service", "")
+        .file("usr/lib/systemd/system/pollux-dataplane.service", "")
+        .file(
+            "etc/systemd/system/multi-user.target.wants/pollux-dataplane.service",
+            "",
+        );
+    only_on(
+        installed,
+        "Advice boot: not started when this machine boots: polluxd ->",
+        "systemctl enable polluxd",
     );
 }

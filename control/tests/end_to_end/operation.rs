@@ -67,7 +67,7 @@ fn the_doctor_says_what_is_wrong_and_what_to_type() {
         "wrong: daemons: pollux-dataplane does not run\n    systemctl start pollux-dataplane\n";
     assert!(ran.out.starts_with(first), "{}", ran.out);
     for part in [
-        "wrong: devices: port wan: 0000:03:00.0 is bound to no driver\n    modprobe vfio-pci\n    echo vfio-pci > ",
+        "wrong: devices: port wan: 0000:03:00.0 is bound to no driver\n    pollux setup   # this, huge pages, and so at each boot; or by hand:\n    modprobe vfio-pci\n    echo vfio-pci > ",
         "wrong: devices: the IOMMU is off",
         "advice: cores: cores 1 are not isolated",
     ] {
