@@ -182,7 +182,7 @@ pub enum Verb {
     /// Turn rules of ipvsadm or a keepalived.conf into a configuration file
     ///
     /// Reads what `ipvsadm -Sn` prints, a script of ipvsadm commands or a keepalived.conf with the files it includes, with
-    /// DPVS's options and keywords, too. Health checks, quorum and sorry servers are carried over. What could not be is said
+    /// DPVS's options, dpip, keywords and dpvs.conf, too. Health checks, quorum and sorry servers are carried over. What could not be is said
     /// on standard error, with file and line, why, and what to do instead. (`ipvsadm -S` saves no thresholds: add
     /// upper_threshold and lower_threshold by hand.) What is written passes `pollux check`. Needs no daemon.
     ///

@@ -7,9 +7,9 @@ use super::{ipvsadm, keepalived};
 /// What can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Rules as `ipvsadm -Sn` prints them, or a script of ipvsadm commands; DPVS's options, too.
+    /// Rules as `ipvsadm -Sn` prints them, or a script of ipvsadm commands; DPVS's options and dpip, too.
     Ipvsadm,
-    /// keepalived.conf, of keepalived or of DPVS.
+    /// keepalived.conf, of keepalived or of DPVS; dpvs.conf.
     Keepalived,
 }
 
@@ -53,6 +53,11 @@ mod tests {
             ),
             ("@main net_namespace high\n", Some(Format::Keepalived)),
             ("local_address_group laddr {\n", Some(Format::Keepalived)),
+            ("! DPVS\nworker_defs {\n", Some(Format::Keepalived)),
+            (
+                "#!/bin/sh\ndpip addr add 198.51.100.1/32 dev dpdk1\n",
+                Some(Format::Ipvsadm),
+            ),
             ("[[service]]\nprotocol = \"tcp\"\n", None),
             ("", None),
         ] {

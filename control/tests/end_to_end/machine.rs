@@ -203,7 +203,7 @@ impl Drop for Machine {
 }
 
 impl Ran {
-    fn new(output: std::process::Output) -> Self {
+    pub fn new(output: std::process::Output) -> Self {
         Self {
             code: output.status.code().unwrap(),
             out: String::from_utf8(output.stdout).unwrap(),

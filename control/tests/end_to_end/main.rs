@@ -21,6 +21,7 @@ mod changes;
 mod file;
 mod health;
 mod hostile_clients;
+mod import;
 mod ipvs_socket;
 mod ipvs_tools;
 mod metrics;

@@ -1,6 +1,9 @@
 //! What only DPVS's `ipvsadm` has: full NAT and its local addresses, SNAT, lists, SYN proxy and more.
 
-use pollux_api::{ForwardingMethod, SchedulerFlags, SchedulerName};
+use pollux_api::service_timeouts::TIMEOUT_S;
+use pollux_api::{
+    ForwardingMethod, Protocol, SchedulerFlags, SchedulerName, ServiceId, ServiceTimeouts,
+};
 
 use super::super::draft::Draft;
 use super::super::note::Place;
@@ -107,9 +110,6 @@ pub fn service_options(place: &Place, rule: &Rule, draft: &mut Draft) {
     if rule.value("synproxy") == Some("enable") {
         draft.note(place, NO_SYN_PROXY);
     }
-    if let Some(seconds) = rule.value("conn-timeout").filter(|seconds| *seconds != "0") {
-        draft.note(place, connection_timeout(seconds));
-    }
     if rule.has("expire-quiescent") {
         draft.note(place, NO_EXPIRY);
     }
@@ -140,12 +140,55 @@ pub const NO_EXPIRY: &str = "expire-quiescent: connections of a server of weight
 /// What is said of QUIC.
 pub const NO_QUIC: &str = "quic: QUIC connection ids are not looked at; a client that changes its address loses its connection";
 
-/// What is said of a service's own timeout.
-pub fn connection_timeout(seconds: &str) -> String {
-    format!(
-        "a timeout of {seconds} s for one service: timeouts are for all services, as in Linux; write timeout_established or \
-         timeout_udp in [ipvs]"
-    )
+/// `--conn-timeout`, `establish_timeout`: how long established connections of one service live without traffic.
+#[derive(Debug, Clone)]
+pub struct ConnectionTimeout {
+    place: Place,
+    /// In seconds; 0: what holds for all services.
+    seconds: u32,
+}
+
+impl ConnectionTimeout {
+    /// Seconds that are written somewhere.
+    pub fn new(place: &Place, seconds: u32) -> Self {
+        Self {
+            place: place.clone(),
+            seconds,
+        }
+    }
+
+    /// As timeouts of a service.
+    pub fn of(&self, service: ServiceId, draft: &mut Draft) -> ServiceTimeouts {
+        let seconds = Some(self.seconds).filter(|seconds| *seconds != 0);
+        if let Some(seconds) = seconds.filter(|seconds| !TIMEOUT_S.contains(seconds)) {
+            let (min, max) = (TIMEOUT_S.start(), TIMEOUT_S.end());
+            let text = format!("a timeout of {seconds} s: they go from {min} to {max} s; left out");
+            draft.note(&self.place, text);
+            return ServiceTimeouts::default();
+        }
+        let (tcp_s, udp_s) = match service {
+            ServiceId::Fwmark(_) => (seconds, seconds),
+            ServiceId::Address(id) => match id.protocol {
+                Protocol::Tcp => (seconds, None),
+                Protocol::Udp => (None, seconds),
+                Protocol::Sctp => {
+                    if seconds.is_some() {
+                        let text = format!(
+                            "a timeout of {} s for service {service}: SCTP's timeouts are fixed here, as in Linux; left out",
+                            self.seconds
+                        );
+                        draft.note(&self.place, text);
+                    }
+                    (None, None)
+                }
+            },
+        };
+        ServiceTimeouts {
+            tcp_s,
+            udp_s,
+            ..ServiceTimeouts::default()
+        }
+    }
 }
 
 /// What is said of PROXY protocol headers.

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! text ──► options: the words of a line as commands and options ──► rule: what they do to the draft
+//!     └──► dpip: what to type instead, for what DPVS does and the kernel does here
 //! ```
 
+mod dpip;
 pub mod dpvs;
 mod options;
 mod rule;
@@ -22,8 +24,9 @@ pub fn read(file: &Arc<str>, text: &str, draft: &mut Draft) {
         let words = options::words(line);
         match words.split_first() {
             None => {}
-            Some((first, rest)) if is_ipvsadm(first) => rule::read(&place, rest, draft),
+            Some((first, rest)) if is_program(first, "ipvsadm") => rule::read(&place, rest, draft),
             Some((first, _)) if first.starts_with('-') => rule::read(&place, &words, draft),
+            Some((first, rest)) if is_program(first, "dpip") => dpip::explain(&place, rest, draft),
             Some((first, _)) => {
                 draft.note(
                     &place,
@@ -39,14 +42,14 @@ pub fn is_rule(line: &str) -> bool {
     let words = options::words(line);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        [first, ..] if is_ipvsadm(first) => true,
+        [first, ..] if is_program(first, "ipvsadm") || is_program(first, "dpip") => true,
         [first, ..] => first.starts_with('-'),
         [] => false,
     }
 }
 
-fn is_ipvsadm(word: &str) -> bool {
-    word.rsplit('/').next() == Some("ipvsadm")
+fn is_program(word: &str, name: &str) -> bool {
+    word.rsplit('/').next() == Some(name)
 }
 
 #[cfg(test)]

@@ -70,6 +70,14 @@ const OPTIONS: &[(&str, Option<char>, Takes)] = &[
     ("l-threshold", Some('y'), Takes::Value),
     ("numeric", Some('n'), Takes::Nothing),
     ("nosort", None, Takes::Nothing),
+    ("connection", Some('c'), Takes::Nothing),
+    ("stats", None, Takes::Nothing),
+    ("rate", None, Takes::Nothing),
+    ("timeout", None, Takes::Nothing),
+    ("daemon", None, Takes::Nothing),
+    ("thresholds", None, Takes::Nothing),
+    ("persistent-conn", None, Takes::Nothing),
+    ("tun-info", None, Takes::Nothing),
     ("exact", None, Takes::Nothing),
     // DPVS.
     ("match", Some('H'), Takes::Value),
@@ -97,6 +105,8 @@ const OPTIONS: &[(&str, Option<char>, Takes)] = &[
     ("proxy-protocol", None, Takes::Value),
     ("quic", None, Takes::Nothing),
     ("fullnat", None, Takes::Nothing),
+    ("cpu", None, Takes::Value),
+    ("sockpair", None, Takes::Value),
 ];
 
 /// The words of a line: parted by blanks, quotes around one taken away, nothing behind `#`.

@@ -14,7 +14,7 @@ use pollux_api::{
 
 use super::super::draft::Draft;
 use super::super::note::Place;
-use super::dpvs;
+use super::dpvs::{self, ConnectionTimeout};
 use super::options::{Given, options};
 
 /// The options of a line, to be asked for.
@@ -237,6 +237,10 @@ impl Rule {
             service.persistence = Some(Persistence { timeout_s, netmask });
         }
         service.persistence_engine = self.value("pe").map(str::parse).transpose()?;
+        if let Some(seconds) = self.number("conn-timeout")? {
+            let timeout = ConnectionTimeout::new(place, seconds);
+            service.timeouts = timeout.of(service.id, draft);
+        }
         dpvs::service_options(place, self, draft);
         Ok(service)
     }

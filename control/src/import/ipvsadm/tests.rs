@@ -186,6 +186,7 @@ fn dpvs_rules_are_carried_over_as_far_as_they_go() {
         panic!("{configuration:?}");
     };
     assert_eq!(entry.service.scheduler, SchedulerName::MaglevHashing);
+    assert_eq!(entry.service.timeouts.to_string(), "tcp 60");
     let server = &entry.destinations[0];
     assert_eq!(
         (server.method, server.weight.get(), server.id.port()),
@@ -195,7 +196,6 @@ fn dpvs_rules_are_carried_over_as_far_as_they_go() {
     for note in [
         "rules:1: scheduler conhash is mh here",
         "rules:1: SYN proxy: ",
-        "rules:1: a timeout of 60 s for one service",
         "rules:1: expire-quiescent: ",
         "rules:1: PROXY protocol v2: ",
         "rules:1: quic: ",
@@ -213,5 +213,107 @@ fn dpvs_rules_are_carried_over_as_far_as_they_go() {
             "{note}\n{found:#?}"
         );
     }
-    assert_eq!(found.len(), 14, "{found:#?}");
+    assert_eq!(found.len(), 13, "{found:#?}");
+}
+
+#[test]
+fn a_connection_timeout_is_the_service_s() {
+    let configuration = clean(
+        "-A -t 198.51.100.1:80 --conn-timeout 60\n-A -u 198.51.100.1:53 --conn-timeout=7\n-A -f 9 --conn-timeout 8\n\
+         -A -t 198.51.100.1:81 --conn-timeout 0\n",
+    );
+    let timeouts: Vec<String> = configuration
+        .services
+        .iter()
+        .map(|entry| entry.service.timeouts.to_string())
+        .collect();
+    assert_eq!(timeouts, ["tcp 60", "udp 7", "tcp 8 udp 8", ""]);
+    for (rule, note) in [
+        (
+            "-A --sctp-service 198.51.100.1:80 --conn-timeout 9",
+            "rules:1: a timeout of 9 s for service SCTP 198.51.100.1:80: SCTP's timeouts are fixed",
+        ),
+        (
+            "-A -t 198.51.100.1:80 --conn-timeout 4000000000",
+            "rules:1: a timeout of 4000000000 s: they go from 1 to 2147483 s",
+        ),
+    ] {
+        let (configuration, found) = read_text(rule);
+        assert_eq!(
+            (configuration.services.len(), found.len()),
+            (1, 1),
+            "{found:?}"
+        );
+        assert!(found[0].to_string().starts_with(note), "{found:?}");
+        assert!(configuration.services[0].service.timeouts.is_default());
+    }
+}
+
+/// Each option that DPVS has beyond Linux and each verb of `dpip` is carried over or said, never "no option".
+#[test]
+fn every_word_of_dpvs_is_known() {
+    let lines = [
+        "-A -t 198.51.100.1:80 -s conhash --hash-target qid",
+        "-A -u 198.51.100.1:443 -s conhash --hash-target sip --quic",
+        "-A --sctp-service 198.51.100.1:80 -s wlc",
+        "-A -q 198.51.100.1:0 -s rr",
+        "-A -1 [2001:db8::1]:0 -s rr",
+        "-A -f 5 -s rr -o -p 60 -M 255.255.255.0",
+        "-A -H proto=tcp,src-range=10.0.0.0-10.0.0.255:1-2,iif=dpdk0,oif=dpdk1 -s rr",
+        "-a -H proto=tcp,oif=dpdk1 -r 198.51.100.9:0 -w 100 -J",
+        "-a -t 198.51.100.1:80 -r 203.0.113.1:80 -b -x 9 -y 5",
+        "-a -t 198.51.100.1:80 -r 203.0.113.2:80 -m",
+        "-a -t 198.51.100.1:80 -r 203.0.113.3:80 -g",
+        "-a -t 198.51.100.1:80 -r 203.0.113.4:80 -i",
+        "--add-laddr -z 198.51.100.9 -t 198.51.100.1:80 -F dpdk0",
+        "-P -z 198.51.100.9 -t 198.51.100.1:80 -F dpdk0",
+        "-Q -z 198.51.100.9 -t 198.51.100.1:80 -F dpdk0",
+        "--del-laddr -z 198.51.100.9 -t 198.51.100.1:80 -F dpdk0",
+        "-G -t 198.51.100.1:80",
+        "--get-laddr",
+        "-U -k 10.0.0.1 -t 198.51.100.1:80",
+        "-V -k ipset:x -t 198.51.100.1:80",
+        "-B -t 198.51.100.1:80",
+        "-O -2 10.0.0.1 -t 198.51.100.1:80",
+        "-Y -2 ipset:x -t 198.51.100.1:80",
+        "-W -t 198.51.100.1:80",
+        "-E -t 198.51.100.1:80 -j enable --expire-quiescent --conn-timeout 60",
+        "-E -t 198.51.100.1:80 -j disable --dest-check 1,2,3s,4-5s --dest-check default --proxy-protocol v1-insecure",
+        "-ln --stats --thresholds --persistent-conn --cpu 1 --nosort",
+        "-lnc --sockpair TCP:10.0.0.1:1000:198.51.100.1:80",
+        "-Z",
+        "-S -n",
+        "-R",
+        "dpip addr add 198.51.100.1/32 dev dpdk0",
+        "dpip addr add 198.51.100.9/32 dev dpdk0 sapool",
+        "dpip route add 10.0.0.0/8 via 192.0.2.1 dev dpdk0 scope kni_host",
+        "dpip neigh add 192.0.2.1 lladdr 02:00:00:00:00:01 dev dpdk0",
+        "dpip vlan add dpdk0.5 link dpdk0 id 5",
+        "dpip tunnel add mode gre gre1 local 192.0.2.1 remote 192.0.2.2",
+        "dpip link set dpdk0 forward2kni on",
+        "dpip qsch add dev dpdk0 tbf",
+        "dpip cls add dev dpdk0 match",
+        "dpip ipset create x hash:ip",
+        "dpip flow add type kni",
+        "dpip -v link show",
+    ];
+    let (configuration, found) = read_text(&lines.join("\n"));
+    let shown: Vec<String> = found.iter().map(ToString::to_string).collect();
+    for line in &shown {
+        assert!(!line.contains("is no option"), "{line}");
+        assert!(!line.contains("not known here"), "{line}");
+        assert!(!line.contains("is no command"), "{line}");
+    }
+    assert_eq!(configuration.services.len(), 4, "{shown:#?}");
+    assert_eq!(configuration.services[0].destinations.len(), 4);
+    for note in [
+        "rules:32: dpip addr add 198.51.100.1/32 dev dpdk0: type `ip addr add 198.51.100.1/32 dev dpdk0`",
+        "rules:33: dpip addr add 198.51.100.9/32 dev dpdk0 sapool: an address with a pool of local ports is for full NAT",
+        "rules:34: dpip route add 10.0.0.0/8 via 192.0.2.1 dev dpdk0 scope kni_host: type `ip route add 10.0.0.0/8 via 192.0.2.1 dev dpdk0`",
+    ] {
+        assert!(
+            shown.iter().any(|line| line.starts_with(note)),
+            "{note}\n{shown:#?}"
+        );
+    }
 }

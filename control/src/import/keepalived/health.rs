@@ -9,10 +9,11 @@ use pollux_api::identity::Endpoint;
 
 use super::super::draft::Draft;
 use super::super::note::Place;
+use super::method::{Method, method};
 use super::probe;
+use super::real_server::RealServer;
 use super::statement::Statement;
 use super::timing::{Timing, flag, number};
-use super::virtual_server::{Method, RealServer, method};
 
 /// Quorum and sorry server, as they are written.
 #[derive(Debug, Default)]

@@ -1,15 +1,19 @@
-//! `keepalived.conf`, DPVS's keywords among it.
+//! `keepalived.conf`, DPVS's keywords among it, and `dpvs.conf`.
 //!
 //! ```text
 //! text ──► lines: comments, conditions, parameters, sequences, includes ──► words: quotes
-//!      ──► statements: blocks in blocks ──► top ──► virtual_server (group, checker) ──► draft
+//!      ──► statements: blocks in blocks ──► top ──► virtual_server (group, real_server, checker) ──► draft
 //! ```
 
 mod checker;
+mod dpvs;
+mod dpvs_conf;
 mod group;
 mod health;
 mod lines;
+mod method;
 mod probe;
+mod real_server;
 mod statement;
 mod timing;
 mod top;
@@ -33,6 +37,7 @@ pub fn read(file: &Arc<str>, text: &str, config_id: &str, files: &dyn Files, dra
 
 /// Whether a line is one that `keepalived.conf` has at its top: the start of a block, an include, a condition, a parameter.
 pub fn opens_block(line: &str) -> bool {
+    let line = line.trim_start_matches("<init>");
     let word = line.split_whitespace().next().unwrap_or_default();
     let word = word.trim_end_matches('{');
     top::is_known(word)

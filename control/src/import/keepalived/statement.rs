@@ -45,6 +45,12 @@ impl Statement {
         self.block.as_deref().unwrap_or_default()
     }
 
+    /// Says that a block has nothing of that name.
+    pub fn unknown(&self, block: &str, draft: &mut Draft) {
+        let text = format!("{block}: \"{}\" is not known here: left out", self.text());
+        draft.note(&self.place, text);
+    }
+
     /// The last statement in its block with that keyword, as the last one counts.
     pub fn last(&self, keyword: &str) -> Option<&Self> {
         self.inner()

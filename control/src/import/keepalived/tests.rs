@@ -434,8 +434,12 @@ fn what_cannot_be_carried_over_says_why() {
             "k.conf:2: daddr_group_name d: Pollux has no lists",
         ),
         (
-            "establish_timeout 60",
-            "k.conf:2: a timeout of 60 s for one service",
+            "protocol SCTP\n establish_timeout 60",
+            "k.conf:3: a timeout of 60 s for service SCTP 198.51.100.1:80",
+        ),
+        (
+            "establish_timeout x",
+            "k.conf:2: \"establish_timeout x\": no number",
         ),
         ("lb_kind FNAT", "k.conf:2: method FNAT is nat here"),
         ("lb_algo conhash", "k.conf:2: scheduler conhash is mh here"),
@@ -578,4 +582,89 @@ fn timeouts_of_all_services_are_settings() {
         configuration.services[0].service.id,
         ServiceId::Address(_)
     ));
+}
+
+/// Each keyword that DPVS's keepalived has beyond keepalived's is carried over or said, never "not known".
+#[test]
+fn every_keyword_of_dpvs_is_known() {
+    let (configuration, notes) = read_text(
+        "local_address_group l {\n 192.168.1.1 dpdk0\n}\ndeny_address_group d {\n 10.0.0.1\n}\nallow_address_group a {\n 10.0.0.2\n}\n\
+         tunnel_group t {\n tunnel_entry gre1 {\n kind gre\n}\n}\n\
+         vrrp_instance v {\n interface dpdk0.kni\n dpdk_interface dpdk0\n}\n\
+         virtual_server match SNAT {\n protocol UDP\n lb_kind SNAT\n src-range 10.0.0.0-10.0.0.9\n dst-range 0.0.0.0-0.0.0.1\n iif dpdk0\n oif dpdk1\n}\n\
+         virtual_server 198.51.100.1 443 {\n protocol udp\n lb_algo conhash\n hash_target qid\n lb_kind FNAT\n syn_proxy\n establish_timeout 60\n\
+         proxy_protocol v2\n expire_quiescent_conn\n quic\n vip_bind_dev dpdk0\n laddr_group_name l\n daddr_group_name d\n waddr_group_name a\n\
+         bps 1024\n limit_proportion 50\n real_server 203.0.113.1 443 {\n weight 100\n inhibit_on_failure\n}\n}\n",
+    );
+    for note in &notes {
+        assert!(!note.contains("not known here"), "{note}");
+    }
+    let [entry] = &configuration.services[..] else {
+        panic!("{configuration:#?}");
+    };
+    assert_eq!(entry.service.timeouts.to_string(), "udp 60");
+    assert_eq!(entry.destinations.len(), 1);
+    for word in [
+        "local_address_group",
+        "deny_address_group",
+        "allow_address_group",
+        "tunnel_group",
+        "vrrp_instance",
+        "virtual_server match SNAT",
+        "conhash",
+        "FNAT",
+        "SYN proxy",
+        "PROXY protocol v2",
+        "expire-quiescent",
+        "quic",
+        "vip_bind_dev",
+        "laddr_group_name",
+        "daddr_group_name",
+        "waddr_group_name",
+        "bps",
+        "limit_proportion",
+    ] {
+        assert!(
+            notes.iter().any(|note| note.contains(word)),
+            "{word}: {notes:#?}"
+        );
+    }
+}
+
+#[test]
+fn timeouts_of_dpvs_conf_are_settings() {
+    let (configuration, notes) = read_text(
+        "! DPVS\nglobal_defs {\n log_level WARNING\n}\nnetif_defs {\n <init> pktpool_size 65535\n <init> device dpdk0 {\n rx {\n queue_number 8\n }\n kni_name dpdk0.kni\n }\n}\n\
+         worker_defs {\n <init> worker cpu0 {\n type master\n cpu_id 0\n }\n}\ntimer_defs {\n schedule_interval 500\n}\nneigh_defs {\n timeout 60\n}\n\
+         ipvs_defs {\n conn {\n <init> conn_pool_size 2097152\n conn_init_timeout 3\n expire_quiescent_template\n }\n \
+         udp {\n uoa_mode opp\n timeout {\n oneway 60\n normal 30\n last 3\n }\n }\n \
+         tcp {\n defence_tcp_drop\n timeout {\n none 2\n established 90\n syn_recv 12\n last 2\n }\n synproxy {\n ack_storm_thresh 10\n }\n what 1\n }\n}\n\
+         sa_pool {\n <init> pool_hash_size 16\n}\n",
+    );
+    let settings = &configuration.settings;
+    for (name, value) in [
+        ("timeout_established", 90),
+        ("timeout_synrecv", 12),
+        ("timeout_udp", 30),
+        ("expire_quiescent_template", 1),
+    ] {
+        assert_eq!(settings.get(name), value, "{name}");
+    }
+    let starts = |note: &str| notes.iter().filter(|found| found.contains(note)).count();
+    for (note, count) in [
+        ("<init> device dpdk0: write a [[dataplane.port]]", 1),
+        ("worker_defs: write cores", 1),
+        ("neigh_defs: neighbours are the kernel's", 1),
+        ("<init> conn_pool_size 2097152: write connections", 1),
+        ("conn_init_timeout 3: write timeout_synrecv", 1),
+        ("UDP has one timeout here", 2),
+        ("uoa_mode opp: no UOA is written", 1),
+        ("SYN proxy", 1),
+        ("defence_tcp_drop: packets of a service", 1),
+        ("sa_pool: local ports are for full NAT", 1),
+        ("ipvs_defs.tcp.what: it is not known here", 1),
+    ] {
+        assert_eq!(starts(note), count, "{note}: {notes:#?}");
+    }
+    assert_eq!(notes.len(), 12, "{notes:#?}");
 }

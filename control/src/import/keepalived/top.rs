@@ -2,7 +2,7 @@
 
 use super::super::draft::Draft;
 use super::statement::Statement;
-use super::{group, virtual_server};
+use super::{dpvs_conf, group, virtual_server};
 
 /// What becomes of a block or a line.
 enum Fate {
@@ -76,16 +76,22 @@ fn global_fate(keyword: &str) -> Fate {
     }
 }
 
-/// Whether a block of `keepalived.conf` starts so.
+/// Whether a block of `keepalived.conf`, or of `dpvs.conf`, starts so.
 pub fn is_known(keyword: &str) -> bool {
-    !matches!(fate(keyword), Fate::LeftOut("it is not known here"))
+    dpvs_conf::is_known(keyword) || !matches!(fate(keyword), Fate::LeftOut("it is not known here"))
 }
 
 /// Reads all blocks.
 pub fn read(statements: &[Statement], draft: &mut Draft) {
     let groups = group::read(statements, draft);
+    // In dpvs.conf there are none.
     let mut has_services = false;
     for statement in statements {
+        if dpvs_conf::is_known(statement.keyword()) {
+            has_services = true;
+            dpvs_conf::read(statement, draft);
+            continue;
+        }
         match (fate(statement.keyword()), statement.keyword()) {
             (Fate::Read, "virtual_server") => {
                 has_services = true;

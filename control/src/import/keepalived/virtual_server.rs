@@ -1,22 +1,21 @@
 //! `virtual_server` with its `real_server` blocks.
 
-use std::net::IpAddr;
-use std::num::NonZeroU16;
-
-use pollux_api::configuration::{Destination, VirtualService};
+use pollux_api::configuration::VirtualService;
 use pollux_api::identity::Endpoint;
 use pollux_api::persistence::TIMEOUT_DEFAULT_S;
 use pollux_api::{
     Family, ForwardingMethod, Netmask, Persistence, PersistenceEngine, Protocol, SchedulerFlags,
-    SchedulerName, ServiceId, Tunnel, TunnelChecksum, TunnelType, Weight,
+    SchedulerName, ServiceId, Tunnel,
 };
 
 use super::super::draft::Draft;
-use super::super::ipvsadm::dpvs;
+use super::super::ipvsadm::dpvs::{ConnectionTimeout, conhash};
 use super::super::note::Place;
-use super::checker::{self, Checker};
+use super::dpvs;
 use super::group::{Groups, Target};
 use super::health::{self, Checked};
+use super::method::{Method, method};
+use super::real_server::RealServer;
 use super::statement::Statement;
 use super::timing::{Timing, flag, number};
 
@@ -29,32 +28,12 @@ struct VirtualServer {
     persistence: Option<Persistence>,
     persistence_engine: Option<PersistenceEngine>,
     one_packet: bool,
+    connection_timeout: Option<ConnectionTimeout>,
     family: Option<Family>,
     timing: Timing,
     checked: Checked,
     servers: Vec<RealServer>,
 }
-
-/// A real server as it is written.
-pub struct RealServer {
-    /// Where.
-    pub place: Place,
-    /// Its address.
-    pub address: IpAddr,
-    /// Its port; none: the service's.
-    pub port: Option<u16>,
-    /// How packets reach it.
-    pub method: Method,
-    weight: Weight,
-    thresholds: (u32, u32),
-    /// What it says of checks.
-    pub timing: Timing,
-    /// Its checkers.
-    pub checkers: Vec<Checker>,
-}
-
-/// How packets reach a server.
-pub type Method = (ForwardingMethod, Tunnel);
 
 /// Reads one.
 pub fn read(statement: &Statement, groups: &Groups, draft: &mut Draft) {
@@ -110,6 +89,7 @@ impl VirtualServer {
             persistence: None,
             persistence_engine: None,
             one_packet: false,
+            connection_timeout: None,
             family: None,
             timing: Timing::default(),
             checked: Checked::default(),
@@ -127,9 +107,9 @@ impl VirtualServer {
                 let is_known = server.timing.take(inner, draft)
                     || server.take(inner, draft)
                     || server.checked.take(inner, draft)
-                    || taken_by_dpvs(inner, draft);
+                    || dpvs::take(inner, draft);
                 if !is_known {
-                    unknown(inner, "virtual_server", draft);
+                    inner.unknown("virtual_server", draft);
                 }
             }
         }
@@ -144,7 +124,7 @@ impl VirtualServer {
             .iter()
             .filter(|inner| inner.keyword() == "real_server")
         {
-            if let Some(real) = server.real_server(inner, draft) {
+            if let Some(real) = RealServer::read(inner, server.method, &server.timing, draft) {
                 server.servers.push(real);
             }
         }
@@ -171,6 +151,11 @@ impl VirtualServer {
                             timeout_s,
                             netmask: None,
                         });
+            }
+            "establish_timeout" => {
+                let seconds: Option<u32> = number(inner, draft);
+                self.connection_timeout =
+                    seconds.map(|seconds| ConnectionTimeout::new(&inner.place, seconds));
             }
             // When the timeout is known.
             "persistence_granularity" => {}
@@ -210,7 +195,7 @@ impl VirtualServer {
     fn take_scheduler(&mut self, inner: &Statement, draft: &mut Draft) {
         let name = inner.argument().unwrap_or_default();
         if name == "conhash" {
-            (self.scheduler, self.flags) = dpvs::conhash(&inner.place, None, draft);
+            (self.scheduler, self.flags) = conhash(&inner.place, None, draft);
             return;
         }
         match name.parse() {
@@ -267,50 +252,6 @@ impl VirtualServer {
         })
     }
 
-    fn real_server(&self, statement: &Statement, draft: &mut Draft) -> Option<RealServer> {
-        let words: Vec<&str> = statement.arguments().iter().map(String::as_str).collect();
-        let (address, port) = match words.as_slice() {
-            [address] => (address.parse(), Some(None)),
-            [address, port] => (address.parse(), port.parse().ok().map(Some)),
-            _ => ("".parse(), None),
-        };
-        let (Ok(address), Some(port)) = (address, port) else {
-            let text = format!(
-                "{}: left out: no address and port in numbers",
-                statement.text()
-            );
-            draft.note(&statement.place, text);
-            return None;
-        };
-        let mut server = RealServer {
-            place: statement.place.clone(),
-            address,
-            // Port 0 is none.
-            port: port.filter(|port| *port != 0),
-            method: self.method,
-            weight: Weight::default(),
-            thresholds: (0, 0),
-            timing: Timing::default(),
-            checkers: Vec::new(),
-        };
-        let (checkers, settings): (Vec<_>, Vec<_>) = statement
-            .inner()
-            .iter()
-            .partition(|inner| checker::is_checker(inner.keyword()));
-        for inner in settings {
-            if !server.timing.take(inner, draft) && !server.take(inner, draft) {
-                unknown(inner, "real_server", draft);
-            }
-        }
-        server.timing = server.timing.or(&self.timing);
-        for inner in checkers {
-            server
-                .checkers
-                .extend(checker::read(inner, &server.timing, draft));
-        }
-        Some(server)
-    }
-
     fn add(&self, place: &Place, target: Target, draft: &mut Draft) {
         let id = match target {
             Target::Address(address, port) => match Endpoint::new(address, port) {
@@ -328,7 +269,11 @@ impl VirtualServer {
             persistence: self.persistence,
             persistence_engine: self.persistence_engine,
             one_packet: self.one_packet,
-            ..VirtualService::new(id)
+            timeouts: self
+                .connection_timeout
+                .as_ref()
+                .map(|timeout| timeout.of(id, draft))
+                .unwrap_or_default(),
         };
         if !draft.add_service(place, service) {
             return;
@@ -375,62 +320,6 @@ impl VirtualServer {
     }
 }
 
-impl RealServer {
-    fn take(&mut self, inner: &Statement, draft: &mut Draft) -> bool {
-        match inner.keyword() {
-            "weight" => {
-                let weight: Option<u64> = number(inner, draft);
-                match weight.map(Weight::try_from) {
-                    Some(Ok(weight)) => self.weight = weight,
-                    Some(Err(error)) => draft.note(&inner.place, format!("left out: {error}")),
-                    None => {}
-                }
-            }
-            "lb_kind" | "lvs_method" => self.method = method(inner, draft).unwrap_or(self.method),
-            "uthreshold" => self.thresholds.0 = number(inner, draft).unwrap_or(0),
-            "lthreshold" => self.thresholds.1 = number(inner, draft).unwrap_or(0),
-            "notify_up" | "notify_down" => {
-                let text = format!(
-                    "{}: polluxd runs no program for a server: watch its log, or `pollux show health --json`; quorum_up and \
-                     quorum_down of the service are there",
-                    inner.keyword()
-                );
-                draft.note(&inner.place, text);
-            }
-            "smtp_alert" | "snmp_name" => {}
-            _ => return taken_by_dpvs(inner, draft),
-        }
-        true
-    }
-
-    fn add(&self, service: ServiceId, draft: &mut Draft) -> bool {
-        let port = self.port.unwrap_or(service.port());
-        let id = match Endpoint::new(self.address, port) {
-            Ok(id) => id,
-            Err(error) => {
-                draft.note(&self.place, format!("left out: {error}"));
-                return false;
-            }
-        };
-        let (method, tunnel) = self.method;
-        let (upper_threshold, lower_threshold) = self.thresholds;
-        let server = Destination {
-            id,
-            method,
-            tunnel,
-            weight: self.weight,
-            upper_threshold,
-            lower_threshold,
-        };
-        draft.add_server(&self.place, service, server)
-    }
-}
-
-fn unknown(inner: &Statement, block: &str, draft: &mut Draft) {
-    let text = format!("{block}: \"{}\" is not known here: left out", inner.text());
-    draft.note(&inner.place, text);
-}
-
 fn protocol(inner: &Statement, draft: &mut Draft) -> Option<Protocol> {
     let word = inner.argument().unwrap_or_default();
     let known = Protocol::ALL
@@ -443,101 +332,4 @@ fn protocol(inner: &Statement, draft: &mut Draft) -> Option<Protocol> {
         draft.note(&inner.place, text);
     }
     known
-}
-
-/// `NAT`, `DR`, `TUN [type ...]`, DPVS's `FNAT` and `SNAT`.
-pub fn method(statement: &Statement, draft: &mut Draft) -> Option<Method> {
-    let method = match statement
-        .argument()
-        .unwrap_or_default()
-        .to_ascii_uppercase()
-        .as_str()
-    {
-        "NAT" => ForwardingMethod::Nat,
-        "DR" => ForwardingMethod::Direct,
-        "TUN" => return Some((ForwardingMethod::Tunnel, tunnel(statement, draft))),
-        "FNAT" => {
-            dpvs::full_nat(&statement.place, draft);
-            ForwardingMethod::Nat
-        }
-        _ => {
-            let text = format!(
-                "{}: not known here; left out: write NAT, DR or TUN",
-                statement.text()
-            );
-            draft.note(&statement.place, text);
-            return None;
-        }
-    };
-    Some((method, Tunnel::default()))
-}
-
-fn tunnel(statement: &Statement, draft: &mut Draft) -> Tunnel {
-    let mut tunnel = Tunnel::default();
-    let mut words = statement.arguments().iter().skip(1).map(String::as_str);
-    while let Some(word) = words.next() {
-        let is_known = match word {
-            "type" => {
-                let kind = words.next().unwrap_or_default();
-                let kind = TunnelType::ALL
-                    .into_iter()
-                    .find(|known| known.as_str() == kind);
-                tunnel.tunnel_type = kind.unwrap_or_default();
-                kind.is_some()
-            }
-            "port" => {
-                tunnel.port = words
-                    .next()
-                    .and_then(|port| port.parse::<NonZeroU16>().ok());
-                tunnel.port.is_some()
-            }
-            word => {
-                let checksum = TunnelChecksum::ALL
-                    .into_iter()
-                    .find(|known| known.as_str() == word);
-                tunnel.checksum = checksum.unwrap_or_default();
-                checksum.is_some()
-            }
-        };
-        if !is_known {
-            let text = format!(
-                "\"{}\": \"{word}\" and what follows is not known here: left out",
-                statement.text()
-            );
-            draft.note(&statement.place, text);
-            break;
-        }
-    }
-    tunnel
-}
-
-/// What only DPVS has; says whether it was that.
-fn taken_by_dpvs(inner: &Statement, draft: &mut Draft) -> bool {
-    let argument = inner.argument().unwrap_or_default();
-    let text = match inner.keyword() {
-        "syn_proxy" => dpvs::NO_SYN_PROXY.to_owned(),
-        "laddr_group_name" => {
-            format!(
-                "laddr_group_name {argument}: local addresses are for full NAT, which Pollux does not have yet; left out"
-            )
-        }
-        "daddr_group_name" | "waddr_group_name" => format!(
-            "{}: Pollux has no lists of clients yet: filter before the director, or on the servers",
-            inner.text()
-        ),
-        "establish_timeout" => dpvs::connection_timeout(argument),
-        "proxy_protocol" => dpvs::no_proxy_protocol(argument),
-        "expire_quiescent_conn" => dpvs::NO_EXPIRY.to_owned(),
-        "quic" => dpvs::NO_QUIC.to_owned(),
-        "hash_target" if argument == "qid" => dpvs::NO_QUIC.to_owned(),
-        "hash_target" => return true,
-        "vip_bind_dev" => format!(
-            "vip_bind_dev {argument}: give the address to the TAP: `ip addr add VIP/32 dev {argument}`"
-        ),
-        "bps" | "limit_proportion" => format!("{}: Pollux limits no rates; left out", inner.text()),
-        "src-range" | "dst-range" | "iif" | "oif" => return true,
-        _ => return false,
-    };
-    draft.note(&inner.place, text);
-    true
 }

@@ -12,9 +12,8 @@
 use arrayvec::ArrayVec;
 
 use super::Shard;
-use super::entry::Connection;
+use super::entry::{Connection, Life};
 use super::expendable::WORD;
-use super::life::Life;
 use super::shard::Ended;
 use super::state::State;
 use super::table::{CHUNK, ConnectionTable, KeyHashes};
