@@ -22,9 +22,10 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
+use super::life::{LIVE, Life, Transition};
 use super::tcp_state::Side;
 use super::{Family, FlowKey, State, Timeouts};
-use crate::clock::{TICKS_PER_SECOND, Tick};
+use crate::clock::Tick;
 use crate::memory::Line;
 
 /// How packets of a connection reach its destination.
@@ -94,32 +95,6 @@ pub struct NewConnection {
     pub lifetime: Option<u32>,
 }
 
-/// How long an entry may stay unwritten while packets flow, in ticks: it lives up to that much longer than its timeout.
-/// The kernel's timers are later than that (an eighth of the timeout).
-pub(super) const REFRESH_TICKS: u32 = TICKS_PER_SECOND / 2;
-
-/// Packets are counted up to so many: the kernel's `drop_entry` looks no further (`todrop_entry`).
-pub const PACKETS_COUNTED_MAX: u8 = 8;
-
-const STATE_SHIFT: u32 = 32;
-const STATE: u64 = 0x1f << STATE_SHIFT;
-/// Being inserted: found, and packets pass, but not to be stepped or removed yet. Another entry of the flow may still win.
-const RESERVED: u64 = 1 << 37;
-/// Inserted under all its keys.
-const LIVE: u64 = 1 << 38;
-/// No answer seen: tunnel and direct.
-const NO_OUTPUT: u64 = 1 << 39;
-/// A packet of the server's has passed.
-const ANSWERED: u64 = 1 << 40;
-/// One more than the packets from the client, as long as they are few ([`Life::packets`]); 0: not counted.
-const PACKETS_SHIFT: u32 = 41;
-const PACKET: u64 = 1 << PACKETS_SHIFT;
-const PACKETS: u64 = 0xf << PACKETS_SHIFT;
-const FLAGS: u64 = RESERVED | LIVE | NO_OUTPUT | ANSWERED | PACKETS;
-/// How many entries this one controls: it does not end before them.
-const CHILDREN_SHIFT: u32 = 45;
-const CHILD: u64 = 1 << CHILDREN_SHIFT;
-const CHILDREN: u64 = u64::MAX << CHILDREN_SHIFT;
 /// In the byte of the method: a template.
 const TEMPLATE: u64 = 0x80;
 /// There too: a control connection of FTP, whose packets are not to be translated only.
@@ -130,174 +105,6 @@ const CALL: u64 = 0x20;
 const FTP_PORT: u16 = 21;
 /// Where in the word of the identity protocol and family stand, after it was shifted by 32.
 const KIND: u64 = 0xffff;
-
-/// The changing word of an entry, read once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Life(u64);
-
-impl Life {
-    /// One child more or less, and, for a template, another end.
-    pub(super) fn with_child(self, expires: Tick) -> Option<Self> {
-        Some(Self(self.0.checked_add(CHILD)?).ending_at(expires))
-    }
-
-    pub(super) fn without_child(self) -> Option<Self> {
-        self.0.checked_sub(CHILD).map(Self)
-    }
-
-    pub(super) fn without_children(self) -> Self {
-        Self(self.0 & !CHILDREN)
-    }
-
-    pub(super) fn ending_at(self, expires: Tick) -> Self {
-        Self(self.0 & !u64::from(u32::MAX) | u64::from(expires.0))
-    }
-
-    pub(super) fn in_state(self, state: State) -> Self {
-        Self(self.0 & !STATE | (state as u64) << STATE_SHIFT)
-    }
-
-    pub(super) fn word(self) -> u64 {
-        self.0
-    }
-
-    pub(super) fn of_word(word: u64) -> Self {
-        Self(word)
-    }
-
-    fn new(state: State, expires: Tick, flags: u64) -> Self {
-        Self(u64::from(expires.0) | (state as u64) << STATE_SHIFT | flags)
-    }
-
-    /// Whether the entry is in use.
-    #[inline]
-    pub fn is_used(self) -> bool {
-        self.0 & (RESERVED | LIVE) != 0
-    }
-
-    /// Whether the entry is in use and fully inserted.
-    #[inline]
-    pub fn is_live(self) -> bool {
-        self.0 & LIVE != 0
-    }
-
-    /// The state.
-    #[inline]
-    #[allow(clippy::cast_possible_truncation)] // five bits are meant
-    pub fn state(self) -> State {
-        State::from_number((self.0 >> STATE_SHIFT) as u8 & 0x1f)
-    }
-
-    /// Whether its packets are still being counted.
-    #[inline]
-    pub fn is_counting(self) -> bool {
-        self.0 & PACKETS != 0
-    }
-
-    /// Packets from the client; none when they were not counted from the first one on, or are more than
-    /// [`PACKETS_COUNTED_MAX`].
-    #[allow(clippy::cast_possible_truncation)] // four bits are meant
-    pub fn packets(self) -> Option<u8> {
-        ((self.0 & PACKETS) >> PACKETS_SHIFT)
-            .checked_sub(1)
-            .map(|count| count as u8)
-    }
-
-    /// One packet more.
-    fn with_packet(self) -> Self {
-        match self.packets() {
-            None => self,
-            Some(PACKETS_COUNTED_MAX) => Self(self.0 & !PACKETS),
-            Some(_) => Self(self.0 + PACKET),
-        }
-    }
-
-    /// Whether it is in use, its time has not come, and nothing is to be noted of each of its packets.
-    #[inline]
-    pub fn is_alive_and_uncounted(self, now: Tick) -> bool {
-        self.0 & (LIVE | PACKETS) == LIVE && !self.expires().has_passed(now)
-    }
-
-    /// When it ends without traffic.
-    #[inline]
-    #[allow(clippy::cast_possible_truncation)] // the low half is meant
-    pub fn expires(self) -> Tick {
-        Tick(self.0 as u32)
-    }
-
-    /// How many entries this one controls.
-    #[inline]
-    pub fn children(self) -> u64 {
-        self.0 >> CHILDREN_SHIFT
-    }
-
-    /// Whether it can count no more children.
-    pub fn has_all_children(self) -> bool {
-        self.0 & CHILDREN == CHILDREN
-    }
-
-    /// Whether its time has come and it controls no other entry.
-    #[inline]
-    pub fn is_over(self, now: Tick) -> bool {
-        self.expires().has_passed(now) && self.children() == 0
-    }
-
-    /// Whether no answer was seen yet.
-    #[inline]
-    pub fn no_output(self) -> bool {
-        self.0 & NO_OUTPUT != 0
-    }
-
-    /// Whether traffic has shown the connection to be real; UDP is when the server has answered.
-    #[inline]
-    pub fn is_established(self) -> bool {
-        match self.state() {
-            State::Udp => self.0 & ANSWERED != 0,
-            state => state.is_established(),
-        }
-    }
-
-    /// What a packet makes of it. Itself, when only the end would be put off by less than is worth a write, and unless it
-    /// is live: one in nobody's use stays so, and one being inserted may be given up, which would take back no step.
-    #[inline(always)]
-    fn stepped(
-        self,
-        now: Tick,
-        timeouts: &Timeouts,
-        direction: Direction,
-        step: impl Fn(State, Side) -> State,
-    ) -> Self {
-        let (side, flags) = match direction {
-            Direction::Outbound => (Side::Output, self.0 & !NO_OUTPUT | ANSWERED),
-            Direction::Inbound if self.no_output() => (Side::InputOnly, self.0),
-            Direction::Inbound => (Side::Input, self.0),
-        };
-        let before = self.state();
-        let after = step(before, side);
-        let expires = now.after(timeouts.of(after) + REFRESH_TICKS);
-        let fresh = self.expires().until(expires).unsigned_abs() < REFRESH_TICKS;
-        if (after == before && flags == self.0 && fresh) || !self.is_live() {
-            self
-        } else {
-            Self::new(after, expires, flags & (FLAGS | CHILDREN))
-        }
-    }
-
-    /// Whether it is in use and its time has not come.
-    #[inline]
-    pub fn is_alive(self, now: Tick) -> bool {
-        self.is_used() && !self.expires().has_passed(now)
-    }
-}
-
-/// A state change that this caller, and no other, made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Transition {
-    /// Before.
-    pub before: State,
-    /// After.
-    pub after: State,
-}
 
 /// An entry of the table.
 #[derive(Debug, Clone, Copy)]
@@ -352,7 +159,7 @@ impl<'t> Connection<'t> {
     /// The changing word.
     #[inline]
     pub fn life(&self) -> Life {
-        Life(self.life_word().load(Acquire))
+        Life::of_word(self.life_word().load(Acquire))
     }
 
     /// Writes a free entry; used (not yet live) from the last store on. False when the entry has no room for IPv6.
@@ -408,16 +215,9 @@ impl<'t> Connection<'t> {
         self.hot.0[5].store(control << 32 | u64::from(new.service), Relaxed);
         let timeout = new.template.map_or(0, |template| template.timeout);
         self.hot.0[6].store(timeout.into(), Relaxed);
-        let no_output = if new.method == ForwardingMethod::Masquerade {
-            0
-        } else {
-            NO_OUTPUT
-        };
-        let packets = if new.counts_packets { PACKET } else { 0 };
-        self.life_word().store(
-            Life::new(new.state, expires, RESERVED | no_output | packets).0,
-            Release,
-        );
+        let answers_pass = new.method == ForwardingMethod::Masquerade;
+        let life = Life::begun(new.state, expires, answers_pass, new.counts_packets);
+        self.life_word().store(life.word(), Release);
         true
     }
 
@@ -430,10 +230,10 @@ impl<'t> Connection<'t> {
     pub(super) fn kill_if(&self, condition: impl Fn(Life) -> bool) -> Option<Life> {
         self.life_word()
             .fetch_update(AcqRel, Acquire, |word| {
-                (Life(word).is_live() && condition(Life(word))).then_some(0)
+                (Life::of_word(word).is_live() && condition(Life::of_word(word))).then_some(0)
             })
             .ok()
-            .map(Life)
+            .map(Life::of_word)
     }
 
     /// Frees an entry that was written but never came under its keys.
@@ -617,7 +417,7 @@ impl<'t> Connection<'t> {
         direction: Direction,
         step: impl Fn(State, Side) -> State,
     ) -> Option<Transition> {
-        let life = Life(self.life_word().load(Relaxed));
+        let life = Life::of_word(self.life_word().load(Relaxed));
         if life.stepped(now, timeouts, direction, &step) == life {
             return None;
         }
@@ -641,22 +441,22 @@ impl<'t> Connection<'t> {
         direction: Direction,
         step: impl Fn(State, Side) -> State,
     ) -> Option<Transition> {
-        let mut life = Life(self.life_word().load(Relaxed));
+        let mut life = Life::of_word(self.life_word().load(Relaxed));
         loop {
             let next = life.stepped(now, timeouts, direction, &step);
             let written = if life == next {
-                Ok(life.0)
+                Ok(life.word())
             } else {
                 self.life_word()
-                    .compare_exchange_weak(life.0, next.0, AcqRel, Relaxed)
+                    .compare_exchange_weak(life.word(), next.word(), AcqRel, Relaxed)
             };
             match written {
                 Ok(_) => {
                     let (before, after) = (life.state(), next.state());
-                    let answered = next.0 & !life.0 & ANSWERED != 0;
+                    let answered = next.is_first_answer_after(life);
                     return (before != after || answered).then_some(Transition { before, after });
                 }
-                Err(current) => life = Life(current),
+                Err(current) => life = Life::of_word(current),
             }
         }
     }

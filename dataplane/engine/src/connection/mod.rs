@@ -12,6 +12,7 @@ pub mod flow_key;
 mod free_chain;
 pub(crate) mod ftp_control;
 mod index;
+pub mod life;
 pub mod quiescence;
 pub mod sctp_state;
 mod shard;
@@ -22,13 +23,12 @@ mod take_up;
 pub mod tcp_state;
 pub mod template;
 
-pub use entry::{
-    Connection, Direction, ForwardingMethod, Life, NewConnection, Template, Transition,
-};
+pub use entry::{Connection, Direction, ForwardingMethod, NewConnection, Template};
 pub use flow_key::{Family, FlowKey};
 pub use index::Candidate;
+pub use life::{Life, Transition};
 pub use quiescence::Quiescence;
 pub use shard::{Ended, Shard};
-pub use state::{State, Timeouts};
+pub use state::{State, Steady, Timeouts};
 pub use sweep::{StateCounts, SweepBudget};
 pub use table::{ConnectionTable, Hit, InsertError, TableError, TableSize};

@@ -8,8 +8,9 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::entry::{Connection, Life, NewConnection, REFRESH_TICKS};
+use super::entry::{Connection, NewConnection};
 use super::free_chain::FreeList;
+use super::life::{Life, REFRESH_TICKS};
 use super::sweep::Sweeper;
 use super::table::{CHUNK, ConnectionTable, Hit, InsertError, KeyHashes};
 use super::{Family, State, Timeouts};

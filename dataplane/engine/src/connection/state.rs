@@ -3,6 +3,7 @@
 use zerocopy::TryFromBytes;
 
 use crate::clock::seconds;
+use crate::wire::tcp::flag;
 
 /// State of a connection: TCP, UDP and SCTP. [`State::None`] is TCP's and SCTP's. The numbers are in connection tables that
 /// other processes take up: new ones go to the end.
@@ -195,6 +196,34 @@ impl State {
     }
 }
 
+/// The state that a packet leaves as it is, whichever side it comes from, if there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Steady(u8);
+
+impl Steady {
+    /// There is none: its number is no state's.
+    pub const NONE: Self = Self(31);
+    /// UDP knows one state.
+    pub const UDP: Self = Self(State::Udp as u8);
+
+    /// Of a TCP segment: an acknowledgement leaves an established connection established, in each table of transitions.
+    #[inline(always)]
+    pub fn of_tcp(flags: u8) -> Self {
+        let telling = flags & (flag::SYN | flag::FIN | flag::RST | flag::ACK);
+        if telling == flag::ACK {
+            Self(State::Established as u8)
+        } else {
+            Self::NONE
+        }
+    }
+
+    /// The state's number, or one that no state has.
+    #[inline(always)]
+    pub(super) fn number(self) -> u8 {
+        self.0
+    }
+}
+
 /// Lifetimes without traffic, in ticks, by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts([u32; 32]);
@@ -203,8 +232,19 @@ impl Timeouts {
     /// Ticks a connection in this state lives without traffic.
     #[inline]
     pub fn of(&self, state: State) -> u32 {
+        self.at(state as u8)
+    }
+
+    /// Ticks a connection in the state that a packet leaves as it is lives; of no state 0.
+    #[inline]
+    pub(super) fn of_steady(&self, steady: Steady) -> u32 {
+        self.at(steady.number())
+    }
+
+    #[inline(always)]
+    fn at(&self, number: u8) -> u32 {
         #[allow(clippy::indexing_slicing)] // masked to the array's size
-        self.0[state as usize & 31]
+        self.0[usize::from(number) & 31]
     }
 
     /// Sets one, in ticks.

@@ -12,8 +12,9 @@
 use arrayvec::ArrayVec;
 
 use super::Shard;
-use super::entry::{Connection, Life};
+use super::entry::Connection;
 use super::expendable::WORD;
+use super::life::Life;
 use super::shard::Ended;
 use super::state::State;
 use super::table::{CHUNK, ConnectionTable, KeyHashes};

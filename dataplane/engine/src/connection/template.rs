@@ -11,7 +11,8 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
-use super::entry::{Connection, Life, REFRESH_TICKS};
+use super::entry::Connection;
+use super::life::{Life, REFRESH_TICKS};
 use super::table::{ConnectionTable, Hit};
 use super::{Family, FlowKey, State};
 use crate::clock::{Tick, seconds};

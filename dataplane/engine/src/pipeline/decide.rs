@@ -234,16 +234,29 @@ impl Worker {
         destination: &Destination,
         (direction, secure): (Direction, bool),
     ) {
+        self.step(context, meta, connection, destination, (direction, secure));
+        match direction {
+            Direction::Inbound => self.count_inbound(destination, meta),
+            Direction::Outbound => self.count_outbound(destination, meta),
+        }
+    }
+
+    /// The connection's state takes the step that this packet makes it take.
+    #[inline(always)]
+    pub(super) fn step(
+        &self,
+        context: &Context<'_>,
+        meta: &Meta,
+        connection: &Connection<'_>,
+        destination: &Destination,
+        (direction, secure): (Direction, bool),
+    ) {
         let timeouts = &destination.timeouts;
         let moved = connection.advance(context.now, timeouts, direction, |state, side| {
             next_state(state, side, meta, secure)
         });
         if let Some(moved) = moved {
             self.has_moved(context, connection, destination, (moved, direction));
-        }
-        match direction {
-            Direction::Inbound => self.count_inbound(destination, meta),
-            Direction::Outbound => self.count_outbound(destination, meta),
         }
     }
 

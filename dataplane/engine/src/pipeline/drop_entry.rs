@@ -7,7 +7,7 @@
 
 use super::worker::Context;
 use crate::clock::seconds;
-use crate::connection::entry::PACKETS_COUNTED_MAX;
+use crate::connection::life::PACKETS_COUNTED_MAX;
 use crate::connection::{Connection, Life, State};
 use crate::settings::Defence;
 

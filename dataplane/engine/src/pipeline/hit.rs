@@ -39,24 +39,50 @@ impl Worker {
         let candidate = meta.candidate?;
         let connection = context.table.connection(candidate.number)?;
         let direction = candidate.direction;
-        if !connection.matches_but_ftp(&meta.key, direction)
-            || !connection.life().is_alive_and_uncounted(context.now)
-        {
+        if !connection.matches_but_ftp(&meta.key, direction) {
             return None;
         }
         let destination = context.snapshot.destination(connection.destination())?;
-        match direction {
-            Direction::Inbound => self.hit_inbound(context, frame, meta, &connection, destination),
-            Direction::Outbound => {
-                self.hit_outbound(context, frame, meta, &connection, destination)
-            }
+        let life = connection.life();
+        let is_steady = life.is_steady(context.now, &destination.timeouts, meta.steady, direction);
+        if !is_steady && !life.is_alive_and_uncounted(context.now) {
+            return None;
         }
+        let verdict = match direction {
+            Direction::Inbound => {
+                let verdict = self.hit_inbound(frame, meta, &connection, destination)?;
+                self.count_inbound(destination, meta);
+                verdict
+            }
+            Direction::Outbound => {
+                let verdict = hit_outbound(context, frame, meta, &connection)?;
+                self.count_outbound(destination, meta);
+                verdict
+            }
+        };
+        if !is_steady {
+            self.step_apart(context, meta, connection, destination, direction);
+        }
+        Some(verdict)
+    }
+
+    /// Few packets come here, and those that do not keep their registers. The connection by value: a reference would keep
+    /// it in memory on the way that does not come here.
+    #[inline(never)]
+    fn step_apart(
+        &self,
+        context: &Context<'_>,
+        meta: &Meta,
+        connection: Connection<'_>,
+        destination: &Destination,
+        direction: Direction,
+    ) {
+        self.step(context, meta, &connection, destination, (direction, false));
     }
 
     #[inline(always)]
     fn hit_inbound<F: Frame>(
         &mut self,
-        context: &Context<'_>,
         frame: &mut F,
         meta: &Meta,
         connection: &Connection<'_>,
@@ -84,31 +110,6 @@ impl Worker {
                 self.encapsulate(frame, meta, outer, way)?;
             }
         }
-        let how = (Direction::Inbound, false);
-        self.account(context, meta, connection, destination, how);
-        Some(Verdict::Forward {
-            port: way.interface.port,
-        })
-    }
-
-    #[inline(always)]
-    fn hit_outbound<F: Frame>(
-        &mut self,
-        context: &Context<'_>,
-        frame: &mut F,
-        meta: &Meta,
-        connection: &Connection<'_>,
-        destination: &Destination,
-    ) -> Option<Verdict> {
-        let forwarding = context.snapshot.forwarding();
-        let number = connection.cached_route(forwarding.generation())?;
-        let way = untagged(forwarding.adjacency(number))?;
-        if meta.ip_bytes > way.mtu || connection.method() != ForwardingMethod::Masquerade {
-            return None;
-        }
-        translate(frame, meta, connection, Direction::Outbound, way)?;
-        let how = (Direction::Outbound, false);
-        self.account(context, meta, connection, destination, how);
         Some(Verdict::Forward {
             port: way.interface.port,
         })
@@ -205,6 +206,26 @@ impl Worker {
         outer.write(room, &inner, stamp);
         Some(())
     }
+}
+
+/// Translates the answer of a server and sends it the way that was found for the last one.
+#[inline(always)]
+fn hit_outbound<F: Frame>(
+    context: &Context<'_>,
+    frame: &mut F,
+    meta: &Meta,
+    connection: &Connection<'_>,
+) -> Option<Verdict> {
+    let forwarding = context.snapshot.forwarding();
+    let number = connection.cached_route(forwarding.generation())?;
+    let way = untagged(forwarding.adjacency(number))?;
+    if meta.ip_bytes > way.mtu || connection.method() != ForwardingMethod::Masquerade {
+        return None;
+    }
+    translate(frame, meta, connection, Direction::Outbound, way)?;
+    Some(Verdict::Forward {
+        port: way.interface.port,
+    })
 }
 
 /// Translates at fixed offsets and addresses the frame. `None`, and nothing done, when the frame is too short, which parsing has excluded.

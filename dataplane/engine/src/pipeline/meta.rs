@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 
 use crate::connection::sctp_state::Event;
-use crate::connection::{Candidate, FlowKey};
+use crate::connection::{Candidate, FlowKey, Steady};
 use crate::fate::Fate;
 
 /// What kind of packet it is.
@@ -52,6 +52,8 @@ pub(super) struct Meta {
     pub ttl: u8,
     /// TCP flags.
     pub tcp_flags: u8,
+    /// The state that it leaves as it is, of a plain packet.
+    pub steady: Steady,
     /// What an SCTP packet means; of any other, nothing in particular.
     pub sctp_event: Event,
 }
@@ -84,6 +86,7 @@ impl Meta {
         ip_bytes: 0,
         ttl: 0,
         tcp_flags: 0,
+        steady: Steady::NONE,
         sctp_event: Event::Nothing,
     };
 }

@@ -5,7 +5,7 @@
 use zerocopy::FromBytes;
 
 use super::meta::{Kind, Meta};
-use crate::connection::FlowKey;
+use crate::connection::{FlowKey, Steady};
 use crate::wire::ethernet::{ETHERNET_BYTES, FRAME_BYTES_MIN, MacAddress, ethertype};
 use crate::wire::ipv4::IPV4_BYTES;
 use crate::wire::ipv6::IPV6_BYTES;
@@ -47,7 +47,8 @@ fn parse_v4(plain: &PlainV4, bytes: &[u8], meta: &mut Meta) -> Option<()> {
     {
         return None;
     }
-    let (ports, flags) = parse_transport(&plain.transport, header.protocol, total, IPV4_BYTES)?;
+    let (ports, flags, steady) =
+        parse_transport(&plain.transport, header.protocol, total, IPV4_BYTES)?;
     meta.kind = Kind::Flow;
     meta.is_plain = true;
     meta.key = FlowKey::of_v4(header.protocol, header.addresses(), ports);
@@ -57,6 +58,7 @@ fn parse_v4(plain: &PlainV4, bytes: &[u8], meta: &mut Meta) -> Option<()> {
     meta.ip_bytes = total;
     meta.ttl = header.ttl;
     meta.tcp_flags = flags;
+    meta.steady = steady;
     Some(())
 }
 
@@ -69,7 +71,7 @@ fn parse_v6(bytes: &[u8], meta: &mut Meta) -> Option<()> {
         return None;
     }
     let protocol = header.next_header;
-    let (ports, flags) = parse_transport(&plain.transport, protocol, total, IPV6_BYTES)?;
+    let (ports, flags, steady) = parse_transport(&plain.transport, protocol, total, IPV6_BYTES)?;
     meta.kind = Kind::Flow;
     meta.is_plain = true;
     meta.key = FlowKey::v6(protocol, &header.source, &header.destination, ports);
@@ -79,6 +81,7 @@ fn parse_v6(bytes: &[u8], meta: &mut Meta) -> Option<()> {
     meta.ip_bytes = total;
     meta.ttl = header.hop_limit;
     meta.tcp_flags = flags;
+    meta.steady = steady;
     Some(())
 }
 
@@ -89,7 +92,7 @@ fn fits(total: u16, frame: &[u8]) -> bool {
     (end..=end.max(FRAME_BYTES_MIN)).contains(&frame.len())
 }
 
-/// Ports and TCP flags of a segment or datagram that begins `header_bytes` into a packet of `total` bytes. UDP without a
+/// Ports, TCP flags and the state that stays, of a segment or datagram that begins `header_bytes` into a packet of `total` bytes. UDP without a
 /// checksum is left to the long way, which knows how to make one.
 #[inline(always)]
 fn parse_transport(
@@ -97,21 +100,23 @@ fn parse_transport(
     protocol: u8,
     total: u16,
     header_bytes: usize,
-) -> Option<(u32, u8)> {
-    let (needed, flags) = match protocol {
+) -> Option<(u32, u8, Steady)> {
+    let (needed, flags, steady) = match protocol {
         protocol::TCP => {
             let (header, _) = TcpHeader::ref_from_prefix(transport).ok()?;
-            (header_bytes + TCP_BYTES, header.flags)
+            let steady = Steady::of_tcp(header.flags);
+            (header_bytes + TCP_BYTES, header.flags, steady)
         }
         protocol::UDP => {
             let (header, _) = UdpHeader::ref_from_prefix(transport).ok()?;
             if header.checksum.get() == 0 {
                 return None;
             }
-            (header_bytes + UDP_BYTES, 0)
+            (header_bytes + UDP_BYTES, 0, Steady::UDP)
         }
         _ => return None,
     };
     let [a, b, c, d, ..] = *transport;
-    (usize::from(total) >= needed).then_some((u32::from_be_bytes([a, b, c, d]), flags))
+    let ports = u32::from_be_bytes([a, b, c, d]);
+    (usize::from(total) >= needed).then_some((ports, flags, steady))
 }

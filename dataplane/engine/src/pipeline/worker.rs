@@ -218,12 +218,13 @@ impl Worker {
             }
         }
         let mut unknown = 0_u32;
-        for meta in metas.iter_mut().take(frames.len()) {
+        let metas = metas.get_mut(..frames.len()).unwrap_or_default();
+        for meta in metas.iter_mut() {
             lookup::narrow(context.table, meta);
             unknown += u32::from(meta.candidate.is_none());
         }
         if unknown > 1 {
-            self.plan(context, metas.get(..frames.len()).unwrap_or_default());
+            self.plan(context, metas);
         }
         // Without any service of its family, a packet is the kernel's, as in Linux, even of a known connection. The other
         // table of states is the second tier's.
