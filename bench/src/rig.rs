@@ -340,6 +340,7 @@ fn forwarding_table(spec: &RigSpec) -> ForwardingTable {
     };
     let ports = own.iter().zip(0..).map(|(own, port)| PortSpec {
         mac: port_mac(port),
+        other_macs: Vec::new(),
         mtu: 1500,
         addresses: vec![(*own, if own.is_ipv4() { 24 } else { 64 })],
     });

@@ -318,6 +318,7 @@ fn port_spec(number: u16, port: &PortFacts, view: &KernelView) -> PortSpec {
         .collect();
     PortSpec {
         mac: port.mac,
+        other_macs: Vec::new(),
         mtu,
         addresses,
     }

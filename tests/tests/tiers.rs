@@ -64,6 +64,44 @@ fn comparable(outcome: Outcome) -> Outcome {
     Outcome::Out(wire, mask(&bytes))
 }
 
+/// What a NIC has verified, the engine does not look at again; what goes out is the same to the byte.
+#[test]
+fn headers_that_the_nic_verified_come_to_the_same_as_headers_the_engine_sums() {
+    let mut by_nic = Director::configured(&COMMANDS);
+    let mut by_engine = Director::configured(&COMMANDS);
+    by_nic.verify_headers();
+    let mut seeded = Seeded(12);
+    let mut forwarded = 0;
+    for round in 0..60_000 {
+        let decisions = seeded.bytes(100);
+        let mut choices = Choices::new(&decisions);
+        let wire = choices.of([Wire::Cl, Wire::Cl, Wire::Rs]);
+        let mut frame = frames::frame(&mut choices, wire);
+        if round % 16 == 0
+            && let Some(byte) = frame.get_mut(24)
+        {
+            // Of the checksum, where there is one.
+            *byte ^= 0x10;
+        }
+        let outcomes = [&mut by_nic, &mut by_engine].map(|director| director.receive(wire, &frame));
+        forwarded += u32::from(matches!(outcomes[0], Outcome::Out(..)));
+        assert_eq!(outcomes[0], outcomes[1], "round {round}: {frame:02x?}");
+        if round % 100 == 99 {
+            by_nic.sleep(17);
+            by_engine.sleep(17);
+        }
+    }
+    assert!(forwarded > 5000, "{forwarded}");
+    let fates = [by_nic, by_engine].map(|director| {
+        let counters = director.counters();
+        let ports = [0, 1].map(|port| counters.port(port).unwrap());
+        ports.map(|port| pollux_engine::Fate::ALL.map(|fate| port.fate(fate)))
+    });
+    assert_eq!(fates[0], fates[1]);
+    let broken = pollux_engine::Fate::Ipv4BadChecksum as usize;
+    assert!(fates[0].iter().map(|port| port[broken]).sum::<u64>() > 100);
+}
+
 #[test]
 fn the_short_way_and_the_long_way_come_to_the_same() {
     let mut short = Director::configured(&COMMANDS);

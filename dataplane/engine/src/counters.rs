@@ -112,6 +112,10 @@ pub struct WorkerCounters {
     pub without_entry: Counter,
     /// ICMP errors made.
     pub icmp_errors_sent: Counter,
+    /// Connections answered first on the worker that made them: both directions come to it.
+    pub answers_met: Counter,
+    /// Connections that another worker made and this one saw answered first.
+    pub answers_apart: Counter,
     /// Connections by state, in the order of [`State::ALL`], as the last round of the sweep found them.
     pub states: [Counter; State::ALL.len()],
 }
@@ -130,6 +134,8 @@ impl WorkerCounters {
             connections_evicted: Counter::default(),
             without_entry: Counter::default(),
             icmp_errors_sent: Counter::default(),
+            answers_met: Counter::default(),
+            answers_apart: Counter::default(),
             states: std::array::from_fn(|_| Counter::default()),
         }
     }

@@ -43,6 +43,10 @@ fates! {
     PuntedFragment = "punted_fragment", false;
     /// The kernel's TAP took no more frames.
     PuntQueueFull = "punt_queue_full", true;
+    /// For the kernel, but more of its class than a second may bring: see `[dataplane.punt]`.
+    PuntLimited = "punt_limited", true;
+    /// The egress port's device is gone.
+    PortGone = "port_gone", true;
     /// The egress port took no more frames.
     TransmitQueueFull = "transmit_queue_full", true;
     /// Shorter than its Ethernet header or its VLAN tag.

@@ -14,8 +14,10 @@ use crate::wire::ethernet::MacAddress;
 /// A port as the engine sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortSpec {
-    /// Its MAC address: frames to another one are not for the director.
+    /// Its MAC address, which its frames come from.
     pub mac: MacAddress,
+    /// Other MAC addresses whose frames are for the director: those of interfaces on its TAP, as VRRP makes.
+    pub other_macs: Vec<MacAddress>,
     /// Largest IP packet it sends, bytes.
     pub mtu: u16,
     /// The director's addresses on it with their prefix lengths.
@@ -326,6 +328,7 @@ mod tests {
     fn table() -> ForwardingTable {
         let port = |last, own: &[(&str, u8)]| PortSpec {
             mac: [2, 0, 0, 0, 0, last],
+            other_macs: Vec::new(),
             mtu: 1500,
             addresses: own
                 .iter()

@@ -10,6 +10,12 @@ pub trait Frame {
     /// The same, writable.
     fn bytes_mut(&mut self) -> &mut [u8];
 
+    /// Whether the device that received the frame has found the checksum of its IPv4 header right.
+    #[inline(always)]
+    fn is_header_verified(&self) -> bool {
+        false
+    }
+
     /// What lies directly before the frame: where [`Frame::prepend`] makes it grow.
     fn headroom(&self) -> &[u8];
 
@@ -33,6 +39,7 @@ pub trait Frame {
 pub struct HeapFrame {
     buffer: Vec<u8>,
     start: usize,
+    verified: bool,
 }
 
 impl HeapFrame {
@@ -46,7 +53,14 @@ impl HeapFrame {
         Self {
             buffer,
             start: Self::HEADROOM,
+            verified: false,
         }
+    }
+
+    /// The frame as a device hands it on that has verified, or not, the checksum of its IPv4 header.
+    #[must_use]
+    pub fn with_header_verified(self, verified: bool) -> Self {
+        Self { verified, ..self }
     }
 }
 
@@ -57,6 +71,10 @@ impl Frame for HeapFrame {
 
     fn bytes_mut(&mut self) -> &mut [u8] {
         self.buffer.get_mut(self.start..).unwrap_or_default()
+    }
+
+    fn is_header_verified(&self) -> bool {
+        self.verified
     }
 
     fn headroom(&self) -> &[u8] {

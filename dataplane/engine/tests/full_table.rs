@@ -55,6 +55,7 @@ fn forwarding() -> ForwardingTable {
     };
     let port = PortSpec {
         mac: PORT_MAC,
+        other_macs: Vec::new(),
         mtu: 1500,
         addresses: vec![(Ipv4Addr::new(203, 0, 113, 1).into(), 24)],
     };

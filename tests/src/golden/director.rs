@@ -12,6 +12,7 @@ use pollux_engine::fragment::Fragments;
 use pollux_engine::frame::{Frame as _, HeapFrame};
 use pollux_engine::memory::Memory;
 use pollux_engine::service::ConnectionCounts;
+use pollux_engine::wire::checksum::Sum;
 use pollux_engine::{BURST, Context, Snapshot, Verdict, Worker};
 
 use super::administrator::{Administrator, Refused};
@@ -74,6 +75,8 @@ pub struct Director {
     now: Tick,
     /// What went out, if it is kept.
     sent: Option<Vec<Vec<u8>>>,
+    /// Whether its NICs verify the checksums of IPv4 headers.
+    verifies: bool,
 }
 
 impl Default for Director {
@@ -110,7 +113,13 @@ impl Director {
             generation: 1,
             now: START,
             sent: None,
+            verifies: false,
         }
+    }
+
+    /// From now on its NICs verify the checksums of IPv4 headers, and say so of those that are right.
+    pub fn verify_headers(&mut self) {
+        self.verifies = true;
     }
 
     /// Keeps, from now on, every frame that goes out and was made of a sound one.
@@ -174,7 +183,11 @@ impl Director {
 
     /// Up to [`BURST`] frames in at once; what became of each, in order.
     pub fn receive_burst(&mut self, wire: Wire, burst: &[&[u8]]) -> Vec<Outcome> {
-        let mut frames: Vec<HeapFrame> = burst.iter().map(|bytes| HeapFrame::new(bytes)).collect();
+        let received = |bytes: &&[u8]| {
+            let verified = self.verifies && has_right_header(bytes);
+            HeapFrame::new(bytes).with_header_verified(verified)
+        };
+        let mut frames: Vec<HeapFrame> = burst.iter().map(received).collect();
         let mut verdicts = ArrayVec::<Verdict, BURST>::new();
         let context = Context {
             table: &self.table,
@@ -445,4 +458,18 @@ fn alive(table: &ConnectionTable, now: Tick) -> impl Iterator<Item = Connection<
     (0..table.size().connections())
         .filter_map(|number| table.connection(number))
         .filter(move |connection| connection.is_listed(now))
+}
+
+/// Whether a frame without tags has an IPv4 header with a right checksum, as a NIC finds it.
+fn has_right_header(frame: &[u8]) -> bool {
+    let Some((link, packet)) = frame.split_at_checked(14) else {
+        return false;
+    };
+    let header_bytes = packet
+        .first()
+        .map_or(0, |first| usize::from(first & 0xf) * 4);
+    let header = packet
+        .get(..header_bytes)
+        .filter(|header| header.len() >= 20);
+    link.ends_with(&[0x08, 0x00]) && header.is_some_and(|header| Sum::of(header).finish() == 0)
 }

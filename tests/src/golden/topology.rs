@@ -98,6 +98,7 @@ impl Topology {
         let ports = vec![
             PortSpec {
                 mac: mac(Wire::Cl),
+                other_macs: Vec::new(),
                 mtu: cl_mtu,
                 addresses: vec![
                     (address("192.0.2.1"), 24),
@@ -108,6 +109,7 @@ impl Topology {
             },
             PortSpec {
                 mac: mac(Wire::Rs),
+                other_macs: Vec::new(),
                 mtu: rs_mtu,
                 addresses: vec![(address("10.1.0.1"), 24), (address("2001:db8:1::1"), 64)],
             },

@@ -118,6 +118,11 @@ impl<'t> Connection<'t> {
         Self { hot, wide }
     }
 
+    /// Where its first line lies.
+    pub(super) fn address(&self) -> usize {
+        std::ptr::from_ref(self.hot).addr()
+    }
+
     pub(super) fn life_word(&self) -> &AtomicU64 {
         &self.hot.0[0]
     }
@@ -454,7 +459,11 @@ impl<'t> Connection<'t> {
                 Ok(_) => {
                     let (before, after) = (life.state(), next.state());
                     let answered = next.is_first_answer_after(life);
-                    return (before != after || answered).then_some(Transition { before, after });
+                    return (before != after || answered).then_some(Transition {
+                        before,
+                        after,
+                        answered,
+                    });
                 }
                 Err(current) => life = Life::of_word(current),
             }

@@ -243,6 +243,8 @@ pub struct Transition {
     pub before: State,
     /// After.
     pub after: State,
+    /// Whether it was the server's first answer.
+    pub answered: bool,
 }
 
 #[cfg(test)]

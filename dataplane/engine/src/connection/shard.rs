@@ -44,6 +44,8 @@ pub struct Shard {
     worker: usize,
     /// Chunks of entries without and with room for IPv6.
     pub(super) chunks: [Vec<u32>; 2],
+    /// The same, a bit for each chunk of the table.
+    is_mine: Vec<u64>,
     /// Free entries without and with room for IPv6.
     free: [FreeList; 2],
     /// The rest of the last chunk of either kind, never used yet.
@@ -76,6 +78,7 @@ impl Shard {
         let mut shard = Self {
             worker,
             chunks: [(); 2].map(|()| Vec::with_capacity(chunks_max)),
+            is_mine: vec![0; chunks_max.div_ceil(64)],
             free: [FreeList::default(); 2],
             fresh: [0..0, 0..0],
             freed: [FreeList::default(); 2],
@@ -245,6 +248,17 @@ impl Shard {
         if let Some(chunks) = self.chunks.get_mut(usize::from(wide)) {
             chunks.push(chunk);
         }
+        if let Some(word) = self.is_mine.get_mut(chunk as usize / 64) {
+            *word |= 1 << (chunk % 64);
+        }
+    }
+
+    /// Whether this worker made the connection with this number, but for the few entries that a worker without any was
+    /// given by another: those are of the one that gave them.
+    pub fn is_mine(&self, number: u32) -> bool {
+        let chunk = number / CHUNK;
+        let word = self.is_mine.get(chunk as usize / 64);
+        word.is_some_and(|word| word >> (chunk % 64) & 1 == 1)
     }
 
     /// Entries of a kind that are free, or will be when every worker has passed a loop boundary.

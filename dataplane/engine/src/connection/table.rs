@@ -415,6 +415,13 @@ impl ConnectionTable {
         Some(Connection::new(hot, self.wide.lines().get(number as usize)))
     }
 
+    /// The number of an entry, by where it lies.
+    pub fn number_of(&self, entry: &Connection<'_>) -> u32 {
+        let first = self.hot.lines().as_ptr().addr();
+        let bytes = entry.address().saturating_sub(first);
+        u32::try_from(bytes / size_of::<Line>()).unwrap_or(u32::MAX)
+    }
+
     /// Hashes of the keys a new connection is to be found by.
     pub(super) fn hashes_of_new(&self, new: &NewConnection) -> KeyHashes {
         KeyHashes {

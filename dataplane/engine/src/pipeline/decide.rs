@@ -274,6 +274,14 @@ impl Worker {
             let times = &destination.shared.response_time;
             times.answered(connection.fingerprint(), self.microsecond, context.now);
         }
+        if moved.answered {
+            let counter = if self.shard.is_mine(context.table.number_of(connection)) {
+                &self.counters.answers_met
+            } else {
+                &self.counters.answers_apart
+            };
+            counter.add(1);
+        }
         destination.moved(moved.before, moved.after);
         if matches!(
             moved.after,

@@ -1,7 +1,7 @@
 //! First stage: bytes to [`Meta`]. Every length is checked here, once; later stages rely on the offsets.
 //!
 //! Checks come in the order of the RFCs: Ethernet, VLAN tags, IP version, header length, total length, header checksum
-//! (RFC 1812 5.2.2), fragments before ports, transport header. A frame to another MAC than the port's, and everything
+//! (RFC 1812 5.2.2), fragments before ports, transport header. A frame to another MAC than the director's, and everything
 //! that is not TCP, UDP, SCTP, ESP, AH or an ICMP error, is the kernel's.
 
 use std::num::NonZeroU16;
@@ -13,6 +13,7 @@ use super::plain;
 use crate::connection::sctp_state::Event;
 use crate::connection::{ConnectionTable, Family, FlowKey};
 use crate::fate::Fate;
+use crate::forwarding_table::ForwardingTable;
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{
     ETHERNET_BYTES, EthernetHeader, MacAddress, VLAN_TAG_BYTES, VlanTag, ethertype,
@@ -33,21 +34,52 @@ const ISAKMP_PORTS: u32 = 500 << 16 | 500;
 /// More tags than any network stacks.
 const VLAN_TAGS_MAX: usize = 2;
 
-/// Reads a frame into `meta`, whatever that held before.
+/// The MAC addresses whose frames are the director's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OwnMacs<'f> {
+    port: MacAddress,
+    /// Those of interfaces on the port's TAP: VRRP's, above all, which take all of a service's packets.
+    others: &'f [MacAddress],
+}
+
+impl<'f> OwnMacs<'f> {
+    /// Those of a port of the forwarding table; none without such a port.
+    pub fn of(forwarding: &'f ForwardingTable, port: u16) -> Self {
+        let spec = forwarding.port(usize::from(port));
+        Self {
+            port: spec.map_or([0; 6], |spec| spec.mac),
+            others: spec.map_or(&[], |spec| &spec.other_macs),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn contain(&self, mac: MacAddress) -> bool {
+        mac == self.port || self.others_contain(mac)
+    }
+
+    /// Apart, so that frames to the port's own do not carry it along.
+    #[inline(never)]
+    fn others_contain(&self, mac: MacAddress) -> bool {
+        self.others.contains(&mac)
+    }
+}
+
+/// Reads a frame into `meta`, whatever that held before. `verified`: the device has found the checksum of an IPv4 header
+/// right.
 #[inline(always)]
-pub(super) fn parse(bytes: &[u8], port_mac: MacAddress, meta: &mut Meta) {
-    if !plain::parse(bytes, port_mac, meta) {
-        parse_any(bytes, port_mac, meta);
+pub(super) fn parse(bytes: &[u8], verified: bool, macs: &OwnMacs<'_>, meta: &mut Meta) {
+    if !plain::parse(bytes, verified, macs, meta) {
+        parse_any(bytes, macs, meta);
     }
 }
 
 #[inline(never)]
-fn parse_any(bytes: &[u8], port_mac: MacAddress, meta: &mut Meta) {
+fn parse_any(bytes: &[u8], macs: &OwnMacs<'_>, meta: &mut Meta) {
     meta.is_plain = false;
     meta.candidate = None;
     meta.ip_bytes = 0;
     meta.tcp_flags = 0;
-    meta.kind = match parse_ethernet(bytes, port_mac, meta) {
+    meta.kind = match parse_ethernet(bytes, macs, meta) {
         Ok(kind) | Err(kind) => kind,
     };
 }
@@ -58,10 +90,10 @@ type Parsed = Result<Kind, Kind>;
 const PUNT: Kind = Kind::Punt(Fate::Punted);
 
 #[inline]
-fn parse_ethernet(bytes: &[u8], port_mac: MacAddress, meta: &mut Meta) -> Parsed {
+fn parse_ethernet(bytes: &[u8], macs: &OwnMacs<'_>, meta: &mut Meta) -> Parsed {
     let (header, mut rest) =
         EthernetHeader::ref_from_prefix(bytes).map_err(|_| Kind::Drop(Fate::EthernetTruncated))?;
-    if header.destination != port_mac {
+    if !macs.contain(header.destination) {
         return Err(PUNT);
     }
     let mut kind = header.ethertype.get();

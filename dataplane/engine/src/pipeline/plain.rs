@@ -5,8 +5,9 @@
 use zerocopy::FromBytes;
 
 use super::meta::{Kind, Meta};
+use super::parse::OwnMacs;
 use crate::connection::{FlowKey, Steady};
-use crate::wire::ethernet::{ETHERNET_BYTES, FRAME_BYTES_MIN, MacAddress, ethertype};
+use crate::wire::ethernet::{ETHERNET_BYTES, FRAME_BYTES_MIN, ethertype};
 use crate::wire::ipv4::IPV4_BYTES;
 use crate::wire::ipv6::IPV6_BYTES;
 use crate::wire::plain::{PlainV4, PlainV6};
@@ -20,30 +21,30 @@ const TRANSPORT_V6: u16 = (ETHERNET_BYTES + IPV6_BYTES) as u16;
 
 /// Reads a plain packet into `meta`; false, and `meta` anything, when it is not one.
 #[inline(always)]
-pub(super) fn parse(bytes: &[u8], port_mac: MacAddress, meta: &mut Meta) -> bool {
+pub(super) fn parse(bytes: &[u8], verified: bool, macs: &OwnMacs<'_>, meta: &mut Meta) -> bool {
     // The shorter of the two, so that one look at the length is enough for IPv4.
     let Ok((plain, _)) = PlainV4::ref_from_prefix(bytes) else {
         return false;
     };
-    if plain.ethernet.destination != port_mac {
+    if !macs.contain(plain.ethernet.destination) {
         return false;
     }
     match plain.ethernet.ethertype.get() {
-        ethertype::IPV4 => parse_v4(plain, bytes, meta).is_some(),
+        ethertype::IPV4 => parse_v4(plain, bytes, verified, meta).is_some(),
         ethertype::IPV6 => parse_v6(bytes, meta).is_some(),
         _ => false,
     }
 }
 
 #[inline(always)]
-fn parse_v4(plain: &PlainV4, bytes: &[u8], meta: &mut Meta) -> Option<()> {
+fn parse_v4(plain: &PlainV4, bytes: &[u8], verified: bool, meta: &mut Meta) -> Option<()> {
     const VERSION_IHL: u8 = 0x45;
     let header = &plain.ip;
     let total = header.total_length.get();
     if header.version_ihl != VERSION_IHL
         || header.is_fragment()
         || !fits(total, bytes)
-        || !header.checksum_is_right()
+        || !(verified || header.checksum_is_right())
     {
         return None;
     }

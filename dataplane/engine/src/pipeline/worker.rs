@@ -10,6 +10,7 @@ use super::decide::is_secure;
 use super::drop_entry::Dropper;
 use super::icmp_error::ErrorBudget;
 use super::meta::Meta;
+use super::parse::OwnMacs;
 use super::plan::Plans;
 use super::sweep_pace::SweepPace;
 use super::{lookup, parse};
@@ -185,11 +186,7 @@ impl Worker {
         frames: &mut [F],
         verdicts: &mut ArrayVec<Verdict, BURST>,
     ) {
-        let mac = context
-            .snapshot
-            .forwarding()
-            .port(usize::from(ingress))
-            .map_or([0; 6], |port| port.mac);
+        let macs = OwnMacs::of(context.snapshot.forwarding(), ingress);
         let frames = frames
             .get_mut(..frames.len().min(BURST))
             .unwrap_or_default();
@@ -213,7 +210,7 @@ impl Worker {
                 ask_for(ahead, tunnels);
             }
             if let Some((frame, meta)) = frames.get(at).zip(metas.get_mut(at)) {
-                parse::parse(frame.bytes(), mac, meta);
+                parse::parse(frame.bytes(), frame.is_header_verified(), &macs, meta);
                 lookup::start(context.table, meta);
             }
         }
@@ -257,15 +254,11 @@ impl Worker {
         frame: &mut F,
         whole: Whole,
     ) -> Verdict {
-        let mac = context
-            .snapshot
-            .forwarding()
-            .port(usize::from(ingress))
-            .map_or([0; 6], |port| port.mac);
+        let macs = OwnMacs::of(context.snapshot.forwarding(), ingress);
         self.neighbours.clear();
         self.ingress = ingress;
         let mut meta = Meta::EMPTY;
-        parse::parse(frame.bytes(), mac, &mut meta);
+        parse::parse(frame.bytes(), false, &macs, &mut meta);
         lookup::start(context.table, &mut meta);
         lookup::narrow(context.table, &mut meta);
         self.whole = Some(whole);
