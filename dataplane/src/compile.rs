@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use pollux_api::mark::PortRange;
 use pollux_api::{
-    Configuration, Destination, Family, ForwardingMethod, IpvsSettings, MarkRule, Netmask,
+    Change, Configuration, Destination, Family, ForwardingMethod, IpvsSettings, MarkRule, Netmask,
     PersistenceEngine, Protocol, SchedulerFlags, SchedulerName, ServiceId, ServiceTimeouts, Tunnel,
     TunnelChecksum, TunnelType, VirtualService,
 };
@@ -22,7 +22,7 @@ use pollux_engine::forwarding_table::{
 };
 use pollux_engine::scheduler::{HashFlags, MaglevFlags, SchedulerKind};
 use pollux_engine::service::{self, DestinationSpec, ServiceIdentity, ServiceSpec};
-use pollux_engine::{Defence, SnapshotSpec};
+use pollux_engine::{Defence, SnapshotSpec, Tick};
 
 use crate::kernel::{self, Egress, KernelView, NeighbourKey};
 use crate::numbering::Numbering;
@@ -40,12 +40,13 @@ pub struct PortFacts {
 const GATEWAYS_MAX: usize = 1024;
 
 /// The services, and the removed destinations that connections may still refer to. `numbering` is the one assigned to
-/// this configuration.
+/// this configuration, `now` the workers' time; `edited` are the services of which a destination was edited just now.
 pub fn services(
     configuration: &Configuration,
     ports: &[&str],
     numbering: &Numbering,
-    generation: u64,
+    (generation, now): (u64, Tick),
+    edited: &BTreeSet<ServiceId>,
 ) -> SnapshotSpec {
     let compiled = configuration.services.iter().filter_map(|entry| {
         let id = entry.service.id;
@@ -74,6 +75,7 @@ pub fn services(
     });
     SnapshotSpec {
         generation,
+        now,
         services: compiled.collect(),
         removed: removed.collect(),
         timeouts: timeouts(&configuration.settings),
@@ -83,7 +85,22 @@ pub fn services(
             .iter()
             .filter_map(|rule| mark_rule(rule, ports))
             .collect(),
+        edited: edited
+            .iter()
+            .filter_map(|id| Some(numbering.service(*id)?.get()))
+            .collect(),
     }
+}
+
+/// The services of which a destination is edited, be it to what it was.
+pub fn edited(changes: &[Change]) -> BTreeSet<ServiceId> {
+    let edited = changes.iter().filter_map(|change| match change {
+        Change::EditDestination { service, .. } | Change::PatchDestination { service, .. } => {
+            Some(*service)
+        }
+        _ => None,
+    });
+    edited.collect()
 }
 
 fn identity(id: ServiceId) -> ServiceIdentity {
@@ -197,6 +214,9 @@ fn settings(settings: &IpvsSettings) -> pollux_engine::IpvsSettings {
         drop_packet: defence("drop_packet"),
         am_droprate: settings.get("am_droprate").max(1),
         drop_entry: defence("drop_entry"),
+        lblc_expiration: seconds(settings.get("lblc_expiration")),
+        lblcr_expiration: seconds(settings.get("lblcr_expiration")),
+        mh_tab_index: u8::try_from(settings.get("mh_tab_index")).unwrap_or(12),
         secure_tcp: defence("secure_tcp"),
     }
 }

@@ -32,4 +32,5 @@ pub mod state_files;
 pub mod table_file;
 pub mod totals;
 pub mod transmit;
+pub mod trash;
 pub mod worker;

@@ -9,8 +9,9 @@
 //! A transaction is checked whole before anything of it is done. It is stored before it runs, so that whatever was
 //! answered "done" is what a data plane that comes back runs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pollux_api::line::{Failure, FailureCode};
 use pollux_api::{Configuration, ServiceId, Transaction};
@@ -27,13 +28,14 @@ use crate::numbering::DestinationNumber;
 use crate::port::OpenPort;
 use crate::state_files::{State, StateDirectory};
 use crate::totals::Totals;
-use crate::worker::Shared;
+use crate::trash::Trash;
+use crate::worker::{Shared, now_nanoseconds, tick_of};
 
 /// How often the publisher looks whether every worker has a new snapshot.
 const ACKNOWLEDGE_POLL: Duration = Duration::from_millis(1);
 /// A worker that does not come by in this time is stuck.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often removed destinations are looked at.
+/// How often removed destinations are looked at ([`Trash`]).
 const TRASH_PERIOD: Duration = Duration::from_secs(2);
 /// Over which the workers' busy shares are measured.
 const SAMPLE_PERIOD: Duration = Duration::from_secs(1);
@@ -66,6 +68,7 @@ pub struct Workers {
 pub(crate) struct Running {
     pub state: State,
     pub totals: Totals,
+    trash: Trash,
     view: Arc<KernelView>,
     forwarding: Arc<ForwardingTable>,
 }
@@ -88,7 +91,10 @@ impl FirstSnapshot {
     ) -> Self {
         let forwarding = Arc::new(compile::forwarding(1, &facts(ports), &view));
         let names: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
-        let spec = compile::services(&state.configuration.in_force(), &names, &state.numbering, 1);
+        let configuration = state.configuration.in_force();
+        let nothing = BTreeSet::new();
+        let first = (1, tick_of(now_nanoseconds()));
+        let spec = compile::services(&configuration, &names, &state.numbering, first, &nothing);
         let snapshot = Arc::new(Snapshot::compile(
             &spec,
             Arc::clone(&forwarding),
@@ -135,6 +141,7 @@ impl Publisher {
         let running = Mutex::new(Running {
             state,
             totals: Totals::default(),
+            trash: Trash::default(),
             view,
             forwarding,
         });
@@ -211,7 +218,8 @@ impl Publisher {
             &running.state.configuration.in_force(),
             &running.view,
         ));
-        self.publish(&running).await?;
+        self.publish(&running, &compile::edited(&transaction.changes))
+            .await?;
         Ok(running.state.generation)
     }
 
@@ -246,53 +254,62 @@ impl Publisher {
             &running.state.configuration.in_force(),
             &running.view,
         ));
-        if let Err(error) = self.publish(&running).await {
+        if let Err(error) = self.publish(&running, &BTreeSet::new()).await {
             log::error!("after a change of the kernel's tables: {error}");
         }
     }
 
-    /// Numbers of removed destinations without connections become free.
+    /// Numbers of removed destinations that had no connections for long enough become free.
     async fn empty_trash(&self) {
-        let mut running = self.running.lock().await;
+        let mut guard = self.running.lock().await;
+        let running = &mut *guard;
         let snapshot = self.shared.publication.current();
         let idle = |number: &DestinationNumber| {
             snapshot
                 .destination(number.get())
                 .is_none_or(|found| found.shared.is_unused())
         };
-        let unused: Vec<(DestinationNumber, ServiceId)> = {
+        let removed: BTreeMap<DestinationNumber, ServiceId> = {
             let trash = running.state.numbering.trash();
             trash
                 .map(|(number, service, _)| (number, service))
-                .filter(|(number, _)| idle(number))
                 .collect()
         };
+        let unused = removed.keys().copied().filter(idle);
+        let unused = running.trash.forget(Instant::now(), unused);
         if unused.is_empty() {
             return;
         }
         let configuration: Configuration = running.state.configuration.clone();
-        for (number, service) in unused {
-            running.totals.retire(service, number, &snapshot);
+        for number in unused {
+            if let Some(service) = removed.get(&number) {
+                running.totals.retire(*service, number, &snapshot);
+            }
             running.totals.forget_destination(number, &snapshot);
             running.state.numbering.release(number, &configuration);
         }
         if let Err(error) = self.state_directory.store(&running.state) {
             log::error!("{error}");
         }
-        if let Err(error) = self.publish(&running).await {
+        if let Err(error) = self.publish(running, &BTreeSet::new()).await {
             log::error!("after removed servers were forgotten: {error}");
         }
     }
 
     /// Compiles, swaps, waits until every worker has passed, frees the old one here.
-    async fn publish(&self, running: &Running) -> Result<(), Failure> {
+    async fn publish(
+        &self,
+        running: &Running,
+        edited: &BTreeSet<ServiceId>,
+    ) -> Result<(), Failure> {
         let current = self.shared.publication.current();
         let generation = current.generation() + 1;
         let spec = compile::services(
             &running.state.configuration.in_force(),
             &self.port_names(),
             &running.state.numbering,
-            generation,
+            (generation, tick_of(now_nanoseconds())),
+            edited,
         );
         let forwarding = Arc::clone(&running.forwarding);
         let next = Arc::new(Snapshot::compile(
@@ -325,22 +342,21 @@ impl Publisher {
 }
 
 impl Running {
-    /// Totals of services that go, of services that are new, and of destinations that come back, start anew.
+    /// Totals of services that go, of services that are new, and of destinations that come back to such a service, start anew.
+    /// Those of a destination that comes back to the service it was removed from go on.
     fn note_changes(&mut self, next: &State, snapshot: &Snapshot) {
         for entry in &self.state.configuration.services {
             if next.configuration.service(entry.service.id).is_none() {
                 self.totals.forget_service(entry.service.id);
             }
         }
-        let next_in_force = next.configuration.in_force();
-        for (number, service, id) in self.state.numbering.trash() {
-            let Some(entry) = next_in_force.service(service) else {
-                continue;
-            };
-            if self.state.configuration.service(service).is_none() {
-                self.totals.zero(service, [number].into_iter(), snapshot);
-            } else if entry.destinations.iter().any(|known| known.id == id) {
-                self.totals.retire(service, number, snapshot);
+        let is_new = |service| {
+            next.configuration.service(service).is_some()
+                && self.state.configuration.service(service).is_none()
+        };
+        for (number, service, _) in self.state.numbering.trash() {
+            if is_new(service) {
+                self.totals.begin(number, snapshot);
             }
         }
     }
@@ -355,6 +371,14 @@ impl Running {
     pub fn numbers_of(&self, service: ServiceId) -> impl Iterator<Item = DestinationNumber> {
         let all = self.state.numbering.destinations();
         all.filter(move |(_, of, _)| *of == service)
+            .map(|(number, ..)| number)
+    }
+
+    /// Every destination that was removed from this service and has a number yet.
+    pub fn removed_from(&self, service: ServiceId) -> impl Iterator<Item = DestinationNumber> {
+        let trash = self.state.numbering.trash();
+        trash
+            .filter(move |(_, of, _)| *of == service)
             .map(|(number, ..)| number)
     }
 }

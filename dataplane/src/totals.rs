@@ -121,18 +121,28 @@ impl Totals {
             .0
     }
 
-    /// The totals of a service and its destinations begin now.
+    /// The totals of a service and of these destinations of it begin now. Those that were removed from it keep theirs for when
+    /// they come back, as in Linux.
     pub fn zero(
         &mut self,
         id: ServiceId,
         destinations: impl Iterator<Item = DestinationNumber>,
+        removed: impl Iterator<Item = DestinationNumber>,
         snapshot: &Snapshot,
     ) {
-        self.service_rest.remove(&id);
         for number in destinations {
-            self.destination_start
-                .insert(number, Amounts::counted(number, snapshot));
+            self.begin(number, snapshot);
         }
+        let kept = removed.fold(Amounts::default(), |sum, number| {
+            sum + self.of(number, snapshot)
+        });
+        self.service_rest.insert(id, Amounts::default() - kept);
+    }
+
+    /// A destination's totals begin now.
+    pub fn begin(&mut self, number: DestinationNumber, snapshot: &Snapshot) {
+        self.destination_start
+            .insert(number, Amounts::counted(number, snapshot));
     }
 
     /// A destination's totals begin now; what it had counted stays its service's.
@@ -140,8 +150,7 @@ impl Totals {
         let had = self.of(number, snapshot);
         let rest = self.service_rest.entry(service).or_default();
         *rest = *rest + had;
-        self.destination_start
-            .insert(number, Amounts::counted(number, snapshot));
+        self.begin(number, snapshot);
     }
 
     /// The director's totals; `destinations` are all that have a number.

@@ -43,7 +43,7 @@ fn snapshot() -> Snapshot {
     let service = "ipvsadm -A -t 192.0.2.100:80 -s rr -p 60".to_owned();
     for line in std::iter::once(service).chain(servers) {
         match parse(&line) {
-            Ok(Command::Change(change)) => administrator.apply(&change, Tick(0)).unwrap(),
+            Ok(Command::Change(change)) => administrator.apply(&change).unwrap(),
             other => panic!("{line}: {other:?}"),
         }
     }

@@ -28,7 +28,7 @@ struct Choices {
 
 impl Choices {
     fn new() -> Self {
-        let administrator = Administrator::default();
+        let mut administrator = Administrator::default();
         let forwarding = Arc::new(ForwardingTable::new(1, Vec::new(), &[], &[]));
         let snapshot = Snapshot::compile(&administrator.spec(0), forwarding, None, 1);
         Self {
@@ -49,7 +49,7 @@ impl Choices {
         if let Change::RemoveServer(_, address) = &mut change {
             address.set_port(0);
         }
-        self.administrator.apply(&change, Tick(0)).unwrap();
+        self.administrator.apply(&change).unwrap();
         let forwarding = Arc::clone(self.snapshot.forwarding());
         let spec = self.administrator.spec(0);
         self.snapshot = Snapshot::compile(&spec, forwarding, Some(&self.snapshot), 1);

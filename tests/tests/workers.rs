@@ -85,7 +85,7 @@ struct Lab {
 fn apply(administrator: &mut Administrator, line: &str) {
     match parse(line) {
         // A server that is there already, or not: refused, as it should be.
-        Ok(Command::Change(change)) => drop(administrator.apply(&change, Tick(0))),
+        Ok(Command::Change(change)) => drop(administrator.apply(&change)),
         other => panic!("{line}: {other:?}"),
     }
 }
@@ -95,7 +95,7 @@ impl Lab {
         Tick(self.clock.load(Ordering::Relaxed))
     }
 
-    fn publish(&self, administrator: &Administrator, generation: u64) {
+    fn publish(&self, administrator: &mut Administrator, generation: u64) {
         let mut current = self.snapshot.lock().unwrap();
         let table = Topology::default().forwarding_table(u32::try_from(generation).unwrap());
         let spec = administrator.spec(generation);
@@ -248,7 +248,7 @@ fn nothing_is_lost_or_counted_twice() {
                 break;
             }
             apply(&mut administrator, LATER[seeded.below(LATER.len())]);
-            lab.publish(&administrator, generation);
+            lab.publish(&mut administrator, generation);
             lab.clock.fetch_add(seconds(1) / 4, Ordering::Relaxed);
             thread::sleep(Duration::from_millis(1));
         }

@@ -69,7 +69,8 @@ const NO_CONNTRACK: &str = "packets do not pass the kernel's connection tracking
 const NO_SYNC: &str = "connections are not synchronised yet";
 const NO_MEMORY_WATCH: &str =
     "the connection table has a fixed size, so its fill counts, not free memory";
-const A_DAY: &str = "not built yet: addresses are forgotten after a day";
+/// Seconds: 115 days, some less than ticks can be compared over.
+const EXPIRATION_MAX: u32 = 10_000_000;
 const KERNEL_THREAD: &str = "there is no estimator thread of the kernel";
 
 /// All settings, in the order of their names.
@@ -121,8 +122,28 @@ pub const SETTINGS: &[Setting] = &[
         1,
         "packets of unknown protocols are the kernel's, as they are anyway",
     ),
-    fixed("lblc_expiration", 86_400, A_DAY),
-    fixed("lblcr_expiration", 86_400, A_DAY),
+    acts(
+        "lblc_expiration",
+        86_400,
+        EXPIRATION_MAX,
+        "seconds; lblc forgets, each half hour, the addresses that it was not asked for so long",
+    ),
+    acts(
+        "lblcr_expiration",
+        86_400,
+        EXPIRATION_MAX,
+        "seconds; the same of lblcr, and a set of servers that stayed so long loses its most loaded",
+    ),
+    Setting {
+        name: "mh_tab_index",
+        default: 12,
+        min: 8,
+        max: 17,
+        is_sysctl: false,
+        fixed: None,
+        what: "tables of mh have some less than 2 to the power of it buckets, as Linux' CONFIG_IP_VS_MH_TAB_INDEX; the more \
+        (13 for ten servers, 14 for thirty, 16 for a hundred), the fewer clients move when others' servers go",
+    },
     acts(
         "nat_icmp_send",
         0,

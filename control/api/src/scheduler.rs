@@ -162,7 +162,7 @@ impl SchedulerName {
             Self::WeightedFailover => "one server and its stand-ins",
             Self::WeightedOverflow => "filling servers one by one, the rest may sleep",
             Self::MaglevHashing => {
-                "several directors at once; clients that hardly move when servers change"
+                "several directors at once; clients that hardly move when servers change (mh_tab_index: how hardly)"
             }
             Self::TwoRandomChoices => "several directors that share servers",
             Self::PowerOfTwoChoices => "several directors that share servers; hundreds of servers",

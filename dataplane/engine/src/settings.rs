@@ -1,6 +1,8 @@
 //! The settings of IPVS that the engine heeds: those below `net.ipv4.vs` in Linux, with the kernel's names and defaults
 //! (`Documentation/networking/ipvs-sysctl.rst`).
 
+use crate::clock::seconds;
+
 /// When a defence against overload is up, as the kernel's modes 0 to 3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Defence {
@@ -54,6 +56,13 @@ pub struct IpvsSettings {
     /// Connections that look dead end at random: half-open ones, unproven templates, and those idle for a minute that
     /// have had few packets (`ip_vs_random_dropentry`).
     pub drop_entry: Defence,
+    /// How long `lblc` remembers an address that it was not asked for, in ticks.
+    pub lblc_expiration: u32,
+    /// How long `lblcr` remembers an address that it was not asked for, and leaves a set of servers as it is, in ticks.
+    pub lblcr_expiration: u32,
+    /// How large the tables of `mh` are: Linux' `CONFIG_IP_VS_MH_TAB_INDEX`, from 8 to 17. The table has some less than two to
+    /// the power of it buckets.
+    pub mh_tab_index: u8,
     /// TCP states by the table that believes clients less: only the server's packets lead to ESTABLISHED.
     pub secure_tcp: Defence,
 }
@@ -73,6 +82,9 @@ impl Default for IpvsSettings {
             drop_packet: Defence::Never,
             am_droprate: 10,
             drop_entry: Defence::Never,
+            lblc_expiration: seconds(24 * 60 * 60),
+            lblcr_expiration: seconds(24 * 60 * 60),
+            mh_tab_index: 12,
             secure_tcp: Defence::Never,
         }
     }

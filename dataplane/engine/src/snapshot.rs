@@ -7,11 +7,13 @@
 
 use std::sync::Arc;
 
+use crossbeam::utils::CachePadded;
 use hashbrown::HashMap;
 
+use crate::clock::Tick;
 use crate::connection::{ForwardingMethod, Timeouts};
 use crate::forwarding_table::ForwardingTable;
-use crate::scheduler::{Candidates, Scheduler, SchedulerKind};
+use crate::scheduler::{Binding, Candidates, Scheduler, SchedulerKind};
 use crate::service::Leaf;
 use crate::service::{
     Classifier, Destination, DestinationShared, DestinationSpec, MarkRule, ServiceLookup,
@@ -24,6 +26,8 @@ use crate::settings::IpvsSettings;
 pub struct SnapshotSpec {
     /// Counts up with every snapshot.
     pub generation: u64,
+    /// When it is compiled: new schedulers begin then.
+    pub now: Tick,
     /// The services.
     pub services: Vec<ServiceSpec>,
     /// Removed destinations that connections still refer to.
@@ -34,6 +38,9 @@ pub struct SnapshotSpec {
     pub settings: IpvsSettings,
     /// Which packets have which firewall mark; the first that matches decides.
     pub marks: Vec<MarkRule>,
+    /// Numbers of services of which a destination was edited since the snapshot before, though nothing may have changed by
+    /// that: `wrr` begins anew at the front of its list (`ip_vs_wrr_dest_changed`).
+    pub edited: Vec<u32>,
 }
 
 /// One generation.
@@ -69,6 +76,7 @@ impl Snapshot {
             .max()
             .unwrap_or(0);
         let timeouts = Arc::new(spec.timeouts);
+        let uncounted: Arc<[_]> = (0..workers).map(|_| CachePadded::default()).collect();
         let mut destinations: Vec<Option<Destination>> = vec![None; length];
         for (found, service) in all {
             let before = previous.and_then(|snapshot| snapshot.destination(found.number));
@@ -77,6 +85,9 @@ impl Snapshot {
                 Some(own) => Arc::new(own),
                 None => Arc::clone(&timeouts),
             };
+            if service.is_none() {
+                compiled.count_into(&uncounted);
+            }
             if !spec.settings.pmtu_disc {
                 compiled.ignore_df();
             }
@@ -84,6 +95,11 @@ impl Snapshot {
                 *place = Some(compiled);
             }
         }
+        flush(
+            &mut destinations,
+            spec.settings.expire_nodest_conn,
+            previous,
+        );
         let old: HashMap<u32, &VirtualService> = previous
             .into_iter()
             .flat_map(|snapshot| snapshot.services.iter())
@@ -92,7 +108,14 @@ impl Snapshot {
         let mut services = ServiceLookup::new(Classifier::new(&spec.marks));
         for service in &spec.services {
             let before = old.get(&service.number).copied().zip(previous);
-            let compiled = compile_service(service, &destinations, before);
+            let binding = Binding {
+                family: service.identity.family(),
+                now: spec.now,
+                tuning: service.scheduler.tuning(&spec.settings),
+            };
+            let is_edited = spec.edited.contains(&service.number);
+            let before = (before, is_edited);
+            let compiled = compile_service(service, &destinations, before, binding);
             plant(&compiled, &mut destinations);
             services.insert(service, compiled);
         }
@@ -173,6 +196,23 @@ impl Snapshot {
     }
 }
 
+/// Says of removed destinations whether their connections end. A removal ends, while that is set, also those of what was
+/// removed before; what was removed before it was set waits otherwise, each connection for its next packet.
+fn flush(destinations: &mut [Option<Destination>], is_set: bool, previous: Option<&Snapshot>) {
+    let Some(previous) = previous.filter(|_| is_set) else {
+        return;
+    };
+    let before = |found: &Destination| previous.destination(found.spec.number);
+    let is_removal = destinations
+        .iter()
+        .flatten()
+        .any(|found| !found.available && before(found).is_none_or(|before| before.available));
+    for found in destinations.iter_mut().flatten() {
+        let was_flushed = before(found).is_some_and(|before| before.is_flushed);
+        found.is_flushed = !found.available && (is_removal || was_flushed);
+    }
+}
+
 /// Gives every destination its place in the scheduler's tree, and the tree the loads as they are; or has its answers timed.
 fn plant(service: &VirtualService, destinations: &mut [Option<Destination>]) {
     if service.scheduler.kind() == SchedulerKind::FastestAnswer {
@@ -225,7 +265,8 @@ fn compile_destination(
 fn compile_service(
     spec: &ServiceSpec,
     destinations: &[Option<Destination>],
-    before: Option<(&VirtualService, &Snapshot)>,
+    (before, is_edited): (Option<(&VirtualService, &Snapshot)>, bool),
+    binding: Binding,
 ) -> VirtualService {
     let list: Box<[u32]> = spec.destinations.iter().map(|found| found.number).collect();
     let candidates = Candidates {
@@ -233,7 +274,9 @@ fn compile_service(
         all: destinations,
     };
     let unchanged = before.filter(|(old, snapshot)| {
-        old.scheduler.kind() == spec.scheduler
+        !is_edited
+            && old.scheduler.kind() == spec.scheduler
+            && old.scheduler.tuning() == binding.tuning
             && old.destinations == list
             && candidates.iter().all(|new| {
                 snapshot
@@ -245,8 +288,12 @@ fn compile_service(
         Some((old, _)) => Arc::clone(&old.scheduler),
         None => {
             let previous = before.map(|(old, _)| (&*old.scheduler, &*old.destinations));
-            let family = spec.identity.family();
-            Arc::new(Scheduler::new(spec.scheduler, family, candidates, previous))
+            Arc::new(Scheduler::new(
+                spec.scheduler,
+                binding,
+                candidates,
+                previous,
+            ))
         }
     };
     let has_thresholds = spec

@@ -33,7 +33,7 @@ pub enum Refused {
 struct Removed {
     service: ServiceIdentity,
     destination: DestinationSpec,
-    at: Tick,
+    idle_since: Option<Tick>,
 }
 
 /// The configuration and its history.
@@ -50,6 +50,8 @@ pub struct Administrator {
     orphans: Vec<u32>,
     /// Servers that came out of the trash to a new service.
     adopted: Vec<u32>,
+    /// Services of which a server was edited since the last snapshot.
+    edited: Vec<u32>,
 }
 
 fn is_at(destination: &DestinationSpec, address: SocketAddr) -> bool {
@@ -73,9 +75,10 @@ impl Administrator {
     }
 
     /// What the next snapshot is made of.
-    pub fn spec(&self, generation: u64) -> SnapshotSpec {
+    pub fn spec(&mut self, generation: u64) -> SnapshotSpec {
         SnapshotSpec {
             generation,
+            now: Tick::default(),
             services: self.services.clone(),
             removed: self
                 .trash
@@ -85,14 +88,24 @@ impl Administrator {
             timeouts: self.timeouts,
             settings: self.settings,
             marks: self.marks.clone(),
+            edited: std::mem::take(&mut self.edited),
         }
+    }
+
+    /// Whether servers were removed that are not forgotten yet.
+    pub fn has_trash(&self) -> bool {
+        !self.trash.is_empty()
     }
 
     /// Forgets removed servers whose time is over; `is_referred_to` says whether connections have the number.
     pub fn empty_trash(&mut self, now: Tick, is_referred_to: impl Fn(u32) -> bool) {
-        self.trash.retain(|removed| {
-            !removed.at.after(seconds(TRASH_SECONDS)).has_passed(now)
-                || is_referred_to(removed.destination.number)
+        self.trash.retain_mut(|removed| {
+            if is_referred_to(removed.destination.number) {
+                removed.idle_since = None;
+                return true;
+            }
+            let since = *removed.idle_since.get_or_insert(now);
+            !since.after(seconds(TRASH_SECONDS)).has_passed(now)
         });
     }
 
@@ -100,7 +113,7 @@ impl Administrator {
     ///
     /// # Errors
     /// [`Refused`]; nothing has changed.
-    pub fn apply(&mut self, change: &Change, now: Tick) -> Result<(), Refused> {
+    pub fn apply(&mut self, change: &Change) -> Result<(), Refused> {
         match *change {
             Change::AddService(service, options) => {
                 if self.service(service).is_ok() {
@@ -133,19 +146,21 @@ impl Administrator {
             Change::Setting(setting) => setting.apply(&mut self.settings),
             Change::RemoveService(service) => {
                 self.service(service)?;
-                self.remove_services(now, |spec| spec.identity == service);
+                self.remove_services(|spec| spec.identity == service);
             }
-            Change::Clear => self.remove_services(now, |_| true),
+            Change::Clear => self.remove_services(|_| true),
             Change::AddServer(service, options) => self.add_server(service, options)?,
             Change::EditServer(service, options) => {
                 let destination = self.destination(service, options.address)?;
                 *destination = specify(destination.number, &options);
+                let number = self.service(service)?.number;
+                self.edited.push(number);
             }
             Change::RemoveServer(service, address) => {
                 let number = self.destination(service, address)?.number;
                 let list = &mut self.service(service)?.destinations;
                 let gone: Vec<_> = list.extract_if(.., |spec| spec.number == number).collect();
-                self.throw_away(service, gone, now);
+                self.throw_away(service, gone);
             }
             Change::Timeouts(values) => {
                 let states = [State::Established, State::FinWait, State::Udp];
@@ -221,10 +236,10 @@ impl Administrator {
         Ok(())
     }
 
-    fn remove_services(&mut self, now: Tick, is_it: impl Fn(&ServiceSpec) -> bool) {
+    fn remove_services(&mut self, is_it: impl Fn(&ServiceSpec) -> bool) {
         let gone: Vec<_> = self.services.extract_if(.., |spec| is_it(spec)).collect();
         for service in gone {
-            self.throw_away(service.identity, service.destinations, now);
+            self.throw_away(service.identity, service.destinations);
             let trash = self.trash.iter();
             let orphans = trash.filter(|removed| removed.service == service.identity);
             self.orphans
@@ -232,12 +247,12 @@ impl Administrator {
         }
     }
 
-    fn throw_away(&mut self, service: ServiceIdentity, gone: Vec<DestinationSpec>, at: Tick) {
+    fn throw_away(&mut self, service: ServiceIdentity, gone: Vec<DestinationSpec>) {
         self.trash
             .extend(gone.into_iter().map(|destination| Removed {
                 service,
                 destination,
-                at,
+                idle_since: None,
             }));
     }
 }

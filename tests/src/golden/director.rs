@@ -13,7 +13,7 @@ use pollux_engine::frame::{Frame as _, HeapFrame};
 use pollux_engine::memory::Memory;
 use pollux_engine::service::ConnectionCounts;
 use pollux_engine::wire::checksum::Sum;
-use pollux_engine::{BURST, Context, Snapshot, Verdict, Worker};
+use pollux_engine::{BURST, Context, Snapshot, SnapshotSpec, Verdict, Worker};
 
 use super::administrator::{Administrator, Refused};
 use super::command::{Change, Command, parse};
@@ -31,6 +31,9 @@ const SEED: [u64; 6] = [
     0xa076_1d64_78bd_642f,
     0xe703_7ed1_a0b4_28db,
 ];
+
+/// How often the kernel looks whether removed servers can be forgotten.
+const TRASH_LOOK_SECONDS: u32 = 60;
 
 /// What became of a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +98,7 @@ impl Director {
         let counters = Arc::new(WorkerCounters::new(2));
         let topology = Topology::default();
         let forwarding = Arc::new(topology.forwarding_table(1));
-        let administrator = Administrator::default();
+        let mut administrator = Administrator::default();
         let snapshot = Arc::new(Snapshot::compile(
             &administrator.spec(1),
             forwarding,
@@ -152,7 +155,7 @@ impl Director {
     /// # Errors
     /// [`Refused`]; nothing has changed.
     pub fn change(&mut self, change: &Change) -> Result<(), Refused> {
-        self.administrator.apply(change, self.now)?;
+        self.administrator.apply(change)?;
         self.publish();
         self.sweep();
         Ok(())
@@ -168,6 +171,10 @@ impl Director {
         self.generation += 1;
         let forwarding = Arc::new(self.topology.forwarding_table(self.generation));
         let spec = self.administrator.spec(self.generation.into());
+        let spec = SnapshotSpec {
+            now: self.now,
+            ..spec
+        };
         self.snapshot = Arc::new(Snapshot::compile(
             &spec,
             forwarding,
@@ -329,7 +336,15 @@ impl Director {
     }
 
     /// Time passes, in ticks; what has expired goes.
-    pub fn pass(&mut self, ticks: u32) {
+    pub fn pass(&mut self, mut ticks: u32) {
+        while ticks > seconds(TRASH_LOOK_SECONDS) && self.administrator.has_trash() {
+            self.pass_at_once(seconds(TRASH_LOOK_SECONDS));
+            ticks -= seconds(TRASH_LOOK_SECONDS);
+        }
+        self.pass_at_once(ticks);
+    }
+
+    fn pass_at_once(&mut self, ticks: u32) {
         self.now = self.now.after(ticks);
         self.fragments.expire(&self.worker, self.now);
         self.sweep();

@@ -207,7 +207,7 @@ impl Session {
         Ok(match command {
             Command::Change(change) if status != 0 => {
                 let mut trial = director.administrator.clone();
-                match trial.apply(&change, director.now()) {
+                match trial.apply(&change) {
                     Err(_) => Compared::Same,
                     Ok(()) => Compared::Not(
                         "input that ipvsadm or polluxd refuses: see tests/ipvsadm.rs".to_owned(),

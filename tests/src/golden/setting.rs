@@ -1,5 +1,6 @@
 //! Settings of `net.ipv4.vs`, as scenarios give them.
 
+use pollux_engine::clock::seconds;
 use pollux_engine::{Defence, IpvsSettings};
 
 use super::command::Unsupported;
@@ -20,7 +21,7 @@ const FIXED: [(&str, u32); 6] = [
     ("run_estimation", 1),
     ("sync_version", 1),
 ];
-const HEEDED: [&str; 13] = [
+const HEEDED: [&str; 16] = [
     "conn_reuse_mode",
     "expire_nodest_conn",
     "expire_quiescent_template",
@@ -34,6 +35,9 @@ const HEEDED: [&str; 13] = [
     "drop_entry",
     "secure_tcp",
     "ignore_tunneled",
+    "lblc_expiration",
+    "lblcr_expiration",
+    "mh_tab_index",
 ];
 
 /// Reads `net.ipv4.vs.sloppy_tcp=1`.
@@ -73,6 +77,9 @@ impl Setting {
             "drop_packet" => settings.drop_packet = defence,
             "am_droprate" => settings.am_droprate = self.value,
             "drop_entry" => settings.drop_entry = defence,
+            "lblc_expiration" => settings.lblc_expiration = seconds(self.value),
+            "lblcr_expiration" => settings.lblcr_expiration = seconds(self.value),
+            "mh_tab_index" => settings.mh_tab_index = u8::try_from(self.value).unwrap_or(12),
             "secure_tcp" => settings.secure_tcp = defence,
             _ => {}
         }

@@ -321,7 +321,7 @@ impl Worker {
                 && context
                     .snapshot
                     .destination(connection.destination())
-                    .is_some_and(|destination| !destination.available)
+                    .is_some_and(|destination| destination.is_flushed)
         };
         let is_doomed = |entry: &Connection<'_>| {
             has_no_destination(entry) || (drops && dropper.is_to_end(context, entry))

@@ -2,9 +2,10 @@
 //! slot, in which they keep what they know of it.
 //!
 //! At most [`SLOTS`] addresses are remembered, eight to a bucket. One more in a full bucket takes the place of the one
-//! that was not asked for longest; one that was not asked for in [`EXPIRATION`] is forgotten. (Linux forgets after the
-//! same time and, with more than 16384 addresses, what was not asked for in six minutes; it refuses to remember more
-//! than 24576.) Nothing is ever allocated or locked: every word is an atomic.
+//! that was not asked for longest. One that was not asked for in a time that is set is forgotten at the next look, of which
+//! there is one each half hour, as in Linux. (That forgets, with more than 16384 addresses, also what was not asked for in
+//! six minutes; it refuses to remember more than 24576.) Nobody has to look: an address knows when it was asked for last,
+//! and from that follows which look has come since. Nothing is ever allocated or locked: every word is an atomic.
 //!
 //! A slot changes hands in three steps: its key becomes [`RESERVED`], the owner empties it, the new key is written. So
 //! nobody finds a new address with the old one's servers. Races that remain cost an address its memory, never a packet:
@@ -14,7 +15,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use crate::clock::{Tick, seconds};
+use crate::clock::Tick;
 use crate::connection::{Family, FlowKey};
 use crate::memory::Line;
 
@@ -25,8 +26,9 @@ const BUCKET_BITS: u32 = 11;
 /// Addresses remembered, at most.
 pub(super) const SLOTS: usize = WAYS << BUCKET_BITS;
 
-/// An address that nothing was sent to for this long is forgotten: Linux' `lblc_expiration` and `lblcr_expiration`.
-pub(super) const EXPIRATION: u32 = seconds(24 * 60 * 60);
+/// Ticks between two looks: 30 runs of a timer of 60 s, which comes 1.44 s late each time as the kernel's timer wheel has it
+/// (`COUNT_FOR_FULL_EXPIRATION`, `CHECK_EXPIRE_INTERVAL`).
+pub(super) const LOOK_PERIOD: u32 = 30 * 6144;
 
 /// Key of a slot that was never used.
 const EMPTY: u64 = 0;
@@ -69,41 +71,59 @@ fn mix(word: u64) -> u64 {
 /// The addresses.
 #[derive(Debug)]
 pub(super) struct AddressIndex {
+    /// When it began.
+    began: Tick,
     keys: Box<[Line]>,
     /// Ticks of last use.
     used: Box<[Line]>,
 }
 
+/// The time of a question, and how long an address may not have been asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub now: Tick,
+    /// In ticks.
+    pub expiration: u32,
+}
+
 impl AddressIndex {
     /// Remembers nothing yet.
-    pub fn new() -> Self {
+    pub fn new(now: Tick) -> Self {
         Self {
+            began: now,
             keys: lines(SLOTS),
             used: lines(SLOTS),
         }
     }
 
+    /// Whether an address that was used last then was forgotten at the last look.
+    fn is_over(&self, used: &AtomicU64, asked: Asked) -> bool {
+        let since = asked.now.0.wrapping_sub(self.began.0) % LOOK_PERIOD;
+        let last_look = Tick(asked.now.0.wrapping_sub(since));
+        tick(used).after(asked.expiration).has_passed(last_look)
+    }
+
     /// The slot of an address that is remembered; it is in use now.
-    pub fn find(&self, address: AddressKey, now: Tick) -> Option<usize> {
+    pub fn find(&self, address: AddressKey, asked: Asked) -> Option<usize> {
         let (keys, used) = self.bucket(address)?;
         let way = position(keys, address)?;
         let used = used.0.get(way)?;
-        if is_over(used, now) {
+        if self.is_over(used, asked) {
             return None;
         }
-        touch(used, now);
+        touch(used, asked.now);
         Some(address.bucket() * WAYS + way)
     }
 
     /// A slot for an address that is not remembered; `empty` takes out what is in it. None when other workers take all
     /// that could be had.
-    pub fn claim(&self, address: AddressKey, now: Tick, empty: impl Fn(usize)) -> Option<usize> {
+    pub fn claim(&self, address: AddressKey, asked: Asked, empty: impl Fn(usize)) -> Option<usize> {
         let (keys, used) = self.bucket(address)?;
-        let way = position(keys, address).or_else(|| worst(keys, used, now))?;
+        let way = position(keys, address).or_else(|| worst(keys, used, asked.now))?;
         let (key, used) = keys.0.get(way).zip(used.0.get(way))?;
         let slot = address.bucket() * WAYS + way;
         let old = key.load(Acquire);
-        if old == address.0 && !is_over(used, now) {
+        if old == address.0 && !self.is_over(used, asked) {
             // Another worker was faster.
             return Some(slot);
         }
@@ -115,7 +135,7 @@ impl AddressIndex {
             return None;
         }
         empty(slot);
-        touch(used, now);
+        touch(used, asked.now);
         key.store(address.0, Release);
         Some(slot)
     }
@@ -134,10 +154,6 @@ fn position(keys: &Line, address: AddressKey) -> Option<usize> {
 #[allow(clippy::cast_possible_truncation)] // a tick was stored
 fn tick(used: &AtomicU64) -> Tick {
     Tick(used.load(Relaxed) as u32)
-}
-
-fn is_over(used: &AtomicU64, now: Tick) -> bool {
-    tick(used).after(EXPIRATION).has_passed(now)
 }
 
 /// Written only when it changes: workers read this line for every new connection.
@@ -166,6 +182,7 @@ fn worst(keys: &Line, used: &Line, now: Tick) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::seconds;
     use std::net::{IpAddr, SocketAddr};
 
     fn address(number: u32) -> AddressKey {
@@ -174,15 +191,24 @@ mod tests {
         AddressKey::destination(&FlowKey::from_sockets(6, from, to).unwrap())
     }
 
+    const DAY: u32 = seconds(86_400);
+
+    fn at(now: Tick) -> Asked {
+        Asked {
+            now,
+            expiration: DAY,
+        }
+    }
+
     fn remember(index: &AddressIndex, number: u32, now: Tick) -> usize {
         let address = address(number);
-        let found = index.find(address, now);
-        found.unwrap_or_else(|| index.claim(address, now, |_| {}).unwrap())
+        let found = index.find(address, at(now));
+        found.unwrap_or_else(|| index.claim(address, at(now), |_| {}).unwrap())
     }
 
     #[test]
     fn remembers_each_in_a_slot_of_its_own() {
-        let index = AddressIndex::new();
+        let index = AddressIndex::new(Tick(0));
         let slots: Vec<usize> = (0..2000)
             .map(|number| remember(&index, number, Tick(0)))
             .collect();
@@ -192,32 +218,38 @@ mod tests {
         assert_eq!(distinct.len(), slots.len());
         assert!(slots.iter().all(|slot| *slot < SLOTS));
         for (number, slot) in (0..).zip(slots) {
-            assert_eq!(index.find(address(number), Tick(1)), Some(slot));
+            assert_eq!(index.find(address(number), at(Tick(1))), Some(slot));
         }
     }
 
     #[test]
-    fn forgets_what_was_not_used_for_a_day() {
-        let index = AddressIndex::new();
+    fn forgets_at_a_look_what_was_not_used_for_long() {
         let start = Tick(u32::MAX - 100);
+        let index = AddressIndex::new(start);
         let slot = remember(&index, 1, start);
+        let asked = |now, expiration| Asked { now, expiration };
+        let find =
+            |ticks, expiration| index.find(address(1), asked(start.after(ticks), expiration));
+        // Nobody looks before the half hour is over; and who asks then is remembered from then on.
+        assert_eq!(find(LOOK_PERIOD - 1, seconds(60)), Some(slot));
+        assert_eq!(find(LOOK_PERIOD + 5, seconds(60)), Some(slot));
+        let later = start.after(2 * LOOK_PERIOD);
         assert_eq!(
-            index.find(address(1), start.after(EXPIRATION - 1)),
+            index.find(address(1), asked(later, LOOK_PERIOD)),
             Some(slot)
         );
-        let later = start.after(2 * EXPIRATION - 2);
-        assert_eq!(index.find(address(1), later), Some(slot));
-        assert_eq!(index.find(address(1), later.after(EXPIRATION)), None);
+        let later = later.after(LOOK_PERIOD);
+        assert_eq!(index.find(address(1), asked(later, LOOK_PERIOD)), None);
         let emptied = std::cell::Cell::new(None);
-        index.claim(address(1), later.after(EXPIRATION), |slot| {
-            emptied.set(Some(slot))
+        index.claim(address(1), asked(later, LOOK_PERIOD), |slot| {
+            emptied.set(Some(slot));
         });
         assert_eq!(emptied.get(), Some(slot));
     }
 
     #[test]
     fn a_full_bucket_loses_the_one_used_longest_ago() {
-        let index = AddressIndex::new();
+        let index = AddressIndex::new(Tick(0));
         let wanted = address(0).bucket();
         let same: Vec<u32> = (0..)
             .filter(|number| address(*number).bucket() == wanted)
@@ -226,11 +258,11 @@ mod tests {
         for (tick, number) in (0..).zip(&same[..8]) {
             remember(&index, *number, Tick(tick));
         }
-        assert!(index.find(address(same[0]), Tick(100)).is_some());
+        assert!(index.find(address(same[0]), at(Tick(100))).is_some());
         remember(&index, same[8], Tick(101));
         let known: Vec<bool> = same
             .iter()
-            .map(|number| index.find(address(*number), Tick(102)).is_some())
+            .map(|number| index.find(address(*number), at(Tick(102))).is_some())
             .collect();
         assert_eq!(
             known,
@@ -240,7 +272,7 @@ mod tests {
 
     #[test]
     fn workers_at_once_find_what_they_remembered_or_nothing() {
-        let index = AddressIndex::new();
+        let index = AddressIndex::new(Tick(0));
         let owners = lines(SLOTS);
         let owner = |slot: usize| &owners[slot / WAYS].0[slot % WAYS];
         std::thread::scope(|scope| {
@@ -251,7 +283,7 @@ mod tests {
                         // Each worker its own addresses, three times as many as there is room for.
                         let number = (round.wrapping_mul(2_654_435_761) % 24_000) * 2 + worker;
                         let address = address(number);
-                        let now = Tick(round);
+                        let now = at(Tick(round));
                         if let Some(slot) = index.find(address, now) {
                             let seen = owner(slot).load(Acquire);
                             // Changed hands since it was found, or still its own.

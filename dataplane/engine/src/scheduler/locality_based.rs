@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
-use super::address_index::{AddressIndex, AddressKey, SLOTS};
-use super::{Arrival, Candidates, LoadTree, weighted_least_connection};
+use super::address_index::{AddressIndex, AddressKey, Asked, SLOTS};
+use super::{Arrival, Binding, Candidates, LoadTree, weighted_least_connection};
 use crate::service::Destination;
 
 /// A slot without a server; servers are 1 + their number.
@@ -31,28 +31,29 @@ struct Memory {
 pub struct LocalityBased {
     tree: Arc<LoadTree>,
     memory: Arc<Memory>,
+    /// `lblc_expiration`, in ticks.
+    expiration: u32,
 }
 
 impl LocalityBased {
-    pub(super) fn new(candidates: Candidates<'_>) -> Self {
-        Self::with(
-            candidates,
-            Arc::new(Memory {
-                index: AddressIndex::new(),
-                servers: (0..SLOTS).map(|_| AtomicU32::new(NONE)).collect(),
-            }),
-        )
+    pub(super) fn new(candidates: Candidates<'_>, binding: Binding) -> Self {
+        let memory = Arc::new(Memory {
+            index: AddressIndex::new(binding.now),
+            servers: (0..SLOTS).map(|_| AtomicU32::new(NONE)).collect(),
+        });
+        Self::with(candidates, binding, memory)
     }
 
-    pub(super) fn after_change(&self, candidates: Candidates<'_>) -> Self {
-        Self::with(candidates, Arc::clone(&self.memory))
+    pub(super) fn after_change(&self, candidates: Candidates<'_>, binding: Binding) -> Self {
+        Self::with(candidates, binding, Arc::clone(&self.memory))
     }
 
-    fn with(candidates: Candidates<'_>, memory: Arc<Memory>) -> Self {
+    fn with(candidates: Candidates<'_>, binding: Binding, memory: Arc<Memory>) -> Self {
         let destinations = candidates.list.len();
         Self {
             tree: Arc::new(LoadTree::new(destinations, weighted_least_connection::load)),
             memory,
+            expiration: binding.tuning,
         }
     }
 
@@ -67,7 +68,11 @@ impl LocalityBased {
     ) -> Option<&'s Destination> {
         let memory = &*self.memory;
         let address = AddressKey::destination(arrival.key);
-        let slot = memory.index.find(address, arrival.now);
+        let asked = Asked {
+            now: arrival.now,
+            expiration: self.expiration,
+        };
+        let slot = memory.index.find(address, asked);
         let known =
             slot.and_then(|slot| member(candidates, memory.servers.get(slot)?.load(Acquire)));
         let kept = known.filter(|found| found.spec.weight > 0 && !is_overworked(found, candidates));
@@ -80,7 +85,7 @@ impl LocalityBased {
                 server.store(NONE, Release);
             }
         };
-        let slot = slot.or_else(|| memory.index.claim(address, arrival.now, forget));
+        let slot = slot.or_else(|| memory.index.claim(address, asked, forget));
         if let Some(server) = slot.and_then(|slot| memory.servers.get(slot)) {
             server.store(chosen.spec.number + 1, Release);
         }
@@ -112,9 +117,9 @@ pub(super) fn is_overworked(found: &Destination, candidates: Candidates<'_>) -> 
 #[cfg(test)]
 mod tests {
     use super::super::SchedulerKind::LocalityBased;
-    use super::super::address_index::EXPIRATION;
+    use super::super::address_index::LOOK_PERIOD;
     use super::super::test_pool::{Pool, client};
-    use crate::clock::Tick;
+    use crate::clock::{Tick, seconds};
 
     /// The server of a destination address.
     fn server(pool: &Pool, address: u32, now: Tick) -> Option<u32> {
@@ -176,13 +181,21 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_forgotten_after_a_day() {
+    fn an_address_is_forgotten_in_time() {
         let pool = Pool::new(LocalityBased, &[9, 9]);
         assert_eq!(server(&pool, 1, Tick(0)), Some(0));
         pool.set_counts(0, 1, 0);
-        assert_eq!(server(&pool, 1, Tick(EXPIRATION - 1)), Some(0));
-        assert_eq!(server(&pool, 1, Tick(2 * EXPIRATION - 2)), Some(0));
-        assert_eq!(server(&pool, 1, Tick(3 * EXPIRATION)), Some(1));
+        let day = seconds(86_400);
+        assert_eq!(server(&pool, 1, Tick(day - 1)), Some(0));
+        assert_eq!(server(&pool, 1, Tick(2 * day - 2)), Some(0));
+        let pool = pool.tuned(|settings| settings.lblc_expiration = LOOK_PERIOD);
+        let looked = Tick(2 * day - 2).after(LOOK_PERIOD);
+        assert_eq!(
+            server(&pool, 1, looked),
+            Some(0),
+            "not long enough at the last look"
+        );
+        assert_eq!(server(&pool, 1, looked.after(2 * LOOK_PERIOD)), Some(1));
     }
 
     #[test]

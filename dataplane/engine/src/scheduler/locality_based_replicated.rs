@@ -3,7 +3,7 @@
 //!
 //! A packet goes to the least loaded server of its address's set. When there is none, or that has more active
 //! connections than its weight while another server has less than half of its own, the server that `wlc` would choose
-//! joins the set. A set of several that did not change for a day loses its most loaded server.
+//! joins the set. A set of several that did not change for `lblcr_expiration` loses its most loaded server.
 //!
 //! How many addresses are remembered, and how long, is said in [`address_index`](super::address_index); the memory,
 //! 2.25 MiB a service, outlives changes of it. A set has at most 14 servers (Linux knows no limit): one more takes the
@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use super::address_index::{AddressIndex, AddressKey, EXPIRATION, SLOTS, lines};
+use super::address_index::{AddressIndex, AddressKey, Asked, SLOTS, lines};
 use super::locality_based::{is_overworked, member};
-use super::{Arrival, Candidates, LoadTree, weighted_least_connection};
+use super::{Arrival, Binding, Candidates, LoadTree, weighted_least_connection};
 use crate::clock::Tick;
 use crate::memory::Line;
 use crate::service::Destination;
@@ -40,28 +40,29 @@ struct Memory {
 pub struct LocalityBasedReplicated {
     tree: Arc<LoadTree>,
     memory: Arc<Memory>,
+    /// `lblcr_expiration`, in ticks.
+    expiration: u32,
 }
 
 impl LocalityBasedReplicated {
-    pub(super) fn new(candidates: Candidates<'_>) -> Self {
-        Self::with(
-            candidates,
-            Arc::new(Memory {
-                index: AddressIndex::new(),
-                sets: lines(SLOTS * SET_LINES * 8),
-            }),
-        )
+    pub(super) fn new(candidates: Candidates<'_>, binding: Binding) -> Self {
+        let memory = Arc::new(Memory {
+            index: AddressIndex::new(binding.now),
+            sets: lines(SLOTS * SET_LINES * 8),
+        });
+        Self::with(candidates, binding, memory)
     }
 
-    pub(super) fn after_change(&self, candidates: Candidates<'_>) -> Self {
-        Self::with(candidates, Arc::clone(&self.memory))
+    pub(super) fn after_change(&self, candidates: Candidates<'_>, binding: Binding) -> Self {
+        Self::with(candidates, binding, Arc::clone(&self.memory))
     }
 
-    fn with(candidates: Candidates<'_>, memory: Arc<Memory>) -> Self {
+    fn with(candidates: Candidates<'_>, binding: Binding, memory: Arc<Memory>) -> Self {
         let destinations = candidates.list.len();
         Self {
             tree: Arc::new(LoadTree::new(destinations, weighted_least_connection::load)),
             memory,
+            expiration: binding.tuning,
         }
     }
 
@@ -75,12 +76,16 @@ impl LocalityBasedReplicated {
         arrival: &Arrival<'_>,
     ) -> Option<&'s Destination> {
         let address = AddressKey::destination(arrival.key);
-        let known = self.memory.index.find(address, arrival.now);
+        let asked = Asked {
+            now: arrival.now,
+            expiration: self.expiration,
+        };
+        let known = self.memory.index.find(address, asked);
         let set = known.and_then(|slot| self.memory.set(slot));
         if let Some(set) = set {
             let least = set.least_loaded(candidates);
             // The one that is chosen now may be the one that goes: it serves this packet still.
-            set.shrink(candidates, arrival.now);
+            set.shrink(candidates, asked);
             let kept = least.filter(|found| !is_overworked(found, candidates));
             if kept.is_some() {
                 return kept;
@@ -93,7 +98,7 @@ impl LocalityBasedReplicated {
                     set.empty();
                 }
             };
-            let slot = self.memory.index.claim(address, arrival.now, empty)?;
+            let slot = self.memory.index.claim(address, asked, empty)?;
             self.memory.set(slot)
         });
         if let Some(set) = set {
@@ -179,11 +184,12 @@ impl<'m> Set<'m> {
         })
     }
 
-    /// Takes out a member when the set has several and has not changed for a day.
-    fn shrink(self, candidates: Candidates<'_>, now: Tick) {
+    /// Takes out a member when the set has several and has not changed for longer than `asked.expiration`.
+    fn shrink(self, candidates: Candidates<'_>, asked: Asked) {
+        let Asked { now, expiration } = asked;
         #[allow(clippy::cast_possible_truncation)] // a tick was stored
         let changed = Tick(self.changed.load(Relaxed) as u32);
-        if changed.until(now) <= EXPIRATION.cast_signed() || self.members(candidates).count() < 2 {
+        if changed.until(now) <= expiration.cast_signed() || self.members(candidates).count() < 2 {
             return;
         }
         if let Some(gone) = self.dispensable(candidates) {
@@ -233,6 +239,7 @@ mod tests {
     use super::super::SchedulerState;
     use super::super::test_pool::{Pool, client};
     use super::*;
+    use crate::clock::seconds;
 
     /// As the module says.
     const MEMBERS: u32 = 14;
@@ -271,12 +278,13 @@ mod tests {
 
     #[test]
     fn a_set_that_did_not_change_for_a_day_loses_its_most_loaded() {
-        for (idle, left) in [(EXPIRATION, 1), (EXPIRATION + 1, 0)] {
+        const DAY: u32 = seconds(86_400);
+        for (idle, left) in [(DAY, 1), (DAY + 1, 0)] {
             let pool = both();
             pool.set_counts(0, 2, 0);
             pool.set_counts(1, 1, 0);
             // Used all day, or the address would be forgotten.
-            for tick in [EXPIRATION / 2, EXPIRATION] {
+            for tick in [DAY / 2, DAY] {
                 assert_eq!(server(&pool, 1, Tick(tick)), Some(1));
             }
             pool.set_counts(1, 9, 0);
@@ -309,9 +317,13 @@ mod tests {
         let SchedulerState::LocalityBasedReplicated(state) = &pool.scheduler().state else {
             panic!("another scheduler");
         };
+        let asked = Asked {
+            now: Tick(many),
+            expiration: seconds(86_400),
+        };
         let set = state
             .memory
-            .set(state.memory.index.find(address, Tick(many)).unwrap());
+            .set(state.memory.index.find(address, asked).unwrap());
         let members = set
             .unwrap()
             .words()

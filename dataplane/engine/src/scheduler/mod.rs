@@ -54,6 +54,7 @@ use self::weighted_round_robin::WeightedRoundRobin;
 use crate::clock::{Microsecond, Tick};
 use crate::connection::{Family, FlowKey};
 use crate::service::Destination;
+use crate::settings::IpvsSettings;
 
 /// A scheduler's kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,6 +94,16 @@ pub enum SchedulerKind {
 }
 
 impl SchedulerKind {
+    /// The setting of all services that it heeds: a change of that makes it anew. 0 when there is none.
+    pub fn tuning(self, settings: &IpvsSettings) -> u32 {
+        match self {
+            Self::LocalityBased => settings.lblc_expiration,
+            Self::LocalityBasedReplicated => settings.lblcr_expiration,
+            Self::MaglevHashing(_) => settings.mh_tab_index.into(),
+            _ => 0,
+        }
+    }
+
     /// Whether a new connection, by being there, may change who gets the next one.
     pub fn looks_at_load(self) -> bool {
         match self {
@@ -114,6 +125,17 @@ impl SchedulerKind {
             | Self::PowerOfTwoChoices => true,
         }
     }
+}
+
+/// What a scheduler is made with, besides its destinations.
+#[derive(Debug, Clone, Copy)]
+pub struct Binding {
+    /// The service's.
+    pub family: Family,
+    /// When: a new one begins then.
+    pub now: Tick,
+    /// The setting that it heeds ([`SchedulerKind::tuning`]).
+    pub tuning: u32,
 }
 
 /// Flags of `sh`.
@@ -174,6 +196,7 @@ pub struct Arrival<'p> {
 #[derive(Debug)]
 pub struct Scheduler {
     kind: SchedulerKind,
+    tuning: u32,
     state: SchedulerState,
 }
 
@@ -194,11 +217,11 @@ enum SchedulerState {
 }
 
 impl Scheduler {
-    /// A scheduler for a service of this family that is new, or changed: then `previous` is the one before with its
+    /// A scheduler for a service that is new, or changed: then `previous` is the one before with its
     /// list, and what Linux keeps over such a change is kept.
     pub fn new(
         kind: SchedulerKind,
-        family: Family,
+        binding: Binding,
         candidates: Candidates<'_>,
         previous: Option<(&Self, &[u32])>,
     ) -> Self {
@@ -229,21 +252,32 @@ impl Scheduler {
                 State::DestinationHashing(DestinationHashing::new(candidates))
             }
             Kind::MaglevHashing(flags) => {
-                State::MaglevHashing(MaglevHashing::new(candidates, family, flags))
+                State::MaglevHashing(MaglevHashing::new(candidates, binding, flags))
             }
             Kind::LocalityBased => State::LocalityBased(match old {
-                Some((State::LocalityBased(old), _)) => old.after_change(candidates),
-                _ => LocalityBased::new(candidates),
+                Some((State::LocalityBased(old), _)) => old.after_change(candidates, binding),
+                _ => LocalityBased::new(candidates, binding),
             }),
             Kind::LocalityBasedReplicated => State::LocalityBasedReplicated(match old {
-                Some((State::LocalityBasedReplicated(old), _)) => old.after_change(candidates),
-                _ => LocalityBasedReplicated::new(candidates),
+                Some((State::LocalityBasedReplicated(old), _)) => {
+                    old.after_change(candidates, binding)
+                }
+                _ => LocalityBasedReplicated::new(candidates, binding),
             }),
             Kind::TwoRandomChoices => State::TwoRandomChoices(TwoRandomChoices::default()),
             Kind::PowerOfTwoChoices => State::PowerOfTwoChoices(PowerOfTwoChoices::new(candidates)),
             Kind::FastestAnswer => State::FastestAnswer(FastestAnswer::new(candidates)),
         };
-        Self { kind, state }
+        Self {
+            kind,
+            tuning: binding.tuning,
+            state,
+        }
+    }
+
+    /// The setting it was made with ([`Binding::tuning`]).
+    pub fn tuning(&self) -> u32 {
+        self.tuning
     }
 
     /// Its kind.

@@ -10,6 +10,7 @@ use crate::connection::{FlowKey, ForwardingMethod, State};
 use crate::forward::tunnel::Encapsulation;
 use crate::forwarding_table::ForwardingTable;
 use crate::service::{Destination, DestinationSpec, ServiceIdentity, ServiceSpec, VirtualService};
+use crate::settings::IpvsSettings;
 use crate::snapshot::{Snapshot, SnapshotSpec};
 use crate::wire::protocol;
 
@@ -79,6 +80,12 @@ impl Pool {
         let forwarding = Arc::clone(self.snapshot.forwarding());
         let snapshot = Snapshot::compile(&self.spec, forwarding, Some(&self.snapshot), 1);
         Self { snapshot, ..self }
+    }
+
+    /// The same pool after a setting of all services was changed.
+    pub fn tuned(mut self, edit: impl FnOnce(&mut IpvsSettings)) -> Self {
+        edit(&mut self.spec.settings);
+        self.edited(|_| {})
     }
 
     /// The same pool after a destination was removed.

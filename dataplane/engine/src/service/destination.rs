@@ -182,6 +182,9 @@ pub struct Destination {
     pub spec: DestinationSpec,
     /// False once it is removed: its connections pause until it returns or they expire.
     pub available: bool,
+    /// Whether the sweep ends its connections: it was removed, and `expire_nodest_conn` was set when any destination was last
+    /// removed (`ip_vs_expire_nodest_conn_flush`).
+    pub(crate) is_flushed: bool,
     /// Whether its service keeps no connections of UDP.
     pub one_packet: bool,
     /// How long its connections live without traffic, at hand.
@@ -203,7 +206,8 @@ pub struct Destination {
     pub(crate) ignores_df: bool,
     /// What outlives the snapshot.
     pub shared: Arc<DestinationShared>,
-    /// The traffic counters in `shared`, at hand.
+    /// The traffic counters in `shared`, at hand; of a removed one others, which nobody reads: its packets count nowhere
+    /// (`ip_vs_out_stats`).
     traffic: Arc<[CachePadded<TrafficCounters>]>,
     /// Its place in its scheduler's tree, if that chooses by load.
     pub(crate) leaf: Option<Leaf>,
@@ -263,6 +267,7 @@ impl Destination {
             .and_then(|source| Outer::new(source, spec.address, spec.encapsulation));
         Self {
             available,
+            is_flushed: false,
             one_packet: false,
             timeouts: Arc::new(Timeouts::default()),
             last_weight: spec.weight,
@@ -278,6 +283,11 @@ impl Destination {
             leaf: None,
             is_timed: false,
         }
+    }
+
+    /// Lets its packets be counted in these counters of each worker, not in its own.
+    pub(crate) fn count_into(&mut self, others: &Arc<[CachePadded<TrafficCounters>]>) {
+        self.traffic = Arc::clone(others);
     }
 
     /// Lets the packets in its tunnel be fragmented, whatever they say themselves.

@@ -301,7 +301,11 @@ mod tests {
         };
         let scheduler = Scheduler::new(
             SchedulerKind::RoundRobin,
-            crate::connection::Family::V4,
+            crate::scheduler::Binding {
+                family: crate::connection::Family::V4,
+                now: crate::clock::Tick(0),
+                tuning: 0,
+            },
             candidates,
             None,
         );
