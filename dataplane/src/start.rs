@@ -14,6 +14,7 @@ use pollux_api::memory::{MTU_EXPECTED, PORTS_EXPECTED, frames_mib};
 use pollux_api::settings::HugePages;
 use pollux_engine::connection::{Shard, TableSize};
 use pollux_engine::counters::WorkerCounters;
+use pollux_engine::fragment::Handover;
 use pollux_engine::{Snapshot, Worker as Engine};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::signal::unix::{SignalKind, signal};
@@ -157,7 +158,7 @@ async fn serve(
         table,
         publication: Publication::new(Arc::clone(&first.snapshot), workers),
         stop: AtomicBool::new(false),
-        fragments: Shared::fragment_queues(workers),
+        fragments: Handover::new(workers),
     });
     let counters: Vec<Arc<WorkerCounters>> = (0..workers)
         .map(|_| Arc::new(WorkerCounters::new(ports.len())))

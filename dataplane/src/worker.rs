@@ -11,12 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
-use crossbeam::queue::ArrayQueue;
 use dpdk_bindings::{Mbuf, Mempool, RxQueue};
 use pollux_engine::connection::ConnectionTable;
 use pollux_engine::counters::{PortCounters, WorkerCounters};
 use pollux_engine::forwarding_table::Interface;
-use pollux_engine::fragment::{self, Fragments, Outgoing};
+use pollux_engine::fragment::{Fragments, Handover, Outgoing};
 use pollux_engine::{BURST, Context, Fate, Microsecond, Snapshot, Tick, Verdict, Worker as Engine};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -50,21 +49,9 @@ pub struct Shared {
     pub publication: Publication,
     /// Set once, at the end.
     pub stop: AtomicBool,
-    /// For each worker: fragments of its datagrams that others have received, with the port they came in by.
-    pub fragments: Box<[ArrayQueue<(u16, Mbuf)>]>,
+    /// Fragments that came to another worker than the one that gathers them.
+    pub fragments: Handover<Mbuf>,
 }
-
-impl Shared {
-    /// Places for fragments that come to another worker than the one that gathers them.
-    pub fn fragment_queues(workers: usize) -> Box<[ArrayQueue<(u16, Mbuf)>]> {
-        (0..workers)
-            .map(|_| ArrayQueue::new(FRAGMENTS_ON_THE_WAY_MAX))
-            .collect()
-    }
-}
-
-/// Fragments on their way to one worker, at most.
-const FRAGMENTS_ON_THE_WAY_MAX: usize = 512;
 
 /// While frames keep coming from the wires the TAPs are looked at this often: a look costs a system call.
 const KERNEL_POLL_NS: u64 = 50_000;
@@ -291,15 +278,13 @@ impl Worker {
     /// A fragment goes to the worker that gathers its datagram, which may be this one.
     #[cold]
     fn gather(&mut self, context: &Context<'_>, ingress: u16, frame: Mbuf) {
-        let queues = &self.shared.fragments;
-        let owner = fragment::owner(frame.data(), queues.len());
-        if owner == self.number {
+        let counters = self.engine.counters();
+        let own = self
+            .shared
+            .fragments
+            .pass_on(self.number, counters, ingress, frame, |frame| frame.data());
+        if let Some(frame) = own {
             self.gather_own(context, ingress, frame);
-        } else if queues
-            .get(owner)
-            .is_none_or(|queue| queue.push((ingress, frame)).is_err())
-        {
-            count(self.engine.counters(), ingress, Fate::FragmentsFull);
         }
     }
 
@@ -317,12 +302,9 @@ impl Worker {
     #[inline]
     fn receive_fragments(&mut self, context: &Context<'_>) -> bool {
         let shared = Arc::clone(&self.shared);
-        let Some(queue) = shared.fragments.get(self.number) else {
-            return false;
-        };
         let mut found = false;
         for _ in 0..BURST {
-            let Some((ingress, frame)) = queue.pop() else {
+            let Some((ingress, frame)) = shared.fragments.next_for(self.number) else {
                 break;
             };
             found = true;

@@ -1,12 +1,23 @@
 //! Datagrams that come in fragments, in any order, with others in between: what goes out is what the whole packet would
 //! have become, in the pieces it came in.
 
-use pollux_engine::Fate;
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use pollux_engine::clock::seconds;
+use pollux_engine::connection::{ConnectionTable, Shard, TableSize};
+use pollux_engine::counters::{PortCounters, WorkerCounters};
+use pollux_engine::fragment::{Fragments, Handover};
+use pollux_engine::frame::{Frame as _, HeapFrame};
+use pollux_engine::memory::Memory;
 use pollux_engine::wire::checksum::Sum;
+use pollux_engine::{BURST, Context, Fate, Snapshot, Tick, Verdict, Worker};
 use pollux_tests::fuzz::choices::{Choices, Seeded};
+use pollux_tests::golden::administrator::Administrator;
+use pollux_tests::golden::command::{Command, parse};
 use pollux_tests::golden::director::{Director, Outcome};
 use pollux_tests::golden::packet;
-use pollux_tests::golden::topology::{GATEWAY_MAC, mac};
+use pollux_tests::golden::topology::{GATEWAY_MAC, Topology, mac, port};
 use pollux_tests::golden::trace::Wire;
 
 const SERVICE: &str = "192.0.2.100:53";
@@ -178,4 +189,109 @@ fn what_never_gets_whole_is_given_up_in_time_and_in_number() {
     director.sleep(31);
     assert_eq!(held(&director), 0);
     director.check().unwrap();
+}
+
+/// Many fragments of datagrams that never get whole: what waits is bounded by their number, too.
+#[test]
+fn many_fragments_of_few_datagrams_wait_in_bounded_number() {
+    let mut director = Director::configured(&COMMANDS);
+    let whole = datagram(40_000, &[5; 8 * 70]);
+    for identification in 0..40 {
+        // All but the first, which never comes.
+        for part in &cut(&whole, identification, &[8; 60])[1..] {
+            director.receive(Wire::Cl, &frame(part));
+        }
+    }
+    let port = |director: &Director| {
+        let port = director.counters().port(0).unwrap();
+        (port.held.get(), port.fate(Fate::FragmentsFull))
+    };
+    let (held, full) = port(&director);
+    assert_eq!(held + full, 40 * 60);
+    assert!((900..=1024).contains(&held), "{held} wait");
+    director.check().unwrap();
+    director.sleep(31);
+    assert_eq!(port(&director).0, 0);
+    director.check().unwrap();
+}
+
+/// Two workers, of which one does not come to its fragments: the other drops what it cannot hand over, and counts it.
+#[test]
+fn a_flood_of_first_fragments_between_workers_is_bounded_and_counted() {
+    const FLOOD: u16 = 5000;
+    let mut administrator = Administrator::default();
+    for line in COMMANDS {
+        match parse(line) {
+            Ok(Command::Change(change)) => administrator.apply(&change).unwrap(),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+    let size = TableSize::for_connections(TableSize::CONNECTIONS_MIN);
+    let memory = Memory::anonymous(size.lines(), false).unwrap();
+    let table = ConnectionTable::create(memory, size, 2, [9, 8, 7, 6, 5, 4]).unwrap();
+    let forwarding = Arc::new(Topology::default().forwarding_table(1));
+    let snapshot = Snapshot::compile(&administrator.spec(1), forwarding, None, 2);
+    let counters: Vec<_> = (0..2).map(|_| Arc::new(WorkerCounters::new(2))).collect();
+    let mut workers: Vec<Worker> = (0..2)
+        .map(|number| {
+            let shard = Shard::new(&table, number, 2, |_| {});
+            Worker::new(shard, Arc::clone(&counters[number]))
+        })
+        .collect();
+    let mut gathered: Vec<Fragments<HeapFrame>> = (0..2).map(|_| Fragments::default()).collect();
+    let handover = Handover::<HeapFrame>::new(2);
+    let context = |now| Context {
+        table: &table,
+        snapshot: &snapshot,
+        now,
+    };
+    let spare = &mut || Some(HeapFrame::new(&[]));
+    let ingress = port(Wire::Cl);
+    let whole = datagram(40_000, &[5; 2000]);
+    let mut most = 0;
+    for identification in 0..FLOOD {
+        let part = &cut(&whole, identification, &[800])[0];
+        let mut burst = [HeapFrame::new(&frame(part))];
+        let mut verdicts = ArrayVec::<Verdict, BURST>::new();
+        workers[0].process(&context(Tick(0)), ingress, &mut burst, &mut verdicts);
+        assert_eq!(verdicts[..], [Verdict::Gather]);
+        let [frame] = burst;
+        let own = handover.pass_on(0, &counters[0], ingress, frame, |frame| frame.bytes());
+        if let Some(frame) = own {
+            gathered[0].gather(&mut workers[0], &context(Tick(0)), ingress, frame, spare);
+        }
+        most = most.max(handover.waiting_for(1));
+    }
+    let sum = |of: fn(&PortCounters) -> u64| -> u64 {
+        counters
+            .iter()
+            .map(|own| of(own.port(ingress.into()).unwrap()))
+            .sum()
+    };
+    let fates = |port: &PortCounters| {
+        Fate::ALL
+            .into_iter()
+            .map(|fate| port.fate(fate))
+            .sum::<u64>()
+    };
+    assert_eq!(sum(|port| port.received.get()), u64::from(FLOOD));
+    assert_eq!(most, 512, "on the way");
+    assert_eq!(
+        sum(|port| port.held.get()),
+        128,
+        "of the worker that is awake"
+    );
+    assert_eq!(sum(fates), u64::from(FLOOD) - 512 - 128);
+    assert_eq!(sum(|port| port.fate(Fate::FragmentsFull)), sum(fates));
+    // The other one wakes up, and in time all is given up.
+    while let Some((ingress, frame)) = handover.next_for(1) {
+        gathered[1].gather(&mut workers[1], &context(Tick(1)), ingress, frame, spare);
+    }
+    assert_eq!(sum(|port| port.held.get()), 2 * 128);
+    let late = Tick(seconds(31));
+    for (fragments, worker) in gathered.iter_mut().zip(&workers) {
+        fragments.expire(worker, late);
+    }
+    assert_eq!(sum(|port| port.held.get()), 0);
+    assert_eq!(sum(fates), u64::from(FLOOD));
 }

@@ -75,7 +75,7 @@ impl<F: Frame> Fragments<F> {
         self.outgoing.pop_front()
     }
 
-    /// Takes a fragment in. When its datagram is whole, that is decided about and cut again; `spare` gives frames that
+    /// Takes a fragment in, or lets one through that will never be put together. When its datagram is whole, that is decided about and cut again; `spare` gives frames that
     /// it needs beyond those it came in.
     pub fn gather(
         &mut self,
@@ -85,10 +85,20 @@ impl<F: Frame> Fragments<F> {
         frame: F,
         spare: &mut impl FnMut() -> Option<F>,
     ) {
-        let Some(piece) = Piece::read(frame.bytes()).filter(Piece::has_headers) else {
+        let Some(piece) = Piece::read(frame.bytes()) else {
             worker.count(ingress, Fate::FragmentBroken);
             return;
         };
+        if !piece.has_headers() {
+            let mut frame = frame;
+            let verdict = worker.lone_fragment(context, ingress, &mut frame, piece.transport());
+            self.outgoing.push_back(Outgoing {
+                ingress,
+                frame,
+                verdict,
+            });
+            return;
+        }
         let new = Waiting {
             piece,
             ingress,

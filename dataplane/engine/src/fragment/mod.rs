@@ -16,14 +16,15 @@
 //!
 //! What waits is bounded: so many datagrams, so many fragments of each, so long. A datagram whose fragments overlap is
 //! refused as a whole (RFC 5722, and Linux does so for IPv4 too). Fragments of a datagram must come to one [`Fragments`]:
-//! [`owner`] says to which worker's.
+//! [`Handover`] knows to which worker's, and takes them there.
 
 mod cut;
 mod datagram;
 mod fragments;
+mod handover;
 mod piece;
 mod slot;
 
 pub use fragments::{Fragments, Outgoing};
+pub use handover::Handover;
 pub(crate) use piece::network_header;
-pub use piece::owner;

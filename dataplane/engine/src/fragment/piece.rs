@@ -62,18 +62,34 @@ impl Piece {
         !is_first || self.length >= headers
     }
 
+    /// Protocol and offset in the frame of what is behind the headers of IP.
+    pub fn transport(&self) -> (u8, usize) {
+        (self.key.protocol, self.payload)
+    }
+
     /// Whether the datagram of this first fragment was translated although it does not have the whole transport header:
     /// then Linux has moved the rest of that into it and forgets how the datagram came.
     pub fn is_rewritten_in(&self, datagram: &[u8]) -> bool {
-        let is_tiny = self.length < transport_bytes(self.key.protocol);
+        if self.length >= transport_bytes(self.key.protocol) {
+            return false;
+        }
         let header = datagram.get(self.ip..).unwrap_or_default();
-        is_tiny
-            && self.key.family == Family::V4
-            && Ipv4Header::ref_from_prefix(header).is_ok_and(|(header, _)| {
-                let ends = (header.source.get().into(), header.destination.get().into());
+        let ends = (self.key.source, self.key.destination);
+        match self.key.family {
+            Family::V4 => Ipv4Header::ref_from_prefix(header).is_ok_and(|(header, _)| {
                 header.protocol == self.key.protocol
-                    && ends != (self.key.source, self.key.destination)
-            })
+                    && ends != (header.source.get().into(), header.destination.get().into())
+            }),
+            // Only of SCTP: other headers are there, see above.
+            Family::V6 => Ipv6Header::ref_from_prefix(header).is_ok_and(|(header, _)| {
+                header.next_header == self.key.protocol
+                    && ends
+                        != (
+                            u128::from_be_bytes(header.source),
+                            u128::from_be_bytes(header.destination),
+                        )
+            }),
+        }
     }
 
     /// Where it ends in the datagram.

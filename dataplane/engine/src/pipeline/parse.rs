@@ -74,7 +74,7 @@ pub(super) fn parse(bytes: &[u8], verified: bool, macs: &OwnMacs<'_>, meta: &mut
 }
 
 #[inline(never)]
-fn parse_any(bytes: &[u8], macs: &OwnMacs<'_>, meta: &mut Meta) {
+pub(super) fn parse_any(bytes: &[u8], macs: &OwnMacs<'_>, meta: &mut Meta) {
     meta.is_plain = false;
     meta.candidate = None;
     meta.ip_bytes = 0;
