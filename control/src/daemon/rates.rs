@@ -30,6 +30,29 @@ pub struct RateTable {
 struct ServiceRates {
     own: Estimator,
     destinations: HashMap<DestinationId, Estimator>,
+    /// Of destinations that were removed, and how many ticks ago: they go on where they stopped, as the kernel's, if the
+    /// destination comes back as the one it was.
+    resting: HashMap<DestinationId, (Estimator, u32)>,
+}
+
+/// Ticks that the rates of a removed destination are kept: an hour, longer than a connection of it lives by default.
+const RESTING_TICKS: u32 = 1800;
+
+impl ServiceRates {
+    /// What was there a moment ago and is not in `now` rests.
+    fn put_to_rest(&mut self, mut before: Self, ticks: u32) {
+        let gone = before
+            .destinations
+            .into_iter()
+            .map(|(id, own)| (id, (own, 0)));
+        let rested = before.resting.drain().filter_map(|(id, (own, rested))| {
+            let rested = rested.saturating_add(ticks);
+            (rested < RESTING_TICKS).then_some((id, (own, rested)))
+        });
+        let all = rested.chain(gone);
+        self.resting
+            .extend(all.filter(|(id, _)| !self.destinations.contains_key(id)));
+    }
 }
 
 impl RateTable {
@@ -43,13 +66,22 @@ impl RateTable {
             let own = self.next(old, service.totals, ticks);
             let destinations = service.destinations.iter().map(|destination| {
                 let id = destination.destination.id;
-                let old = known
-                    .as_mut()
-                    .and_then(|known| known.destinations.remove(&id));
+                let old = known.as_mut().and_then(|known| {
+                    let rested = known.resting.remove(&id).map(|(own, _)| own);
+                    known.destinations.remove(&id).or(rested)
+                });
                 (id, self.next(old, destination.totals, ticks))
             });
             let destinations = destinations.collect();
-            self.services.insert(id, ServiceRates { own, destinations });
+            let mut rates = ServiceRates {
+                own,
+                destinations,
+                resting: HashMap::new(),
+            };
+            if let Some(before) = known {
+                rates.put_to_rest(before, ticks);
+            }
+            self.services.insert(id, rates);
         }
         self.started = true;
     }
@@ -147,9 +179,11 @@ impl RateTable {
             let own = known.map(|known| known.own.rates());
             let destinations = service.destinations.iter().map(|destination| {
                 let id = destination.destination.id;
-                let rates = known
-                    .and_then(|known| known.destinations.get(&id))
-                    .map(Estimator::rates);
+                let rates = known.and_then(|known| {
+                    let resting = known.resting.get(&id).map(|(own, _)| own);
+                    known.destinations.get(&id).or(resting)
+                });
+                let rates = rates.map(Estimator::rates);
                 (id, rates.unwrap_or_default())
             });
             RateReport {
@@ -278,6 +312,46 @@ mod tests {
             [0, 25]
         );
         assert_eq!(table.services.len(), 1);
+    }
+
+    #[test]
+    fn a_removed_destination_that_comes_back_goes_on_where_it_stopped() {
+        let without = |connections| ServiceStatistics {
+            destinations: Vec::new(),
+            ..service(80, connections)
+        };
+        let of_destination = |table: &RateTable| {
+            let report = table.report(&[service(80, 0)]);
+            report[0].destinations[0].1.connections
+        };
+        let mut table = RateTable::default();
+        table.sample(&[service(80, 0)], 1);
+        // As the kernel showed it: 400 connections in a tick, 4 s, and back after 20 s.
+        table.sample(&[service(80, 400)], 1);
+        assert_eq!(of_destination(&table), 50);
+        for _ in 0..10 {
+            table.sample(&[without(400)], 1);
+        }
+        assert_eq!(of_destination(&table), 50);
+        let seen = [37, 28, 21, 16].map(|_| {
+            table.sample(&[service(80, 400)], 1);
+            of_destination(&table)
+        });
+        assert_eq!(seen, [37, 28, 21, 16]);
+    }
+
+    #[test]
+    fn a_destination_that_does_not_come_back_is_forgotten() {
+        let mut table = RateTable::default();
+        table.sample(&[service(80, 0)], 1);
+        let without = ServiceStatistics {
+            destinations: Vec::new(),
+            ..service(80, 0)
+        };
+        for _ in 0..=RESTING_TICKS {
+            table.sample(std::slice::from_ref(&without), 1);
+        }
+        assert!(table.services[&without.service.id].resting.is_empty());
     }
 
     #[test]
