@@ -216,6 +216,7 @@ impl Daemon {
         let sample = Arc::new(Sample {
             dataplane: self.sample_dataplane().await,
             health: self.health.report(),
+            quorums: self.health.services(),
         });
         *last = Some((Instant::now(), Arc::clone(&sample)));
         sample

@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use pollux_api::dataplane::{PortStatus, TableStatus, WorkerStatus};
-use pollux_api::health::ServerHealth;
+use pollux_api::health::{ServerHealth, ServiceHealth};
 use pollux_api::statistics::{DropReport, ServiceStatistics, TrafficTotals};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, prometheus_text, text};
@@ -36,6 +36,8 @@ pub struct Sample {
     pub dataplane: Option<DataplaneSample>,
     /// What the health checks found.
     pub health: Vec<ServerHealth>,
+    /// Whether services have their quorum.
+    pub quorums: Vec<ServiceHealth>,
 }
 
 /// What the data plane counted.
@@ -111,7 +113,8 @@ impl Collector for Sample {
             services::services(&mut families, &dataplane.services)?;
             services::servers(&mut families, &dataplane.services)?;
         }
-        services::health(&mut families, &self.health)
+        services::health(&mut families, &self.health)?;
+        services::quorums(&mut families, &self.quorums)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use pollux_api::health::{ServerHealth, ServerState};
+use pollux_api::health::{QuorumState, ServerHealth, ServerState, ServiceHealth};
 use pollux_api::statistics::{DestinationStatistics, ServiceStatistics, TrafficTotals};
 
 use super::families::{Families, Field, bytes, plain};
@@ -185,4 +185,40 @@ pub fn health(families: &mut Families<'_>, health: &[ServerHealth]) -> fmt::Resu
         ),
         samples,
     )
+}
+
+/// Whether checked services have enough servers.
+pub fn quorums(families: &mut Families<'_>, services: &[ServiceHealth]) -> fmt::Result {
+    let names: Vec<String> = services
+        .iter()
+        .map(|service| service.service.to_string())
+        .collect();
+    let gauges: [Field<ServiceHealth>; 3] = [
+        (
+            plain(
+                "pollux_service_up",
+                "Whether as much weight is up as the service's quorum wants",
+            ),
+            |service| (service.state == QuorumState::Up).into(),
+        ),
+        (
+            plain(
+                "pollux_service_weight_up",
+                "Configured weight of the servers that are up",
+            ),
+            |service| service.weight_up,
+        ),
+        (
+            plain("pollux_service_quorum", "Weight that has to be up"),
+            |service| service.quorum.into(),
+        ),
+    ];
+    for (description, value) in gauges {
+        let samples = names.iter().zip(services);
+        families.gauges(
+            description,
+            samples.map(|(name, service)| ([("service", name.as_str())], value(service))),
+        )?;
+    }
+    Ok(())
 }

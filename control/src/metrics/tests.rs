@@ -1,6 +1,7 @@
 //! The text, read back.
 
 use pollux_api::dataplane::{NicCounters, StateCount};
+use pollux_api::health::QuorumState;
 use pollux_api::statistics::{DestinationStatistics, FateCount};
 use pollux_api::{Destination, Persistence, Protocol, ServiceId, VirtualService};
 
@@ -76,6 +77,14 @@ pub fn sample() -> Sample {
             against: 0,
             weight: None,
             recent: Vec::new(),
+        }],
+        quorums: vec![ServiceHealth {
+            service: id,
+            state: QuorumState::Lost,
+            since_ms: 0,
+            weight_up: 3,
+            quorum: 4,
+            sorry_server: None,
         }],
     }
 }
@@ -209,6 +218,7 @@ fn without_a_data_plane_there_is_still_an_answer() {
     let nothing = Sample {
         dataplane: None,
         health: Vec::new(),
+        quorums: Vec::new(),
     };
     let text = written(nothing, Format::Prometheus);
     assert!(text.contains("\npollux_dataplane_up 0\n"), "{text}");
