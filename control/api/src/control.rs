@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::audit::AuditEntry;
 use crate::configuration::{Change, Configuration};
 use crate::dataplane::{ConnectionPage, ConnectionQuery, PortStatus, TableStatus, WorkerStatus};
+use crate::events::Event;
 use crate::health::{ServerHealth, ServiceHealth};
 use crate::identity::ServiceId;
 use crate::statistics::{
@@ -57,6 +58,14 @@ pub enum Command {
         /// How many, at most; polluxd has its own limits.
         last: usize,
     },
+    /// What checks switched. Answered by [`Answer::Events`].
+    ShowEvents {
+        /// How many, at most; polluxd has its own limits.
+        last: usize,
+        /// Of which service; none: all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<ServiceId>,
+    },
 }
 
 /// An answer of `polluxd`.
@@ -104,6 +113,8 @@ pub enum Answer {
     ServiceHealth(Vec<ServiceHealth>),
     /// Entries of the audit log, the oldest first.
     Audit(Vec<AuditEntry>),
+    /// Events, the oldest first.
+    Events(Vec<Event>),
 }
 
 /// The director as a whole.

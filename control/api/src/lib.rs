@@ -14,6 +14,7 @@ pub mod audit;
 pub mod configuration;
 pub mod control;
 pub mod dataplane;
+pub mod events;
 pub mod health;
 pub mod identity;
 pub mod ipvs_settings;

@@ -10,6 +10,7 @@ use pollux_api::{DestinationPatch, ForwardingMethod, Weight};
 use super::doctor::DoctorOptions;
 use super::import::ImportOptions;
 use super::mark_options::MarkVerb;
+use super::names::NameKind;
 use super::realserver::RealserverOptions;
 use super::service_options::{AnyService, OneService, ServiceSettings};
 use super::setup::SetupArguments;
@@ -52,7 +53,7 @@ Examples:
 
 /// Balances services over real servers: the command line of polluxd.
 #[derive(Debug, Parser)]
-#[command(name = "pollux", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "pollux", version, after_help = EXAMPLES, max_term_width = 100, arg_required_else_help = true)]
 pub struct Arguments {
     /// Where polluxd's socket is
     #[arg(long, global = true, value_name = "DIR", env = "POLLUX_RUN_DIR", hide_env_values = true,
@@ -87,7 +88,7 @@ pub enum Verb {
         settings: Vec<(String, u32)>,
     },
     /// Show what runs and how it does
-    #[command(subcommand)]
+    #[command(subcommand, arg_required_else_help = true)]
     Show(View),
     /// Remove every service
     ///
@@ -110,10 +111,23 @@ pub enum Verb {
     /// Who changed what: the last commands that were to change something, done or refused
     ///
     /// Changes by pollux, ipvsadm, keepalived, scripts and SIGHUP, each with user, process and outcome; the last one is the
-    /// newest. What health checks switch is in `show health`. The name of the process is what it calls itself.
+    /// newest. What health checks switch is in `pollux events`. The name of the process is what it calls itself.
     /// polluxd keeps some thousands in STATE_DIR/audit.jsonl and audit.jsonl.1.
     Audit {
         /// How many entries
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        last: usize,
+    },
+    /// What health checks switched: servers off and on, quorums lost and back, each with its reason; the newest last
+    ///
+    /// Weights that agents and slow starts set are not in it. What people and tools changed is in `pollux audit`, how
+    /// servers are now in `pollux show health`. polluxd keeps some ten thousands in STATE_DIR/events.jsonl and
+    /// events.jsonl.1.
+    Events {
+        /// Of which service.
+        #[command(flatten)]
+        service: AnyService,
+        /// How many
         #[arg(long, value_name = "N", default_value_t = 50)]
         last: usize,
     },
@@ -210,11 +224,23 @@ pub enum Verb {
     Setup(SetupArguments),
     /// Print what makes a shell complete `pollux` commands
     ///
+    /// In bash and fish also the names of services, servers and settings, which polluxd is asked for.
+    ///
     /// For bash: pollux completion bash > /etc/bash_completion.d/pollux
     Completion {
         /// The shell
         #[arg(value_name = "SHELL")]
         shell: clap_complete::Shell,
+    },
+    /// Print names of what runs, a line each, for completion
+    #[command(hide = true)]
+    Names {
+        /// Of what
+        #[arg(value_name = "KIND")]
+        kind: NameKind,
+        /// Servers of which service.
+        #[command(flatten)]
+        service: AnyService,
     },
     /// Write the manual pages of pollux and polluxd into a directory; packages are made with it
     #[command(hide = true)]
@@ -315,6 +341,7 @@ pub enum ServerVerb {
 #[derive(Debug, Subcommand)]
 pub enum View {
     /// Services and their servers with their connections, as ipvsadm -L
+    #[command(alias = "service")]
     Services {
         /// Which.
         #[command(flatten)]
@@ -326,12 +353,14 @@ pub enum View {
     /// The connections, as ipvsadm -Lc
     ///
     /// The table is walked page by page while it changes: what comes or goes meanwhile may be missing.
+    #[command(alias = "connection")]
     Connections {
         /// Which.
         #[command(flatten)]
         service: AnyService,
     },
     /// Connections, packets and bytes since the start or `zero`
+    #[command(alias = "stat")]
     Stats {
         /// Which.
         #[command(flatten)]
@@ -343,6 +372,7 @@ pub enum View {
     /// Connections, packets and bytes a second, averaged over about 8 s
     ///
     /// The estimator of Linux IPVS: every 2 s the average moves a quarter of the way to the rate of those 2 s.
+    #[command(alias = "rate")]
     Rates {
         /// Which.
         #[command(flatten)]
@@ -358,6 +388,7 @@ pub enum View {
         exact: bool,
     },
     /// The network ports, their counters and rates
+    #[command(alias = "port")]
     Ports {
         /// Also the driver's own counters that are not zero
         #[arg(long)]
@@ -367,10 +398,12 @@ pub enum View {
     ///
     /// PPS and CPS are packets received and connections created a second, averaged as `show rates` does; Gen is the
     /// generation of the configuration it runs with.
+    #[command(alias = "worker")]
     Workers,
     /// What became of every packet received, by port
     ///
     /// Every packet is in exactly one line; the last line adds them up and says so if it is not what was received.
+    #[command(alias = "drop")]
     Drops {
         /// Also what never happened
         #[arg(long)]
@@ -383,18 +416,22 @@ pub enum View {
         service: AnyService,
     },
     /// The services that are checked: whether enough of their servers are up, since when, and their sorry servers
+    #[command(alias = "quorum")]
     Quorums {
         /// Which.
         #[command(flatten)]
         service: AnyService,
     },
     /// The services that run, as `save` would write them
+    #[command(alias = "config")]
     Configuration,
     /// The settings of IPVS: name, value, default, what they do
+    #[command(alias = "setting")]
     Settings,
     /// The schedulers: who gets the next connection, and what that is good for
     ///
     /// Needs no daemon.
+    #[command(alias = "scheduler")]
     Schedulers,
 }
 

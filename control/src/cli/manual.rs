@@ -16,6 +16,12 @@ pub fn completion(shell: clap_complete::Shell, out: &mut impl Write) -> Result<(
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "pollux", &mut script);
     out.write_all(&script)?;
+    let names = match shell {
+        clap_complete::Shell::Bash => include_str!("names.bash"),
+        clap_complete::Shell::Fish => include_str!("names.fish"),
+        _ => "",
+    };
+    out.write_all(names.as_bytes())?;
     Ok(())
 }
 

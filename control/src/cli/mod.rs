@@ -7,9 +7,11 @@ mod import;
 mod ipvs;
 mod manual;
 mod mark_options;
+mod names;
 mod numbers;
 mod output_audit;
 mod output_director;
+mod output_events;
 mod output_health;
 mod output_json;
 mod output_plan;
@@ -17,6 +19,7 @@ mod output_ports;
 mod output_table;
 mod plan;
 mod realserver;
+mod screen;
 mod service_options;
 mod setup;
 mod show;
@@ -31,7 +34,7 @@ use std::time::Duration;
 use pollux_api::control::{Answer, Command};
 use pollux_api::identity::NameError;
 use pollux_api::line::{Failure, LineError};
-use pollux_api::{Change, Configuration, Destination, VirtualService};
+use pollux_api::{Change, Configuration, Destination, ServiceId, VirtualService};
 use serde_json::json;
 use thiserror::Error;
 
@@ -40,6 +43,7 @@ use crate::run_directory::RunDirectory;
 use arguments::{Arguments, ServerVerb, ServiceVerb, Verb};
 use connection::Connection;
 use mark_options::MarkVerb;
+use screen::Screen;
 
 /// Why a command was not done.
 #[derive(Debug, Error)]
@@ -133,6 +137,7 @@ pub fn run(arguments: Arguments, out: &mut impl Write) -> Result<Outcome, CliErr
     let mut session = Session {
         directory,
         json,
+        screen: Screen::of_output(),
         out,
     };
     match &verb {
@@ -149,6 +154,7 @@ pub fn run(arguments: Arguments, out: &mut impl Write) -> Result<Outcome, CliErr
 struct Session<'a, W> {
     directory: RunDirectory,
     json: bool,
+    screen: Screen,
     out: &'a mut W,
 }
 
@@ -233,7 +239,9 @@ impl<W: Write> Session<'_, W> {
             Verb::Flush => self.change(Change::Flush),
             Verb::Top { interval } => top::run(&self.directory, Duration::from_secs(interval)),
             Verb::Audit { last } => self.audit(last),
+            Verb::Events { service, last } => self.events(service.id(), last),
             Verb::Ipvs { command } => ipvs::run(&self.directory, &command),
+            Verb::Names { kind, service } => self.names(kind, service.id()),
             Verb::Completion { shell } => manual::completion(shell, self.out),
             Verb::ManualPages { directory } => manual::pages(&directory),
             Verb::Zero(service) => self.done(Command::Zero {
@@ -292,15 +300,30 @@ impl<W: Write> Session<'_, W> {
         let Answer::Audit(entries) = self.ask(Command::ShowAudit { last })? else {
             return Err(CliError::Unexpected);
         };
+        self.each(&entries, output_audit::entry)
+    }
+
+    fn events(&mut self, service: Option<ServiceId>, last: usize) -> Result<(), CliError> {
+        let Answer::Events(events) = self.ask(Command::ShowEvents { last, service })? else {
+            return Err(CliError::Unexpected);
+        };
+        self.each(&events, output_events::event)
+    }
+
+    fn each<T: serde::Serialize>(
+        &mut self,
+        entries: &[T],
+        text: impl Fn(&T) -> String,
+    ) -> Result<(), CliError> {
         if self.json {
             let mut array = output_json::Array::default();
-            for entry in &entries {
+            for entry in entries {
                 array.push(self.out, entry)?;
             }
             return array.end(self.out);
         }
-        for entry in &entries {
-            write!(self.out, "{}", output_audit::entry(entry))?;
+        for entry in entries {
+            write!(self.out, "{}", text(entry))?;
         }
         Ok(())
     }

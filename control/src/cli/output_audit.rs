@@ -48,7 +48,11 @@ pub fn entry(entry: &AuditEntry) -> String {
 
 /// A text of one or more lines, indented.
 fn push(text: &mut String, line: &str) {
-    let mut indent = 4;
+    indented(text, 4, line);
+}
+
+/// A text in lines no longer than a screen is wide, the first with this indent and those that it goes on in with 8.
+pub fn indented(text: &mut String, mut indent: usize, line: &str) {
     for part in line.lines().flat_map(|line| wrapped(line, WIDTH - 8)) {
         let _ = writeln!(text, "{:indent$}{part}", "");
         indent = 8;

@@ -5,10 +5,11 @@ use pollux_api::dataplane::TableStatus;
 use pollux_api::statistics::{Rates, TrafficTotals};
 
 use super::numbers::{percent, shown};
+use super::screen::Screen;
 use super::table::{Align, Table};
 
 /// Totals and rates in two lines, then the table and its connections by state.
-pub fn director(report: &DirectorReport, exact: bool) -> String {
+pub fn director(report: &DirectorReport, exact: bool, screen: Screen) -> String {
     let number = (Align::Right, 13);
     let mut traffic = Table::new(&[(Align::Left, 9), number, number, number, number, number]);
     traffic.cells([
@@ -51,6 +52,7 @@ pub fn director(report: &DirectorReport, exact: bool) -> String {
         let [a, b, c, d, e] = numbers.map(|number| shown(number, exact));
         traffic.cells([title.to_owned(), a, b, c, d, e]);
     }
+    let traffic = traffic.shown(screen);
     format!("{traffic}\n{}", states(&report.table, exact))
 }
 

@@ -44,7 +44,7 @@ pub fn unsaved(plan: &Plan, file: &Path) -> String {
     }
     let count = plan.changes.len();
     format!(
-        "{}\nNot saved in {file}, changes: {count}. To save them: pollux save\n",
+        "{}\nNot saved in {file}, changes: {count}. To save them: pollux save; to take them back: pollux reload\n",
         changes(plan, false)
     )
 }

@@ -9,10 +9,8 @@ use pollux_api::statistics::{
 use pollux_api::{Destination, ForwardingMethod, IpvsSettings, SchedulerName, VirtualService};
 
 use super::numbers::{minutes, shown};
+use super::screen::Screen;
 use super::table::{Align, Table, wrapped};
-
-/// Columns of the narrowest screen that tables are made for.
-const SCREEN_WIDTH: usize = 80;
 
 /// The order in which servers are listed: by address, or the list's own.
 fn in_order<T>(items: &[T], sorted: bool, id: impl Fn(&T) -> Endpoint) -> impl Iterator<Item = &T> {
@@ -208,13 +206,13 @@ pub fn rates(reports: &[RateReport], exact: bool) -> Table {
 }
 
 /// `show settings`: name, value, the kernel's default where it differs, what it does.
-pub fn settings(settings: &IpvsSettings) -> Table {
+pub fn settings(settings: &IpvsSettings, screen: Screen) -> Table {
     const NAME_WIDTH: usize = 26;
     const VALUE_WIDTH: usize = 10;
     let column = |width| (Align::Left, width);
     let mut table = Table::new(&[column(NAME_WIDTH), column(VALUE_WIDTH), column(0)]);
     table.cells(["NAME", "VALUE", "WHAT IT DOES"].map(str::to_owned));
-    let width = SCREEN_WIDTH - NAME_WIDTH - VALUE_WIDTH - 2;
+    let width = screen.text_columns() - NAME_WIDTH - VALUE_WIDTH - 2;
     for known in SETTINGS {
         let value = settings.get(known.name);
         let note = match known.fixed {
@@ -232,10 +230,10 @@ pub fn settings(settings: &IpvsSettings) -> Table {
 }
 
 /// `show schedulers`: each with its flags, its choice, and what that is good for.
-pub fn schedulers() -> Table {
+pub fn schedulers(screen: Screen) -> Table {
     const NAME_WIDTH: usize = 5;
     let mut table = Table::new(&[(Align::Left, NAME_WIDTH), (Align::Left, 0)]);
-    let width = SCREEN_WIDTH - NAME_WIDTH - 1;
+    let width = screen.text_columns() - NAME_WIDTH - 1;
     for name in SchedulerName::ALL {
         let flags = match name.flags() {
             [] => String::new(),
@@ -280,7 +278,7 @@ pub fn connections(page: &[ConnectionReport], header: bool) -> Table {
 }
 
 /// A port of `show drops`: every packet received is in exactly one line.
-pub fn drops(report: &DropReport, all: bool) -> Table {
+pub fn drops(report: &DropReport, all: bool, screen: Screen) -> Table {
     let mut lines = Vec::new();
     let shown = report.fates.iter().filter(|fate| all || fate.packets != 0);
     for fate in shown {
@@ -313,7 +311,9 @@ pub fn drops(report: &DropReport, all: bool) -> Table {
     table.text(format!("{}: {} received", report.port, report.received));
     for (packets, name, meaning) in lines {
         // The count, the name, and a blank behind each stand before the meaning.
-        let width = SCREEN_WIDTH.saturating_sub(count_width + name_width + 2);
+        let width = screen
+            .text_columns()
+            .saturating_sub(count_width + name_width + 2);
         let mut meaning = wrapped(&meaning, width).into_iter();
         let first = meaning.next().unwrap_or_default();
         table.cells([packets.to_string(), format!("{name:<name_width$} {first}")]);

@@ -23,23 +23,24 @@ const PAGE_CONNECTIONS: u32 = 4096;
 
 impl<W: Write> Session<'_, W> {
     pub(super) fn show(&mut self, view: View) -> Result<(), CliError> {
+        let screen = self.screen;
         match view {
             View::Services { service, nosort } => {
                 let services = self.services(service.id())?;
                 self.print(&services, |services| {
-                    output_table::services(services, !nosort).to_string()
+                    output_table::services(services, !nosort).shown(screen)
                 })
             }
             View::Stats { service, exact } => {
                 let services = self.services(service.id())?;
                 self.print(&services, |services| {
-                    output_table::stats(services, exact).to_string()
+                    output_table::stats(services, exact).shown(screen)
                 })
             }
             View::Rates { service, exact } => {
                 let rates = self.rates(service.id())?;
                 self.print(&rates, |rates| {
-                    output_table::rates(rates, exact).to_string()
+                    output_table::rates(rates, exact).shown(screen)
                 })
             }
             View::Director { exact } => {
@@ -47,7 +48,7 @@ impl<W: Write> Session<'_, W> {
                     return Err(CliError::Unexpected);
                 };
                 self.print(&director, |director| {
-                    output_director::director(director, exact)
+                    output_director::director(director, exact, screen)
                 })
             }
             View::Connections { service } => self.connections(service.id()),
@@ -64,7 +65,7 @@ impl<W: Write> Session<'_, W> {
                     return Err(CliError::Unexpected);
                 };
                 self.print(&workers, |workers| {
-                    output_ports::workers(workers).to_string()
+                    output_ports::workers(workers).shown(screen)
                 })
             }
             View::Drops { all } => {
@@ -72,7 +73,11 @@ impl<W: Write> Session<'_, W> {
                     return Err(CliError::Unexpected);
                 };
                 self.print(&drops, |drops| {
-                    blocks(drops.iter().map(|report| output_table::drops(report, all)))
+                    blocks(
+                        drops
+                            .iter()
+                            .map(|report| output_table::drops(report, all, screen)),
+                    )
                 })
             }
             View::Health { service } => {
@@ -87,8 +92,9 @@ impl<W: Write> Session<'_, W> {
                     .into_iter()
                     .filter(|server| wanted.is_none_or(|id| server.service == id))
                     .collect();
+                self.must_be_known(wanted, servers.is_empty())?;
                 self.print(&servers, |servers| {
-                    output_health::health(&services, servers).to_string()
+                    output_health::health(&services, servers).shown(screen)
                 })
             }
             View::Quorums { service } => {
@@ -100,8 +106,9 @@ impl<W: Write> Session<'_, W> {
                     .into_iter()
                     .filter(|known| wanted.is_none_or(|id| known.service == id))
                     .collect();
+                self.must_be_known(wanted, services.is_empty())?;
                 self.print(&services, |services| {
-                    output_health::quorums(services).to_string()
+                    output_health::quorums(services).shown(screen)
                 })
             }
             View::Schedulers => {
@@ -113,7 +120,9 @@ impl<W: Write> Session<'_, W> {
                         "flags": name.flags(),
                     })
                 });
-                self.print(&schedulers, |_| output_table::schedulers().to_string())
+                self.print(&schedulers, |_| {
+                    output_table::schedulers(screen).to_string()
+                })
             }
             View::Settings => {
                 let settings = self.configuration()?.settings;
@@ -125,7 +134,7 @@ impl<W: Write> Session<'_, W> {
                     return output_json::pretty(self.out, &all);
                 }
                 self.print(&settings, |settings| {
-                    output_table::settings(settings).to_string()
+                    output_table::settings(settings, screen).to_string()
                 })
             }
             View::Configuration => {
@@ -145,6 +154,22 @@ impl<W: Write> Session<'_, W> {
         }
         self.out.write_all(table(value).as_bytes())?;
         Ok(())
+    }
+
+    /// Of a service nothing was found: because there is none?
+    fn must_be_known(
+        &self,
+        wanted: Option<ServiceId>,
+        found_nothing: bool,
+    ) -> Result<(), CliError> {
+        let Some(id) = wanted.filter(|_| found_nothing) else {
+            return Ok(());
+        };
+        let services = self.configuration()?.services;
+        if services.iter().any(|entry| entry.service.id == id) {
+            return Ok(());
+        }
+        Err(CliError::Refused(ChangeError::NoService(id).into()))
     }
 
     fn services(&self, wanted: Option<ServiceId>) -> Result<Vec<ServiceStatistics>, CliError> {
@@ -190,7 +215,7 @@ impl<W: Write> Session<'_, W> {
                 write!(
                     self.out,
                     "{}",
-                    output_table::connections(&connections, first)
+                    output_table::connections(&connections, first).shown(self.screen)
                 )?;
             }
             first = false;

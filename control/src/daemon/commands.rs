@@ -36,6 +36,9 @@ impl Daemon {
             Command::Zero { service } => return self.zero(service).await,
             Command::ShowRates => return self.rates().await,
             Command::ShowAudit { last } => return Ok(self.audit_entries(last).await),
+            Command::ShowEvents { last, service } => {
+                return Ok(self.last_events(last, service).await);
+            }
             // Done already: its changes are known only when the file is read.
             Command::Reload => return Err(unexpected()),
             Command::ShowRunning => return self.running().await,

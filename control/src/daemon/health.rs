@@ -125,6 +125,7 @@ impl Daemon {
                 return Err(unexpected());
             };
             self.health.done(&changes);
+            self.events.push(self.health.switched(&changes));
             *running = Some(generation);
         }
     }

@@ -20,11 +20,13 @@ mod commands;
 pub mod control_socket;
 mod dataplane_client;
 pub mod estimator;
+mod events;
 mod health;
 mod ipvs_commands;
 mod ipvs_file;
 mod ipvs_folder;
 mod ipvs_session;
+mod journal;
 pub mod limits;
 mod line_reader;
 mod metrics;
@@ -51,10 +53,11 @@ use tokio_seqpacket::UnixSeqpacketListener;
 use crate::config;
 use crate::health::HealthTable;
 use crate::run_directory::RunDirectory;
-use audit::AuditLog;
 use clients::{Clients, Presence};
 use control_socket::ClaimError;
 use dataplane_client::{ConfigFile, DataplaneClient};
+use events::EventQueue;
+use journal::Journal;
 use limits::{BUDGET_BYTES, Budget, CLIENTS_MAX, SMALL_BYTES};
 use metrics::LastSample;
 use quorum::QuorumPrograms;
@@ -73,7 +76,7 @@ pub struct Options {
     pub config: PathBuf,
     /// Where the sockets are.
     pub run_directory: RunDirectory,
-    /// For what outlives polluxd: the audit log.
+    /// For what outlives polluxd: the logs of changes and of events.
     pub state_directory: PathBuf,
 }
 
@@ -100,7 +103,9 @@ struct Daemon {
     /// Told when an address may have to be announced or withdrawn.
     announcing: Notify,
     programs: QuorumPrograms,
-    audit: AuditLog,
+    audit: Journal,
+    event_log: Journal,
+    events: EventQueue,
     last_sample: LastSample,
     budget: Budget,
 }
@@ -126,13 +131,17 @@ pub async fn run(options: Options) -> Result<(), StartError> {
         );
     }
     let file = ConfigFile::new(options.config, read);
+    let (events, new_events) = EventQueue::new();
+    let state = &options.state_directory;
     let daemon = Arc::new(Daemon {
         dataplane: DataplaneClient::new(options.run_directory.clone(), file),
         rates: Mutex::default(),
         health: HealthTable::default(),
         announcing: Notify::new(),
         programs: QuorumPrograms::default(),
-        audit: AuditLog::new(&options.state_directory),
+        audit: Journal::new(state, "audit", "who changes what"),
+        event_log: Journal::new(state, "events", "what checks switch"),
+        events,
         last_sample: LastSample::default(),
         budget: Budget::new(BUDGET_BYTES),
     });
@@ -151,6 +160,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
         () = keep_sampling(&daemon) => {}
         () = daemon.keep_healthy() => {}
         () = daemon.keep_announcing() => {}
+        () = daemon.keep_writing_events(new_events) => {}
         () = daemon.keep_reloading(hangup) => {}
         () = service_manager::keep_alive() => {}
         name = stop_signal(signals) => log::info!("stopping on {name}; the data plane goes on"),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pollux_api::ServiceId;
+use pollux_api::events::EventKind;
 use tokio::time::timeout;
 
 use super::{Daemon, lock};
@@ -22,8 +23,18 @@ pub struct QuorumPrograms(Arc<Mutex<HashMap<ServiceId, Option<QuorumChange>>>>);
 impl Daemon {
     /// Does what is to be done about quorums that changed.
     pub(super) fn act_on_quorums(&self) {
+        let mut happened = Vec::new();
         for change in self.health.take_quorum_changes() {
             let service = change.service;
+            // What is found at the start did not happen now.
+            if !change.is_first {
+                let kind = if change.is_lost {
+                    EventKind::QuorumLost
+                } else {
+                    EventKind::QuorumBack
+                };
+                happened.push((service, kind));
+            }
             if change.is_lost {
                 log::warn!("service {service} has lost its quorum");
             } else if !change.is_first {
@@ -34,6 +45,7 @@ impl Daemon {
                 self.programs.start(change);
             }
         }
+        self.events.push(happened);
     }
 }
 

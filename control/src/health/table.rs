@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use pollux_api::events::EventKind;
 use pollux_api::health::{Probe, QuorumState, ServerHealth, ServerState, ServiceHealth};
 use pollux_api::{Change, Check, Configuration, DestinationId, ServiceId};
 
@@ -117,6 +118,11 @@ impl HealthTable {
     /// These changes run now.
     pub fn done(&self, changes: &[Change]) {
         self.lock().watched.done(changes, Instant::now());
+    }
+
+    /// The servers that these changes have switched, and why.
+    pub fn switched(&self, changes: &[Change]) -> Vec<(ServiceId, EventKind)> {
+        self.lock().switched(changes)
     }
 
     /// The quorums that changed since this was last asked.
@@ -433,5 +439,6 @@ impl Target {
     }
 }
 
+mod switched;
 #[cfg(test)]
 mod tests;

@@ -15,17 +15,17 @@ const FALL: u32 = 3;
 
 /// What a server does with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Habit {
+pub enum Habit {
     Answers(&'static str),
     Hangs,
     HangsUp,
 }
 
-const GOOD: Habit = Habit::Answers("HTTP/1.1 200 OK\r\n\r\n");
+pub const GOOD: Habit = Habit::Answers("HTTP/1.1 200 OK\r\n\r\n");
 
-struct Server {
+pub struct Server {
     habit: Arc<Mutex<Habit>>,
-    address: String,
+    pub address: String,
 }
 
 impl Server {
@@ -56,13 +56,13 @@ impl Server {
         Self { habit, address }
     }
 
-    fn is_now(&self, habit: Habit) {
+    pub fn is_now(&self, habit: Habit) {
         *self.habit.lock().unwrap() = habit;
     }
 }
 
 /// A machine with a service of a server that is checked and one that always answers.
-fn checked() -> (Machine, Server) {
+pub fn checked() -> (Machine, Server) {
     let (server, other) = (Server::start(), Server::start());
     let mut machine = Machine::new();
     let file = format!(

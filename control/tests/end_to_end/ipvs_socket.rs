@@ -108,6 +108,97 @@ async fn nonsense_has_an_error_and_the_next_message_is_served() {
     is_answered(&machine).await;
 }
 
+/// An attribute of netlink: length, type, value, padding.
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let mut bytes = (4 + value.len() as u16).to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// `IPVS_CMD_NEW_SERVICE` for 198.51.100.1:80 of this protocol, and where its parts are mended for a test.
+fn new_service(family: u16, protocol: u16, scheduler: &[u8]) -> Vec<u8> {
+    let parts = [
+        attribute(1, &family.to_ne_bytes()),
+        attribute(2, &protocol.to_ne_bytes()),
+        attribute(3, &[[198, 51, 100, 1].as_slice(), &[0; 12]].concat()),
+        attribute(4, &80_u16.to_be_bytes()),
+        attribute(6, scheduler),
+        attribute(7, &[0; 8]),
+        attribute(8, &0_u32.to_ne_bytes()),
+        attribute(9, &[0xff; 4]),
+    ];
+    message(32, 1, &attribute(1, &parts.concat()))
+}
+
+/// A request with acknowledgement of a family and a command of generic netlink.
+fn message(family: u16, command: u8, attributes: &[u8]) -> Vec<u8> {
+    let mut bytes = (20 + attributes.len() as u32).to_ne_bytes().to_vec();
+    bytes.extend(family.to_ne_bytes());
+    bytes.extend(5_u16.to_ne_bytes());
+    bytes.extend([7, 0, 0, 0, 9, 0, 0, 0, command, 1, 0, 0]);
+    bytes.extend(attributes);
+    bytes
+}
+
+#[tokio::test]
+async fn a_thousand_malformed_changes_have_an_error_each_and_change_nothing() {
+    const INET: u16 = 2;
+    const TCP: u16 = 6;
+    let machine = Machine::up();
+    let mut client = Client::connect(&machine).await;
+    let good = new_service(INET, TCP, b"rr\0");
+    let mut state = 3;
+    for round in 0..1000 {
+        let chance = random(&mut state);
+        let bytes = match round % 8 {
+            // Neither IPv4 nor IPv6; neither TCP, UDP nor SCTP; no scheduler that anyone knows.
+            0 => new_service(100 + chance as u16 % 1000, TCP, b"rr\0"),
+            1 => new_service(INET, 200 + chance as u16 % 1000, b"rr\0"),
+            2 => new_service(INET, TCP, format!("no{chance:x}\0").as_bytes()),
+            // Another family, a command that there is not.
+            3 => [
+                &good[..4],
+                &(100 + chance as u16 % 1000).to_ne_bytes(),
+                &good[6..],
+            ]
+            .concat(),
+            4 => message(32, 100 + chance as u8 % 100, &[]),
+            // A service without the service, or one cut short inside.
+            5 => message(32, 1, &[]),
+            6 => {
+                let inner = &good[24..24 + chance as usize % 40];
+                message(32, 1, &attribute(1, inner))
+            }
+            // An attribute that is longer than what there is.
+            _ => {
+                let mut bytes = good.clone();
+                bytes[24] = 0xff;
+                bytes
+            }
+        };
+        let number = errno(&client.ask(&bytes).await);
+        assert!(number < 0, "{round}: {number} {bytes:02x?}");
+        // Some leave in the middle of a message.
+        if round % 50 == 0 {
+            client.send(&good[..good.len() - 8]).await;
+            client = Client::connect(&machine).await;
+        }
+    }
+    // Longer than any datagram that is taken.
+    let long = [&good[..4], &vec![0xee; 150_000]].concat();
+    assert!(errno(&client.ask(&long).await) < 0);
+    is_answered(&machine).await;
+    assert_eq!(machine.json("show services"), serde_json::json!([]));
+    let client = Client::connect(&machine).await;
+    assert_eq!(errno(&client.ask(&good).await), 0, "what was malformed");
+    assert_eq!(
+        machine.json("show services").as_array().map(Vec::len),
+        Some(1)
+    );
+}
+
 #[tokio::test]
 async fn who_does_not_read_delays_nobody_and_is_cut_off() {
     let machine = Machine::up();

@@ -90,13 +90,18 @@ impl Machine {
 
     /// Starts polluxd and waits until it says that it is ready.
     pub fn start_polluxd(&mut self) {
+        self.start_polluxd_by(self.polluxd_command());
+    }
+
+    /// As [`Self::start_polluxd`], by another command.
+    pub fn start_polluxd_by(&mut self, mut command: Command) {
         let log = fs::File::options()
             .create(true)
             .append(true)
             .open(self.path("polluxd.log"))
             .unwrap();
         let ready_before = self.log().matches("ready: ").count();
-        self.polluxd = Some(self.polluxd_command().stderr(log).spawn().unwrap());
+        self.polluxd = Some(command.stdin(Stdio::null()).stderr(log).spawn().unwrap());
         self.until("polluxd is ready", |machine| {
             machine.log().matches("ready: ").count() > ready_before
         });
@@ -130,6 +135,7 @@ impl Machine {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pollux"));
         command
             .args(line.split_whitespace())
+            .env_remove("COLUMNS")
             .env("POLLUX_RUN_DIR", self.directory.path())
             .env("POLLUX_CONFIG", self.path("pollux.toml"));
         command

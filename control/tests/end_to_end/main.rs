@@ -18,6 +18,8 @@ mod machine;
 
 mod audit;
 mod changes;
+mod completion;
+mod events;
 mod file;
 mod health;
 mod hostile_clients;
@@ -27,7 +29,9 @@ mod ipvs_tools;
 mod metrics;
 mod operation;
 mod plan;
+mod privileges;
 mod refusals;
 mod restarts;
 mod scale;
+mod scrape_cost;
 mod views;

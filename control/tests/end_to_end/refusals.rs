@@ -253,7 +253,7 @@ fn a_data_plane_that_fails_in_the_middle_is_no_success() {
 }
 
 /// Root, who may become another user.
-fn may_change_user() -> bool {
+pub fn may_change_user() -> bool {
     let root =
         fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
     if !root {

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use super::machine::Machine;
 use super::metrics::Scraped;
 
-const SERVICES: usize = 2_000;
-const SERVERS: usize = 20;
+pub const SERVICES: usize = 2_000;
+pub const SERVERS: usize = 20;
 
-fn file() -> String {
+pub fn file() -> String {
     let mut text = String::new();
     for service in 0..SERVICES {
         let port = 1 + service;

@@ -353,6 +353,35 @@ fn programs_get_the_values_of_the_socket() {
 }
 
 #[test]
+fn who_says_too_little_or_almost_it_is_helped() {
+    let machine = machine();
+    assert_eq!(
+        machine.shown("show service"),
+        machine.shown("show services")
+    );
+    for line in ["", "show"] {
+        // A variable that is set counts as something said.
+        let output = machine
+            .pollux_command(line)
+            .env_remove("POLLUX_RUN_DIR")
+            .output()
+            .unwrap();
+        let help = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{help}");
+        assert!(
+            help.contains("Usage: pollux") && help.contains("Options:"),
+            "{help}"
+        );
+    }
+    for view in ["health", "quorums", "services", "rates", "stats"] {
+        let line = format!("show {view} -t 198.51.100.9:1");
+        machine.refused(&line, 1, "no such service: TCP 198.51.100.9:1");
+    }
+    // It is there and not checked.
+    assert_eq!(machine.json("show health -t 198.51.100.1:80"), json!([]));
+}
+
+#[test]
 fn help_has_examples_and_every_verb() {
     let machine = Machine::new();
     let help = machine.shown("--help");
@@ -370,4 +399,144 @@ fn help_has_examples_and_every_verb() {
     ] {
         assert!(help.contains(text), "{text} is not in\n{help}");
     }
+}
+
+/// Services with the longest addresses, numbers of many digits, a server that is off.
+fn crowded() -> Machine {
+    let mut machine = Machine::new();
+    let mut file = String::from(
+        "[[check]]\nname = \"web\"\nkind = \"tcp\"\ninterval_ms = 100\ntimeout_ms = 80\n\
+         [[service]]\nprotocol = \"sctp\"\naddress = \"[2001:db8:1000:2000:3000:4000:5000:6000]:65535\"\n\
+         scheduler = \"mh\"\nscheduler_flags = [\"mh-fallback\", \"mh-port\"]\npersistence_timeout = 86400\n",
+    );
+    for number in 1..3 {
+        file.push_str(&format!(
+            "[[service.server]]\naddress = \"[2001:db8:1000:2000:3000:4000:5000:{number}]:65535\"\nmethod = \"tunnel\"\n\
+             upper_threshold = 100000\ntunnel_type = \"gue\"\ntunnel_port = 65535\nweight = 2147483647\n"
+        ));
+    }
+    file.push_str(
+        "[[service]]\nprotocol = \"tcp\"\naddress = \"198.51.100.1:80\"\ncheck = \"web\"\n",
+    );
+    file.push_str("[[service.server]]\naddress = \"127.0.0.1:1\"\nmethod = \"nat\"\n");
+    machine.write("pollux.toml", &file);
+    machine.start_dataplane();
+    machine.start_polluxd();
+    for service in [
+        "SCTP [2001:db8:1000:2000:3000:4000:5000:6000]:65535",
+        "TCP 198.51.100.1:80",
+    ] {
+        let totals = TrafficTotals {
+            connections: 123_456_789,
+            inbound_packets: 12_345_678_901,
+            outbound_packets: 12_345_678_901,
+            inbound_bytes: 1_234_567_890_123,
+            outbound_bytes: 123_456_789_012_345,
+        };
+        let mut state = machine.state.lock().unwrap();
+        state.totals.insert(service.to_owned(), totals);
+        state.connections = (1..=3).map(connection).collect();
+        for connection in &mut state.connections {
+            connection.client = "[2001:db8:1000:2000:3000:4000:5000:7000]:65535"
+                .parse()
+                .unwrap();
+            connection.virtual_address = "[2001:db8:1000:2000:3000:4000:5000:6000]:65535"
+                .parse()
+                .unwrap();
+        }
+    }
+    machine.until("the server is off", |machine| {
+        machine.json("show health")[0]["state"] == "down"
+    });
+    machine
+}
+
+fn on_screen(machine: &Machine, columns: usize, line: &str) -> String {
+    let output = machine
+        .pollux_command(line)
+        .env("COLUMNS", columns.to_string())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{line}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+const VIEWS: [&str; 17] = [
+    "show services",
+    "show services --nosort",
+    "show connections",
+    "show stats",
+    "show stats --exact",
+    "show rates",
+    "show rates --exact",
+    "show director",
+    "show director --exact",
+    "show ports --extended",
+    "show workers",
+    "show drops --all",
+    "show health",
+    "show quorums",
+    "show settings",
+    "show schedulers",
+    "events",
+];
+
+#[test]
+fn views_fit_narrow_screens_and_use_wide_ones() {
+    let machine = crowded();
+    for view in VIEWS {
+        for columns in [80, 200] {
+            let shown = on_screen(&machine, columns, view);
+            let widest = shown.lines().map(|line| line.chars().count()).max();
+            // Of services, the line that ipvsadm has, too, is in one piece.
+            let is_heading = |line: &str| line.starts_with("SCTP [") && line.contains(" mh ");
+            for line in shown.lines().filter(|line| !is_heading(line)) {
+                assert!(line.chars().count() <= columns, "{view}: {line}\n{shown}");
+            }
+            if columns == 200 && ["show drops --all", "show settings"].contains(&view) {
+                assert!(widest > Some(80), "{shown}");
+            }
+        }
+        // Programs get a row a line, and what they got before there were screens.
+        assert_eq!(
+            on_screen(&machine, 1000, view).lines().count(),
+            on_screen(&machine, 200, view).lines().count(),
+            "{view}"
+        );
+    }
+    assert_eq!(
+        on_screen(&machine, 80, "show stats"),
+        "\
+Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes
+  -> RemoteAddress:Port
+SCTP [2001:db8:1000:2000:3000:4000:5000:6000]:65535
+                                    123.4M   12.34G   12.34G   1.234T   123.4T
+  -> [2001:db8:1000:2000:3000:4000:5000:1]:65535
+                                    61.72M   6.172G   6.172G   617.2G   61.72T
+  -> [2001:db8:1000:2000:3000:4000:5000:2]:65535
+                                    61.72M   6.172G   6.172G   617.2G   61.72T
+TCP  198.51.100.1:80                123.4M   12.34G   12.34G   1.234T   123.4T
+  -> 127.0.0.1:1                    61.72M   6.172G   6.172G   617.2G   61.72T
+"
+    );
+    assert_eq!(
+        on_screen(&machine, 80, "show services"),
+        "\
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port         Forward TunnelInfo   Weight     PersistConn
+        ActiveConn InActConn Upper  Lower
+SCTP [2001:db8:1000:2000:3000:4000:5000:6000]:65535 mh (mh-fallback,mh-port) persistent 86400
+  -> [2001:db8:1000:2000:3000:4000:5000:1]:65535
+                                Tunnel  gue:65535:-c 2147483647 0
+        7          1234      100000 0
+  -> [2001:db8:1000:2000:3000:4000:5000:2]:65535
+                                Tunnel  gue:65535:-c 2147483647 0
+        7          1234      100000 0
+TCP  198.51.100.1:80 wlc
+  -> 127.0.0.1:1                Masq    n/a          0          0
+        7          1234      0      0
+"
+    );
+    let health = on_screen(&machine, 72, "show health");
+    assert!(health.contains("connect: Connection refused\n"), "{health}");
 }

@@ -26,6 +26,9 @@ const MEANING_WIDTH: u16 = 120;
 /// Workers that have a number each in the head.
 const WORKERS_SHOWN: usize = 4;
 
+/// Room for a link's speed.
+const LINK_WIDTH: u16 = 11;
+
 const TITLE: Style = Style::new().add_modifier(Modifier::BOLD);
 const HEAD: Style = Style::new().add_modifier(Modifier::REVERSED);
 const SELECTED: Style = Style::new().add_modifier(Modifier::REVERSED);
@@ -142,11 +145,12 @@ fn draw_rows(app: &mut App, frame: &mut Frame<'_>, area: Rect) {
     let taken: u16 = columns.iter().map(|column| column.width + 1).sum();
     let longest = app.rows.iter().map(|row| row.name.chars().count()).max();
     let longest = longest.unwrap_or(0).max(NAME_WIDTH_MIN);
-    let room = usize::from(area.width.saturating_sub(taken)).min(longest);
     let (title, kind) = match app.page {
         Page::Servers(id) => (format!("Servers of {id}"), 1),
         _ => ("Service".to_owned(), 0),
     };
+    let longest = longest.max(title.chars().count() + 1);
+    let room = usize::from(area.width.saturating_sub(taken)).min(longest);
     let heads = columns.iter().map(|column| {
         let title = column.titles.get(kind).copied().unwrap_or_default();
         let mark = if column.order == Some(app.order) {
@@ -216,6 +220,8 @@ fn draw_fates(app: &mut App, frame: &mut Frame<'_>, area: Rect) {
         Cell::from(if meaning { "Meaning" } else { "" }),
     ])
     .style(HEAD);
+    let names = app.fates.iter().map(|row| row.port.as_str());
+    let name_width = port_width(names);
     let lines = app.fates.iter().map(|row| {
         let is_now = row.a_second.is_some_and(|rate| rate > 0);
         let style = match (row.fate.is_drop, is_now) {
@@ -236,7 +242,7 @@ fn draw_fates(app: &mut App, frame: &mut Frame<'_>, area: Rect) {
         .style(style)
     });
     let widths = [
-        Constraint::Length(8),
+        Constraint::Length(name_width),
         Constraint::Length(20),
         Constraint::Length(8),
         Constraint::Length(8),
@@ -289,7 +295,7 @@ fn worker_table(workers: &[WorkerReport]) -> Table<'static> {
 
 fn port_table(ports: &[PortReport]) -> Table<'static> {
     let titles = ["InPPS", "OutPPS", "InBPS", "OutBPS", "Missed", "Errors"];
-    let titles = titles.map(|title| right(title, 8));
+    let titles = titles.map(|title| right(title, 7));
     let names = [Cell::from("Port"), Cell::from("Link")];
     let header = Cells::new(names.into_iter().chain(titles)).style(HEAD);
     let lines = ports.iter().map(|PortReport { status, rates }| {
@@ -308,15 +314,20 @@ fn port_table(ports: &[PortReport]) -> Table<'static> {
             errors,
         ];
         let names = [Cell::from(status.name.clone()), Cell::from(link)];
-        let numbers = numbers.map(|number| right(&short(number), 8));
+        let numbers = numbers.map(|number| right(&short(number), 7));
         let style = if status.link_up { Style::new() } else { BAD };
         Cells::new(names.into_iter().chain(numbers)).style(style)
     });
-    let mut widths = [Constraint::Length(8); 8];
-    if let Some(link) = widths.get_mut(1) {
-        *link = Constraint::Length(12);
-    }
-    Table::new(lines, widths).header(header)
+    let names = ports.iter().map(|port| port.status.name.as_str());
+    let names = [port_width(names), LINK_WIDTH].map(Constraint::Length);
+    let numbers = [Constraint::Length(7); 6];
+    Table::new(lines, names.into_iter().chain(numbers)).header(header)
+}
+
+/// What the longest name of a port takes: 15 at most, as of any interface of Linux.
+fn port_width<'a>(names: impl Iterator<Item = &'a str>) -> u16 {
+    let longest = names.map(|name| name.chars().count()).max();
+    u16::try_from(longest.unwrap_or(0).max(8)).unwrap_or(u16::MAX)
 }
 
 /// A question, news, or what the keys do.
