@@ -243,8 +243,11 @@ impl Life {
                 // A SYN may begin a new connection in the place of one that is over.
                 let goes_on = number != protocol::TCP || flags & 2 == 0;
                 let stays = fits(&bound) && is_there(&bound);
+                // So does any packet of one whose server went before that was set.
+                let settings = self.director.snapshot().settings();
+                let is_over = settings.expire_nodest_conn && !is_there(&bound);
                 assert!(
-                    stays || !goes_on,
+                    stays || !goes_on || is_over,
                     "{flow:?}: from {bound:?} to {address} {port:?}"
                 );
             }
