@@ -8,11 +8,7 @@ machine_dir=$lab_dir/machine
 machine_nics=(e1000e virtio vmxnet3)
 
 start_machine() {
-    topology_is_up || fail "the lab is down; bring it up with: scripts/lab up"
-    ! process_is_alive router/machine || fail "the machine runs already; end it with: scripts/lab stop-machine"
-    process_has_ended pollux-dataplane || fail "the daemons run in pollux-director; end them with: scripts/lab stop-daemons"
-    remove_machine_links
-    mkdir -p "$machine_dir" "$lab_dir/router"
+    begin_machine
     build_machine_image
     local arguments=() nic number=16
     for nic in "${machine_nics[@]}"; do
@@ -20,22 +16,37 @@ start_machine() {
         machine_nic "$nic" server "$((number + 1))"
         number=$((number + 2))
     done
-    rm -f "$machine_dir"/*.sock
-    # no_timer_check: on a busy machine the kernel takes an emulated timer for a broken one.
-    start_process router/machine qemu-system-x86_64 -machine q35,kernel-irqchip=split \
-        -accel "${POLLUX_MACHINE_ACCEL:-tcg,thread=multi}" -cpu max -smp 2 -m 1536 -display none -no-reboot -nodefaults \
+    run_machine -m 1536 -no-reboot \
         -kernel "$(echo "$machine_kernel"/boot/vmlinuz-*)" -initrd "$machine_dir/initramfs" \
         -append "console=ttyS0 quiet panic=-1 no_timer_check nowatchdog intel_iommu=on iommu=pt" \
-        -device intel-iommu,intremap=on,caching-mode=on \
         -serial "file:$machine_dir/console.log" \
         -chardev "socket,id=agent,path=$machine_dir/agent.sock,server=on,wait=off" -serial chardev:agent \
-        -monitor "unix:$machine_dir/monitor.sock,server=on,wait=off" "${arguments[@]}"
-    # qemu's RSS waits for ever once a queue is full that it did not read the frame for, so no connection may have that
-    # much on its way: a queue has 1024 frames.
-    in_namespace pollux-client sysctl -qw "net.ipv4.tcp_rmem=4096 65536 524288"
+        "${arguments[@]}"
     # Some 7 s, but without KVM a busy machine takes its time.
     await 240 machine_has_settled || true
     machine_answers || machine_failed "the machine does not boot"
+}
+
+# Makes room for one.
+begin_machine() {
+    topology_is_up || fail "the lab is down; bring it up with: scripts/lab up"
+    ! process_is_alive router/machine || fail "the machine runs already; end it with: scripts/lab stop-machine"
+    process_has_ended pollux-dataplane || fail "the daemons run in pollux-director; end them with: scripts/lab stop-daemons"
+    remove_machine_links
+    mkdir -p "$machine_dir" "$lab_dir/router"
+    rm -f "$machine_dir"/*.sock
+}
+
+# Two processors and an IOMMU, and what the arguments say. no_timer_check on the kernel's command line: on a busy machine
+# it takes an emulated timer for a broken one.
+run_machine() {
+    start_process router/machine qemu-system-x86_64 -machine q35,kernel-irqchip=split \
+        -accel "${POLLUX_MACHINE_ACCEL:-tcg,thread=multi}" -cpu max -smp 2 -display none -nodefaults \
+        -device intel-iommu,intremap=on,caching-mode=on \
+        -monitor "unix:$machine_dir/monitor.sock,server=on,wait=off" "$@"
+    # qemu's RSS waits for ever once a queue is full that it did not read the frame for, so no connection may have that
+    # much on its way: a queue has 1024 frames.
+    in_namespace pollux-client sysctl -qw "net.ipv4.tcp_rmem=4096 65536 524288"
 }
 
 # Adds to `arguments` a NIC of this kind: machine_nic KIND SIDE DEVICE.

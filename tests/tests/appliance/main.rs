@@ -1,5 +1,6 @@
 //! Pollux on PCI NICs: a machine of qemu whose emulated NICs stand behind an emulated IOMMU, driven by DPDK through
 //! vfio-pci as on bare metal, on the networks of the lab. `scripts/test --appliance` runs what is ignored here too.
 
+mod image;
 mod preparation;
 mod traffic;
