@@ -89,6 +89,8 @@ pub fn services(
             .iter()
             .filter_map(|id| Some(numbering.service(*id)?.get()))
             .collect(),
+        master: None,
+        backup: None,
     }
 }
 
@@ -218,6 +220,7 @@ fn settings(settings: &IpvsSettings) -> pollux_engine::IpvsSettings {
         lblcr_expiration: seconds(settings.get("lblcr_expiration")),
         mh_tab_index: u8::try_from(settings.get("mh_tab_index")).unwrap_or(12),
         secure_tcp: defence("secure_tcp"),
+        ..pollux_engine::IpvsSettings::default()
     }
 }
 

@@ -5,19 +5,20 @@ use std::fs;
 use std::path::Path;
 
 use pollux_tests::fuzz::choices::{Choices, Seeded};
-use pollux_tests::fuzz::{frame, frames, ftp, pipeline, related, sip};
+use pollux_tests::fuzz::{frame, frames, ftp, pipeline, related, sip, sync};
 use pollux_tests::golden::director::Director;
 use pollux_tests::golden::trace::{Step, Wire, scenarios};
 
 /// What a fuzzer calls.
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 5] = [
+const TARGETS: [(&str, Target); 6] = [
     ("frame", frame::run),
     ("ftp", ftp::run),
     ("pipeline", pipeline::run),
     ("related", related::run),
     ("sip", sip::run),
+    ("sync", sync::run),
 ];
 
 #[test]
@@ -49,6 +50,14 @@ fn messages_of_sip() {
     let mut seeded = Seeded(6);
     for length in 0..2000 {
         sip::run(&seeded.bytes(length % 400));
+    }
+}
+
+#[test]
+fn messages_of_other_directors() {
+    let mut seeded = Seeded(7);
+    for length in 0..2000 {
+        sync::run(&seeded.bytes(length % 400));
     }
 }
 

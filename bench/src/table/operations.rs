@@ -266,6 +266,7 @@ impl<'t> ThreadBench<'t> {
             control: None,
             counts_packets: false,
             lifetime: None,
+            is_synced: false,
         }
     }
 

@@ -108,6 +108,7 @@ fn fill(table: &ConnectionTable, shard: &mut Shard, family: Family, connections:
             control: None,
             counts_packets: false,
             lifetime: None,
+            is_synced: false,
         };
         // What finds no room is left out, as in a data plane.
         let _ = shard.insert(table, &new, Tick(0), &timeouts);

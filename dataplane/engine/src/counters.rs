@@ -116,6 +116,20 @@ pub struct WorkerCounters {
     pub answers_met: Counter,
     /// Connections that another worker made and this one saw answered first.
     pub answers_apart: Counter,
+    /// Connections told of to other directors.
+    pub sync_told: Counter,
+    /// Connections that were to be told of, and for which the queue had no room.
+    pub sync_untold: Counter,
+    /// Connections of other directors that were new here.
+    pub synced_made: Counter,
+    /// Connections of other directors that were here already.
+    pub synced_changed: Counter,
+    /// Ends of connections of other directors in whose place there was another one here.
+    pub synced_passed_over: Counter,
+    /// Connections of other directors for which there was no room.
+    pub synced_no_room: Counter,
+    /// Connections of other directors of a kind that is not had here, and templates whose server is not here.
+    pub synced_unusable: Counter,
     /// Connections by state, in the order of [`State::ALL`], as the last round of the sweep found them.
     pub states: [Counter; State::ALL.len()],
 }
@@ -136,6 +150,13 @@ impl WorkerCounters {
             icmp_errors_sent: Counter::default(),
             answers_met: Counter::default(),
             answers_apart: Counter::default(),
+            sync_told: Counter::default(),
+            sync_untold: Counter::default(),
+            synced_made: Counter::default(),
+            synced_changed: Counter::default(),
+            synced_passed_over: Counter::default(),
+            synced_no_room: Counter::default(),
+            synced_unusable: Counter::default(),
             states: std::array::from_fn(|_| Counter::default()),
         }
     }

@@ -26,11 +26,12 @@ pub mod service;
 pub mod settings;
 pub mod snapshot;
 mod sync;
+pub mod synchronisation;
 pub mod wire;
 
 pub use clock::{Microsecond, Tick};
 pub use fate::Fate;
 pub use frame::{Frame, HeapFrame};
-pub use pipeline::{BURST, Context, Verdict, Worker};
+pub use pipeline::{BURST, Context, Taken, Verdict, Worker};
 pub use settings::{Defence, IpvsSettings};
 pub use snapshot::{Snapshot, SnapshotSpec};

@@ -2,6 +2,7 @@
 //! (`Documentation/networking/ipvs-sysctl.rst`).
 
 use crate::clock::seconds;
+use crate::synchronisation::SyncSettings;
 
 /// When a defence against overload is up, as the kernel's modes 0 to 3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -65,6 +66,10 @@ pub struct IpvsSettings {
     pub mh_tab_index: u8,
     /// TCP states by the table that believes clients less: only the server's packets lead to ESTABLISHED.
     pub secure_tcp: Defence,
+    /// What other directors are told of, and when.
+    pub sync: SyncSettings,
+    /// While there is a backup, this director does nothing else: packets of clients are the kernel's.
+    pub backup_only: bool,
 }
 
 impl Default for IpvsSettings {
@@ -86,6 +91,8 @@ impl Default for IpvsSettings {
             lblcr_expiration: seconds(24 * 60 * 60),
             mh_tab_index: 12,
             secure_tcp: Defence::Never,
+            sync: SyncSettings::default(),
+            backup_only: false,
         }
     }
 }

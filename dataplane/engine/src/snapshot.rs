@@ -5,6 +5,7 @@
 //! [`Scheduler`]). Whoever publishes keeps the old snapshot until every worker has left it, so that nothing large is
 //! ever freed on a worker.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
@@ -20,6 +21,7 @@ use crate::service::{
     ServiceSpec, VirtualService,
 };
 use crate::settings::IpvsSettings;
+use crate::synchronisation::{Backup, Master};
 
 /// What a snapshot is compiled from. Numbers are dense: they index a table.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +43,10 @@ pub struct SnapshotSpec {
     /// Numbers of services of which a destination was edited since the snapshot before, though nothing may have changed by
     /// that: `wrr` begins anew at the front of its list (`ip_vs_wrr_dest_changed`).
     pub edited: Vec<u32>,
+    /// While other directors are told of connections: what that needs.
+    pub master: Option<Arc<Master>>,
+    /// While connections of other directors are taken over: how they come to the workers.
+    pub backup: Option<Arc<Backup>>,
 }
 
 /// One generation.
@@ -53,6 +59,11 @@ pub struct Snapshot {
     timeouts: Timeouts,
     settings: IpvsSettings,
     has_tunnels: bool,
+    master: Option<Arc<Master>>,
+    backup: Option<Arc<Backup>>,
+    /// Servers of services by their addresses, while other directors name them so.
+    servers: HashMap<(u32, SocketAddr), u32>,
+    is_backup_only: bool,
 }
 
 impl Snapshot {
@@ -123,10 +134,19 @@ impl Snapshot {
             .iter()
             .flatten()
             .any(|found| found.spec.method == ForwardingMethod::Tunnel);
+        let servers = if spec.backup.is_some() {
+            servers_by_address(&spec.services)
+        } else {
+            HashMap::new()
+        };
         Self {
             generation: spec.generation,
             services,
             has_tunnels,
+            master: spec.master.clone(),
+            servers,
+            is_backup_only: spec.backup.is_some() && spec.settings.backup_only,
+            backup: spec.backup.clone(),
             destinations: destinations.into(),
             forwarding,
             timeouts: spec.timeouts,
@@ -185,6 +205,35 @@ impl Snapshot {
         self.has_tunnels
     }
 
+    /// What telling other directors of connections needs, while they are told.
+    #[inline]
+    pub fn master(&self) -> Option<&Master> {
+        self.master.as_deref()
+    }
+
+    /// How connections of other directors come to the workers, while they are taken over.
+    #[inline]
+    pub fn backup(&self) -> Option<&Backup> {
+        self.backup.as_deref()
+    }
+
+    /// Whether packets are looked at for the sake of other directors.
+    #[inline]
+    pub(crate) fn is_synchronised(&self) -> bool {
+        self.master.is_some() || self.is_backup_only
+    }
+
+    /// Whether packets of clients are the kernel's because this director is nothing but a backup.
+    #[inline]
+    pub(crate) fn is_backup_only(&self) -> bool {
+        self.is_backup_only
+    }
+
+    /// A server of a service by its address, while connections of other directors are taken over.
+    pub(crate) fn server_at(&self, service: u32, address: SocketAddr) -> Option<&Destination> {
+        self.destination(*self.servers.get(&(service, address))?)
+    }
+
     /// Judges every destination's load by this snapshot's thresholds and tells its scheduler: once after all workers
     /// have moved to this snapshot, because those that had not yet changed counts by the one before.
     pub fn refresh_loads(&self) {
@@ -211,6 +260,17 @@ fn flush(destinations: &mut [Option<Destination>], is_set: bool, previous: Optio
         let was_flushed = before(found).is_some_and(|before| before.is_flushed);
         found.is_flushed = !found.available && (is_removal || was_flushed);
     }
+}
+
+fn servers_by_address(services: &[ServiceSpec]) -> HashMap<(u32, SocketAddr), u32> {
+    let servers = services.iter().flat_map(|service| {
+        let destinations = service.destinations.iter();
+        destinations.map(|found| {
+            let address = SocketAddr::new(found.address, found.port);
+            ((service.number, address), found.number)
+        })
+    });
+    servers.collect()
 }
 
 /// Gives every destination its place in the scheduler's tree, and the tree the loads as they are; or has its answers timed.

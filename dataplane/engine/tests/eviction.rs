@@ -50,6 +50,7 @@ fn half_open(client: u32, v6: bool) -> NewConnection {
         control: None,
         counts_packets: false,
         lifetime: None,
+        is_synced: false,
     }
 }
 

@@ -65,6 +65,7 @@ fn connection(flow: u32) -> NewConnection {
         control: None,
         counts_packets: false,
         lifetime: None,
+        is_synced: false,
     }
 }
 

@@ -178,6 +178,7 @@ impl Driven {
             control: None,
             counts_packets: false,
             lifetime: None,
+            is_synced: false,
         };
         let now = self.now();
         let answers_taken = if nat {
@@ -392,6 +393,7 @@ fn fill(table: &ConnectionTable, shard: &mut Shard, is_v6: bool) -> (u32, u32) {
             control: None,
             counts_packets: false,
             lifetime: None,
+            is_synced: false,
         };
         match shard.insert(table, &new, Tick(0), &Timeouts::default()) {
             Ok(_) => (taken, refused, in_a_row) = (taken + 1, refused + in_a_row, 0),
@@ -469,6 +471,7 @@ fn shards_share_no_entry_even_when_one_is_made_late() {
             control: None,
             counts_packets: false,
             lifetime: None,
+            is_synced: false,
         };
         let hit = shard
             .insert(&table, &new, Tick(0), &Timeouts::default())

@@ -191,6 +191,7 @@ impl Racer<'_> {
             control: None,
             counts_packets: false,
             lifetime: None,
+            is_synced: false,
         };
         let now = self.now();
         let hit = match self.shard.insert(self.table, &new, now, &self.timeouts) {

@@ -10,3 +10,4 @@ pub mod ftp;
 pub mod pipeline;
 pub mod related;
 pub mod sip;
+pub mod sync;

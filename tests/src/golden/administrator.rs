@@ -2,14 +2,17 @@
 //! their connections to end or for their own return.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use pollux_engine::IpvsSettings;
 use pollux_engine::SnapshotSpec;
 use pollux_engine::clock::{Tick, seconds};
-use pollux_engine::connection::{State, Timeouts};
+use pollux_engine::connection::{Family, State, Timeouts};
 use pollux_engine::service::{DestinationSpec, MarkRule, ServiceIdentity, ServiceSpec};
+use pollux_engine::synchronisation::Backup;
 
 use super::command::{Change, ServerOptions};
+use super::synchronisation::{Daemon, Role};
 
 /// A removed server without connections is forgotten after this time, as in Linux.
 const TRASH_SECONDS: u32 = 120;
@@ -27,6 +30,14 @@ pub enum Refused {
     DestinationExists,
     /// "No such destination".
     NoDestination,
+    /// "Daemon has already run".
+    DaemonRuns,
+    /// "No daemon is running".
+    NoDaemon,
+    /// "No such device".
+    NoInterface,
+    /// Of a server of another family while a daemon runs, or the other way round.
+    MixedFamilies,
 }
 
 #[derive(Debug, Clone)]
@@ -44,6 +55,8 @@ pub struct Administrator {
     timeouts: Timeouts,
     settings: IpvsSettings,
     marks: Vec<MarkRule>,
+    /// The master and the backup.
+    daemons: [Option<Daemon>; 2],
     next_service: u32,
     next_destination: u32,
     /// Servers in the trash whose service is gone too.
@@ -89,6 +102,29 @@ impl Administrator {
             settings: self.settings,
             marks: self.marks.clone(),
             edited: std::mem::take(&mut self.edited),
+            master: None,
+            backup: self.daemon(Role::Backup).map(|_| Arc::new(Backup::new(1))),
+        }
+    }
+
+    /// A daemon of synchronisation, if it runs.
+    pub fn daemon(&self, role: Role) -> Option<Daemon> {
+        self.daemons[role as usize]
+    }
+
+    fn start_daemon(&mut self, role: Role, daemon: Daemon) -> Result<(), Refused> {
+        if self.services.iter().any(has_other_family) {
+            return Err(Refused::MixedFamilies);
+        }
+        if !daemon.has_interface {
+            return Err(Refused::NoInterface);
+        }
+        match &mut self.daemons[role as usize] {
+            Some(_) => Err(Refused::DaemonRuns),
+            place => {
+                *place = Some(daemon);
+                Ok(())
+            }
         }
     }
 
@@ -144,6 +180,11 @@ impl Administrator {
                 }
             }
             Change::Setting(setting) => setting.apply(&mut self.settings),
+            Change::StartDaemon(role, daemon) => self.start_daemon(role, daemon)?,
+            Change::StopDaemon(role) => {
+                let stopped = self.daemons[role as usize].take();
+                stopped.ok_or(Refused::NoDaemon)?;
+            }
             Change::RemoveService(service) => {
                 self.service(service)?;
                 self.remove_services(|spec| spec.identity == service);
@@ -222,6 +263,11 @@ impl Administrator {
             Err(Refused::NoDestination) => {}
             Err(refused) => return Err(refused),
         }
+        let family = self.service(service)?.identity.family();
+        let is_mixed = options.address.is_ipv4() != (family == Family::V4);
+        if is_mixed && self.daemons.iter().any(Option::is_some) {
+            return Err(Refused::MixedFamilies);
+        }
         let is_it = |removed: &mut Removed| {
             removed.service == service && is_at(&removed.destination, options.address)
         };
@@ -255,6 +301,14 @@ impl Administrator {
                 idle_since: None,
             }));
     }
+}
+
+fn has_other_family(service: &ServiceSpec) -> bool {
+    let is_v4 = service.identity.family() == Family::V4;
+    service
+        .destinations
+        .iter()
+        .any(|server| server.address.is_ipv4() != is_v4)
 }
 
 fn specify(number: u32, options: &ServerOptions) -> DestinationSpec {

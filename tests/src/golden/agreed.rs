@@ -8,7 +8,7 @@ use super::replay::{Difference, Replay};
 use super::trace::{Scenario, Step};
 
 /// The files of `tests/golden`.
-pub const FILES: [&str; 11] = [
+pub const FILES: [&str; 12] = [
     "smoke.json",
     "sched.json",
     "schedulers.json",
@@ -20,6 +20,7 @@ pub const FILES: [&str; 11] = [
     "cli.json",
     "settings.json",
     "corners.json",
+    "sync.json",
 ];
 
 /// Scenarios that the runner does not understand to their end, and who plays them.
@@ -30,10 +31,7 @@ pub const NOT_REPLAYED: &[(&str, &str)] = &[(
 
 /// Features that are not built: what commands and settings about them have in them, and the feature. Such a command is passed
 /// over, and what listings say of its service.
-pub const NOT_BUILT: &[(&str, &str)] = &[
-    ("conntrack=1", "entries in nf_conntrack"),
-    ("-daemon ", "connection synchronisation"),
-];
+pub const NOT_BUILT: &[(&str, &str)] = &[("conntrack=1", "entries in nf_conntrack")];
 
 /// The feature that a command or setting is about, if that is not built.
 pub fn not_built(text: &str) -> Option<&'static str> {
@@ -73,9 +71,14 @@ pub const DIFFERENT: &[(&str, &[usize], &str)] = &[
         "Pollux serves a virtual IP whether or not the kernel has it as an address",
     ),
     (
-        "sync/master",
-        &[18, 20],
-        "connection synchronisation is not built: its messages come out by themselves",
+        "sync/backup unbound",
+        &[4, 8],
+        "a template whose server is not there is not kept: the next packet of its clients tells of it again",
+    ),
+    (
+        "sync/backup flags",
+        &[6, 7],
+        "whether a connection counts as active follows from its state, whatever the message says",
     ),
     (
         "misc/local server",

@@ -12,6 +12,7 @@ use pollux_engine::wire::protocol;
 use super::ask;
 use super::nft;
 use super::setting::{self, Setting};
+use super::synchronisation::{self, Daemon, Role};
 
 /// What `ipvsadm -p` means without a number.
 const PERSISTENCE_SECONDS: u32 = 360;
@@ -70,6 +71,10 @@ pub enum Change {
     Marks(Vec<MarkRule>),
     /// `sysctl -w`, or a setting of the scenario.
     Setting(Setting),
+    /// `--start-daemon`.
+    StartDaemon(Role, Daemon),
+    /// `--stop-daemon`.
+    StopDaemon(Role),
 }
 
 /// A listing whose numbers are compared.
@@ -138,6 +143,10 @@ pub fn parse(line: &str) -> Result<Command, Unsupported> {
             let timeouts = [seconds(tcp)?, seconds(tcp_fin)?, seconds(udp)?];
             Ok(Command::Change(Change::Timeouts(timeouts)))
         }
+        ["ipvsadm", "--start-daemon", role, ref options @ ..] => {
+            synchronisation::start(role, options).map(Command::Change)
+        }
+        ["ipvsadm", "--stop-daemon", role] => synchronisation::stop(role).map(Command::Change),
         ["ipvsadm", "-R", "<", file] => Ok(Command::Restore(file.to_owned())),
         ["ipvsadm", "--version" | "-h" | "--help"] => Ok(Command::Aside("a text of ipvsadm's own")),
         ["ipvsadm", "-Z", ref options @ ..] => {
@@ -170,7 +179,7 @@ pub fn parse(line: &str) -> Result<Command, Unsupported> {
             setting::read(setting).map(|setting| Command::Change(Change::Setting(setting)))
         }
         ["nft", ..] => Ok(Command::Aside("rules that give no marks")),
-        ["cat" | "sysctl", ..] => Ok(Command::Aside(
+        ["cat" | "sysctl" | "sh", ..] => Ok(Command::Aside(
             "files of /proc: tests/ipvsadm.rs compares them",
         )),
         _ => unsupported(line),

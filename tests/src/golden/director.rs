@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use pollux_engine::clock::{Tick, seconds};
-use pollux_engine::connection::{Connection, ConnectionTable, Direction, Shard, TableSize};
+use pollux_engine::connection::{
+    Connection, ConnectionTable, Direction, Shard, TableSize, UNBOUND,
+};
 use pollux_engine::counters::WorkerCounters;
 use pollux_engine::fate::Fate;
 use pollux_engine::fragment::Fragments;
@@ -13,10 +15,12 @@ use pollux_engine::frame::{Frame as _, HeapFrame};
 use pollux_engine::memory::Memory;
 use pollux_engine::service::ConnectionCounts;
 use pollux_engine::wire::checksum::Sum;
+use pollux_engine::wire::sync::SyncedConnection;
 use pollux_engine::{BURST, Context, Snapshot, SnapshotSpec, Verdict, Worker};
 
 use super::administrator::{Administrator, Refused};
 use super::command::{Change, Command, parse};
+use super::synchronisation::{Datagram, Role, Telling};
 use super::topology::{Topology, port};
 use super::trace::Wire;
 use crate::sound;
@@ -80,6 +84,8 @@ pub struct Director {
     sent: Option<Vec<Vec<u8>>>,
     /// Whether its NICs verify the checksums of IPv4 headers.
     verifies: bool,
+    telling: Option<Telling>,
+    datagrams: Vec<Datagram>,
 }
 
 impl Default for Director {
@@ -117,6 +123,41 @@ impl Director {
             now: START,
             sent: None,
             verifies: false,
+            telling: None,
+            datagrams: Vec::new(),
+        }
+    }
+
+    /// The datagrams of synchronisation that went out since this was asked.
+    pub fn take_datagrams(&mut self) -> Vec<Datagram> {
+        std::mem::take(&mut self.datagrams)
+    }
+
+    /// A datagram has come that a daemon may wait for.
+    pub fn hear(&mut self, datagram: &Datagram) {
+        if let Some(backup) = self.administrator.daemon(Role::Backup) {
+            self.take(&datagram.told(&backup));
+        }
+    }
+
+    /// Another director has told of connections.
+    pub fn take(&mut self, told: &[SyncedConnection]) {
+        let context = Context {
+            table: &self.table,
+            snapshot: &self.snapshot,
+            now: self.now,
+        };
+        for told in told {
+            self.worker.take_synced(&context, told);
+        }
+        self.worker.turn(&self.table);
+    }
+
+    /// What the worker has told goes into datagrams.
+    fn gather_told(&mut self) {
+        if let Some(telling) = &mut self.telling {
+            telling.gather(self.now);
+            self.datagrams.extend(telling.due(self.now));
         }
     }
 
@@ -169,10 +210,19 @@ impl Director {
 
     fn publish(&mut self) {
         self.generation += 1;
+        match self.administrator.daemon(Role::Master) {
+            None => self.telling = None,
+            Some(daemon) if self.telling.is_none() => {
+                self.telling = Some(Telling::new(daemon, self.table.size()));
+            }
+            Some(_) => {}
+        }
         let forwarding = Arc::new(self.topology.forwarding_table(self.generation));
         let spec = self.administrator.spec(self.generation.into());
+        let master = self.telling.as_ref().map(|telling| &telling.master);
         let spec = SnapshotSpec {
             now: self.now,
+            master: master.map(Arc::clone),
             ..spec
         };
         self.snapshot = Arc::new(Snapshot::compile(
@@ -204,6 +254,7 @@ impl Director {
         self.worker
             .process(&context, port(wire), &mut frames, &mut verdicts);
         self.worker.turn(&self.table);
+        self.gather_told();
         assert_eq!(verdicts.len(), burst.len(), "a verdict for every frame");
         let came = burst.iter().zip(frames);
         let outcomes = came.zip(verdicts).map(|((bytes, frame), verdict)| {
@@ -337,11 +388,21 @@ impl Director {
 
     /// Time passes, in ticks; what has expired goes.
     pub fn pass(&mut self, mut ticks: u32) {
-        while ticks > seconds(TRASH_LOOK_SECONDS) && self.administrator.has_trash() {
-            self.pass_at_once(seconds(TRASH_LOOK_SECONDS));
-            ticks -= seconds(TRASH_LOOK_SECONDS);
+        while let Some(step) = self.step().filter(|step| ticks > *step) {
+            self.pass_at_once(step);
+            ticks -= step;
         }
         self.pass_at_once(ticks);
+    }
+
+    /// What happens in between: the trash is looked at, and a master tells, second by second, as the sweep comes round.
+    fn step(&self) -> Option<u32> {
+        if self.telling.is_some() {
+            return Some(seconds(1));
+        }
+        self.administrator
+            .has_trash()
+            .then_some(seconds(TRASH_LOOK_SECONDS))
     }
 
     fn pass_at_once(&mut self, ticks: u32) {
@@ -352,6 +413,7 @@ impl Director {
         self.administrator.empty_trash(now, |number| {
             alive(table, now).any(|connection| connection.destination() == number)
         });
+        self.gather_told();
         self.publish();
     }
 
@@ -397,6 +459,8 @@ impl Director {
                 self.worker.shard().in_use()
             ));
         }
+        // Another director's connection to a server that is not here counts for none.
+        recount.remove(&UNBOUND);
         let mut destinations = recount
             .keys()
             .copied()

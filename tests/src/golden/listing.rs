@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use pollux_engine::clock::TICKS_PER_SECOND;
-use pollux_engine::connection::{ForwardingMethod, State};
+use pollux_engine::connection::{Direction, ForwardingMethod, State, UNBOUND};
 use pollux_engine::counters::Counter;
 use pollux_engine::service::{Destination, ServiceIdentity, ServiceSpec};
 use pollux_engine::wire::protocol;
@@ -134,13 +134,14 @@ fn connections(director: &Director) -> Lines {
         let (key, _) = connection.listed();
         let number = connection.destination();
         let destination = director.snapshot().destination(number);
-        let destination = destination.map_or_else(
-            || format!("destination {number}"),
-            |found| {
+        let destination = match destination {
+            None if number == UNBOUND => connection.key(Direction::Outbound).source().to_string(),
+            None => format!("destination {number}"),
+            Some(found) => {
                 let port = connection.destination_port();
                 SocketAddr::new(found.spec.address, port).to_string()
-            },
-        );
+            }
+        };
         let about = format!(
             "{} {} {} {destination} {}",
             protocol_name(key.listed_protocol()),

@@ -24,5 +24,6 @@ pub mod refused;
 pub mod replay;
 pub mod saved;
 pub mod setting;
+pub mod synchronisation;
 pub mod topology;
 pub mod trace;

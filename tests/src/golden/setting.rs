@@ -10,18 +10,19 @@ use super::command::Unsupported;
 pub struct Setting {
     name: &'static str,
     value: u32,
+    /// Of the one setting that has two.
+    second: u32,
 }
 
 /// Those that only one value of is had: what they are named, and that value.
-const FIXED: [(&str, u32); 6] = [
+const FIXED: [(&str, u32); 5] = [
     ("conntrack", 0),
     ("snat_reroute", 1),
     ("cache_bypass", 0),
-    ("backup_only", 0),
     ("run_estimation", 1),
     ("sync_version", 1),
 ];
-const HEEDED: [&str; 16] = [
+const HEEDED: [&str; 21] = [
     "conn_reuse_mode",
     "expire_nodest_conn",
     "expire_quiescent_template",
@@ -38,6 +39,11 @@ const HEEDED: [&str; 16] = [
     "lblc_expiration",
     "lblcr_expiration",
     "mh_tab_index",
+    "backup_only",
+    "sync_threshold",
+    "sync_refresh_period",
+    "sync_retries",
+    "sync_persist_mode",
 ];
 
 /// Reads `net.ipv4.vs.sloppy_tcp=1`.
@@ -48,12 +54,18 @@ pub fn read(text: &str) -> Result<Setting, Unsupported> {
     let unsupported = || Unsupported(text.to_owned());
     let (name, value) = text.split_once('=').ok_or_else(unsupported)?;
     let name = name.trim_start_matches("net.ipv4.vs.");
-    let value: u32 = value.parse().map_err(|_| unsupported())?;
+    let (value, second) = value.split_once(' ').unwrap_or((value, "0"));
+    let number = |text: &str| text.parse::<u32>().map_err(|_| unsupported());
+    let (value, second) = (number(value)?, number(second)?);
     let heeded = HEEDED.iter().find(|known| **known == name);
     let fixed = FIXED.iter().find(|known| **known == (name, value));
     let name = heeded.or(fixed.map(|(name, _)| name));
-    name.map(|name| Setting { name, value })
-        .ok_or_else(unsupported)
+    name.map(|name| Setting {
+        name,
+        value,
+        second,
+    })
+    .ok_or_else(unsupported)
 }
 
 impl Setting {
@@ -81,6 +93,13 @@ impl Setting {
             "lblcr_expiration" => settings.lblcr_expiration = seconds(self.value),
             "mh_tab_index" => settings.mh_tab_index = u8::try_from(self.value).unwrap_or(12),
             "secure_tcp" => settings.secure_tcp = defence,
+            "backup_only" => settings.backup_only = on,
+            "sync_threshold" => {
+                (settings.sync.threshold, settings.sync.period) = (self.value, self.second);
+            }
+            "sync_refresh_period" => settings.sync.refresh = seconds(self.value),
+            "sync_retries" => settings.sync.retries = self.value,
+            "sync_persist_mode" => settings.sync.persist_mode = on,
             _ => {}
         }
     }

@@ -22,7 +22,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use super::life::{LIVE, Life, Transition};
+use super::life::{LIVE, Life, REFRESH_TICKS, Transition};
 use super::tcp_state::Side;
 use super::{Family, FlowKey, State, Timeouts};
 use crate::clock::Tick;
@@ -42,7 +42,7 @@ pub enum ForwardingMethod {
 
 impl ForwardingMethod {
     fn from_number(number: u64) -> Self {
-        match number & 0x1f {
+        match number & 0x0f {
             0 => Self::Masquerade,
             1 => Self::Tunnel,
             _ => Self::DirectRoute,
@@ -93,7 +93,12 @@ pub struct NewConnection {
     pub counts_packets: bool,
     /// How long it lives before its first state change, in ticks; none: as long as its state says.
     pub lifetime: Option<u32>,
+    /// Another director has told of it.
+    pub is_synced: bool,
 }
+
+/// The number of no destination: that of a connection which another director has told of, and whose server is not known here.
+pub const UNBOUND: u32 = u32::MAX;
 
 /// In the byte of the method: a template.
 const TEMPLATE: u64 = 0x80;
@@ -101,6 +106,8 @@ const TEMPLATE: u64 = 0x80;
 const FTP_CONTROL: u64 = 0x40;
 /// There too: a template of a call.
 const CALL: u64 = 0x20;
+/// There too: another director has told of it.
+const SYNCED: u64 = 0x10;
 /// FTP's port for them (RFC 959).
 const FTP_PORT: u16 = 21;
 /// Where in the word of the identity protocol and family stand, after it was shifted by 32.
@@ -214,7 +221,8 @@ impl<'t> Connection<'t> {
                 FTP_CONTROL << 48
             } else {
                 0
-            };
+            }
+            | if new.is_synced { SYNCED << 48 } else { 0 };
         self.hot.0[4].store(identity, Relaxed);
         let control = new.control.map_or(0, |number| u64::from(number) + 1);
         self.hot.0[5].store(control << 32 | u64::from(new.service), Relaxed);
@@ -387,7 +395,7 @@ impl<'t> Connection<'t> {
     #[inline]
     pub fn has_outbound_key(&self) -> bool {
         // A template's byte has another bit set.
-        (self.hot.0[4].load(Relaxed) >> 48) & (0xff & !FTP_CONTROL)
+        (self.hot.0[4].load(Relaxed) >> 48) & (0xff & !(FTP_CONTROL | SYNCED))
             == ForwardingMethod::Masquerade as u64
     }
 
@@ -395,6 +403,38 @@ impl<'t> Connection<'t> {
     #[inline]
     pub fn is_ftp_control(&self) -> bool {
         self.hot.0[4].load(Relaxed) >> 48 & FTP_CONTROL != 0
+    }
+
+    /// Whether another director has told of it.
+    pub fn is_synced(&self) -> bool {
+        self.hot.0[4].load(Relaxed) >> 48 & SYNCED != 0
+    }
+
+    /// Takes over state and end from another director, the latter in `timeout` ticks. The change of state is the caller's to
+    /// account for.
+    pub(crate) fn become_synced(
+        &self,
+        state: State,
+        now: Tick,
+        timeout: u32,
+    ) -> Option<Transition> {
+        let mut end = now.after(timeout);
+        if self.is_template() {
+            self.route_word().store(timeout.into(), Relaxed);
+            end = end.after(REFRESH_TICKS);
+        }
+        let mut before = None;
+        self.change_life(|life| {
+            before = Some(life.state());
+            Some(life.in_state(state).ending_at(end))
+        });
+        before
+            .filter(|before| *before != state)
+            .map(|before| Transition {
+                before,
+                after: state,
+                answered: false,
+            })
     }
 
     /// The adjacency of the way back to the client, if it was found under this generation of the forwarding table.

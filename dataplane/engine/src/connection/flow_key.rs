@@ -128,6 +128,15 @@ impl FlowKey {
         }
     }
 
+    /// The source's address in the words of a key.
+    pub(crate) fn source_words(&self) -> [u64; 2] {
+        let [high, low, ..] = self.addresses;
+        match self.family {
+            Family::V4 => [high >> 32, 0],
+            Family::V6 => [high, low],
+        }
+    }
+
     /// The flow in the other direction.
     #[inline]
     #[must_use]

@@ -15,6 +15,7 @@
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::entry::Connection;
+use crate::wire::sync::Sequence;
 
 /// Which reply the client waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +77,14 @@ impl FtpControl {
         if self.0 & REPLIED != 0 && !is_after(sequence, self.position()) {
             return Some(done);
         }
-        let shift = self.after() + step;
-        if step.abs() > STEP_MAX || shift.abs() > SHIFT_MAX {
+        Self::put_off(sequence, step, self.after() + step)
+    }
+
+    /// What follows `sequence` is put off by `shift` in all, by `step` more than what comes before.
+    fn put_off(sequence: u32, step: i32, shift: i32) -> Option<Self> {
+        if step.unsigned_abs() > STEP_MAX.unsigned_abs()
+            || shift.unsigned_abs() > SHIFT_MAX.unsigned_abs()
+        {
             return None;
         }
         #[allow(clippy::cast_sign_loss)] // two's complement is meant
@@ -104,6 +111,24 @@ impl FtpControl {
         } else {
             before
         }
+    }
+
+    /// How another director is told by how much the server's numbers are put off.
+    pub fn sequence(self) -> Sequence {
+        Sequence {
+            position: self.position(),
+            delta: self.after(),
+            previous_delta: self.before(),
+        }
+    }
+
+    /// What another director has told of that; none when it is more than can be kept.
+    fn of_sequence(told: Sequence) -> Option<Self> {
+        if told.delta == 0 && told.previous_delta == 0 {
+            return Some(Self::default());
+        }
+        let step = told.delta.checked_sub(told.previous_delta)?;
+        Self::put_off(told.position, step, told.delta)
     }
 
     #[allow(clippy::cast_possible_truncation)] // the low half is meant
@@ -146,6 +171,12 @@ impl Connection<'_> {
         changed.ok().map(|_| ())
     }
 
+    /// Takes over from another director by how much the server's numbers are put off. False when it is more than can be kept.
+    pub(crate) fn take_sequence(&self, told: Sequence) -> bool {
+        self.change_ftp_control(|_| FtpControl::of_sequence(told))
+            .is_some()
+    }
+
     /// Counts one more connection that this one controls, and leaves its end where it is. False when it has ended.
     pub(crate) fn adopt_data(&self) -> bool {
         self.change_life(|life| life.with_child(life.expires()))
@@ -156,6 +187,29 @@ impl Connection<'_> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn another_director_goes_on_with_the_same_numbers() {
+        let control = FtpControl::default().replied(1000, 3).unwrap();
+        let control = control.replied(2000, -5).unwrap();
+        let told = control.sequence();
+        assert_eq!(
+            (told.position, told.delta, told.previous_delta),
+            (2000, -2, 3)
+        );
+        let taken = FtpControl::of_sequence(told).unwrap();
+        for number in [999, 1000, 1999, 2000, 2001, 3000] {
+            assert_eq!(taken.to_client(number), control.to_client(number));
+        }
+        for (delta, previous_delta) in [(64, 0), (i32::MIN, 0), (i32::MIN, 1), (1 << 22, 1 << 22)] {
+            let told = Sequence {
+                position: 0,
+                delta,
+                previous_delta,
+            };
+            assert_eq!(FtpControl::of_sequence(told), None, "{told:?}");
+        }
+    }
 
     #[test]
     fn numbers_move_by_what_has_grown() {

@@ -23,7 +23,7 @@ mod take_up;
 pub mod tcp_state;
 pub mod template;
 
-pub use entry::{Connection, Direction, ForwardingMethod, NewConnection, Template};
+pub use entry::{Connection, Direction, ForwardingMethod, NewConnection, Template, UNBOUND};
 pub use flow_key::{Family, FlowKey};
 pub use index::Candidate;
 pub use life::{Life, Transition};

@@ -421,6 +421,7 @@ mod tests {
             control: None,
             counts_packets: false,
             lifetime: None,
+            is_synced: false,
         };
         let reset = || {
             let hit = table.find(&answers, now).unwrap();

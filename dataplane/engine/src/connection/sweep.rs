@@ -184,7 +184,22 @@ impl Shard {
         table: &ConnectionTable,
         now: Tick,
         budget: SweepBudget,
-        mut is_doomed: impl FnMut(&Connection<'_>) -> bool,
+        is_doomed: impl FnMut(&Connection<'_>) -> bool,
+        on_end: impl FnMut(Ended, bool),
+    ) -> SweepBudget {
+        self.sweep_with_controls(table, now, budget, (is_doomed, |_, _: &_| {}), on_end)
+    }
+
+    /// [`Shard::sweep`], that tells besides of entries that live on for others though their time has come.
+    pub(crate) fn sweep_with_controls<'t>(
+        &mut self,
+        table: &'t ConnectionTable,
+        now: Tick,
+        budget: SweepBudget,
+        (mut is_doomed, mut on_outlived): (
+            impl FnMut(&Connection<'_>) -> bool,
+            impl FnMut(u32, &Connection<'t>),
+        ),
         mut on_end: impl FnMut(Ended, bool),
     ) -> SweepBudget {
         self.now = now;
@@ -211,11 +226,18 @@ impl Shard {
                 let states = &mut self.sweeper.states;
                 if is_to_end(table, number, |life| over_or_counted(states, life)) {
                     batch.push(number);
-                } else if table
-                    .connection(number)
-                    .is_some_and(|entry| is_childless(entry.life()) && is_doomed(&entry))
-                {
-                    doomed.push(number);
+                    continue;
+                }
+                let Some(entry) = table.connection(number) else {
+                    continue;
+                };
+                let life = entry.life();
+                if is_childless(life) {
+                    if is_doomed(&entry) {
+                        doomed.push(number);
+                    }
+                } else if life.is_live() && life.expires().has_passed(now) {
+                    on_outlived(number, &entry);
                 }
             }
             let mut over_now = |ended| on_end(ended, false);

@@ -156,6 +156,7 @@ fn read(entry: &Connection<'_>) -> NewConnection {
         control: entry.control(),
         counts_packets: false,
         lifetime: None,
+        is_synced: false,
     }
 }
 
@@ -187,6 +188,7 @@ mod tests {
             control,
             counts_packets: false,
             lifetime: None,
+            is_synced: false,
         }
     }
 

@@ -19,7 +19,7 @@ use crate::clock::{Tick, seconds};
 use crate::wire::protocol;
 
 /// A template whose time has come while it has children lives on by so much at a time (`ip_vs_conn_expire`).
-const EXPIRE_LATER: u32 = seconds(60);
+pub(crate) const EXPIRE_LATER: u32 = seconds(60);
 
 /// The port that a template shows when its destination is not to be had any more.
 pub const DEAD_PORT: u16 = 0xffff;
@@ -171,7 +171,7 @@ impl<'t> Connection<'t> {
         u32::try_from(self.route_word().load(Relaxed)).unwrap_or(0)
     }
 
-    pub(super) fn change_life(&self, change: impl Fn(Life) -> Option<Life>) -> bool {
+    pub(super) fn change_life(&self, mut change: impl FnMut(Life) -> Option<Life>) -> bool {
         let changed = self.life_word().fetch_update(AcqRel, Acquire, |word| {
             let life = Life::of_word(word);
             change(life).filter(|_| life.is_live()).map(Life::word)

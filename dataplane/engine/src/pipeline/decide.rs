@@ -52,11 +52,21 @@ impl Worker {
                 return Verdict::Punt(Fate::Punted);
             }
             Kind::Fragment => return Verdict::Gather,
+            _ if context.snapshot.is_backup_only() && !self.is_answer(context, meta) => {
+                return Verdict::Punt(Fate::Punted);
+            }
             Kind::Related { .. } => return self.related(context, ingress, frame, meta),
             Kind::TunnelError { inner } => self.tunnel_error(context, frame, meta, inner),
             Kind::Flow | Kind::Ipsec => self.flow(context, ingress, frame, meta),
         };
         fate.unwrap_or_else(|fate| self.drop_as(ingress, fate))
+    }
+
+    /// Whether a packet goes the way back of a connection: all that a director does which is nothing but a backup.
+    #[cold]
+    fn is_answer(&self, context: &Context<'_>, meta: &Meta) -> bool {
+        let known = self.known_connection(context, meta);
+        known.is_some_and(|hit| hit.direction == Direction::Outbound)
     }
 
     #[inline]
@@ -205,6 +215,7 @@ impl Worker {
         if !self.is_counted() {
             self.account(context, meta, connection, destination, how);
             connection.count_packet();
+            self.tell(context, (hit.number, connection), (meta, frame.bytes()));
         }
         let way = Way::to_server(destination, connection.method(), meta.key.family);
         if let Some(verdict) = self.check_way(context, ingress, frame, meta, way) {

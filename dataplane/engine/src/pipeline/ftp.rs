@@ -160,6 +160,7 @@ impl Worker {
             control: Some(hit.number),
             counts_packets: counts_packets(context),
             lifetime: None,
+            is_synced: false,
         };
         if client.port() == 0 {
             context.table.note_awaited(context.now);
@@ -172,10 +173,14 @@ impl Worker {
             let inserted = self
                 .shard
                 .insert(context.table, &new, context.now, timeouts);
-            let Err(error) = inserted else {
-                self.counters.connections_created.add(1);
-                destination.bind(new.state);
-                return Ok(());
+            let error = match inserted {
+                Err(error) => error,
+                Ok(made) => {
+                    Self::begin_telling(context, made.number);
+                    self.counters.connections_created.add(1);
+                    destination.bind(new.state);
+                    return Ok(());
+                }
             };
             control.release_child(context.now);
             match error {
@@ -239,6 +244,7 @@ impl Worker {
             control: number.filter(|_| control.is_some()),
             counts_packets: counts_packets(context),
             lifetime: None,
+            is_synced: false,
         };
         // One of several workers gets it.
         let hit = match self.shard.end(table, found.number, |_| true) {
@@ -249,7 +255,8 @@ impl Worker {
             }
             None => None,
         };
-        if hit.is_some() {
+        if let Some(made) = &hit {
+            Self::begin_telling(context, made.number);
             self.counters.connections_created.add(1);
             destination.bind(new.state);
             return hit;

@@ -21,8 +21,11 @@ mod refuse;
 mod schedule;
 mod schedule_icmp;
 mod sweep_pace;
+mod synced;
+mod tell;
 mod without_entry;
 mod worker;
 
+pub use synced::Taken;
 pub(crate) use worker::Whole;
 pub use worker::{BURST, Context, Verdict, Worker};

@@ -45,6 +45,7 @@ impl Worker {
             if is_one_packet(service, meta) {
                 template.connection.renew(context.now);
                 template.connection.count_packet();
+                self.tell_template(context, template.number, &template.connection);
                 self.count_connection(destination);
                 return Ok(Scheduled::OnePacket(destination, port));
             }
@@ -157,7 +158,7 @@ impl Client {
 }
 
 /// The Call-ID in the datagram.
-fn call_id_in<'f>(meta: &Meta, frame: &'f [u8]) -> Option<&'f [u8]> {
+pub(super) fn call_id_in<'f>(meta: &Meta, frame: &'f [u8]) -> Option<&'f [u8]> {
     if meta.key.protocol != protocol::UDP {
         return None;
     }
@@ -304,5 +305,6 @@ fn new_template(service: &VirtualService, chosen: &Destination, client: Client) 
         control: None,
         counts_packets: false,
         lifetime: None,
+        is_synced: false,
     }
 }

@@ -179,6 +179,7 @@ impl Worker {
             match self.shard.insert(context.table, new, context.now, timeouts) {
                 Ok(hit) => {
                     self.counters.connections_created.add(1);
+                    Self::begin_telling(context, hit.number);
                     if chosen.is_timed && new.outbound.is_some() && new.inbound.is_tcp() {
                         let fingerprint = hit.connection.fingerprint();
                         let times = &chosen.shared.response_time;
@@ -340,6 +341,7 @@ pub(super) fn new_connection(
         control: None,
         counts_packets: counts_packets(context),
         lifetime: meta.is_error().then_some(OF_AN_ERROR),
+        is_synced: false,
     }
 }
 

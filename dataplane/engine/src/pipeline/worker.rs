@@ -13,6 +13,7 @@ use super::meta::Meta;
 use super::parse::OwnMacs;
 use super::plan::Plans;
 use super::sweep_pace::SweepPace;
+use super::tell::Telling;
 use super::{lookup, parse};
 use crate::clock::{Microsecond, Tick};
 use crate::connection::{Connection, ConnectionTable, Ended, Family, Shard, SweepBudget};
@@ -224,8 +225,8 @@ impl Worker {
             self.plan(context, metas);
         }
         // Without any service of its family, a packet is the kernel's, as in Linux, even of a known connection. The other
-        // table of states is the second tier's.
-        let serving = if is_secure(context) {
+        // table of states is the second tier's, and so is all telling of other directors.
+        let serving = if is_secure(context) || context.snapshot.is_synchronised() {
             Families::NONE
         } else {
             context.snapshot.services().families()
@@ -326,11 +327,21 @@ impl Worker {
         let is_doomed = |entry: &Connection<'_>| {
             has_no_destination(entry) || (drops && dropper.is_to_end(context, entry))
         };
-        let done = shard.sweep(
+        let telling = context
+            .snapshot
+            .master()
+            .map(|master| Telling::new(context.snapshot, context.table, context.now, master));
+        let worker = shard.worker();
+        let outlived = |number, entry: &Connection<'_>| {
+            if let Some(telling) = telling {
+                telling.outlived(worker, counters, number, entry);
+            }
+        };
+        let done = shard.sweep_with_controls(
             context.table,
             context.now,
             budget,
-            is_doomed,
+            (is_doomed, outlived),
             |ended, was_doomed| {
                 unbind(context.snapshot, ended);
                 if was_doomed && drops {

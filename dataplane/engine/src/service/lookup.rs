@@ -24,6 +24,8 @@ pub struct ServiceLookup {
     /// Places in `services`.
     by_address: HashMap<ServiceKey, usize>,
     by_mark: HashMap<(u32, Family), usize>,
+    /// Marks by the numbers of their services.
+    marks: HashMap<u32, u32>,
     classifier: Classifier,
     /// Whether there is a TCP service of port 21.
     has_ftp: bool,
@@ -133,6 +135,7 @@ impl ServiceLookup {
         let (protocol, address, port) = match spec.identity {
             ServiceIdentity::Fwmark { mark, family } => {
                 self.by_mark.insert((mark, family), place);
+                self.marks.insert(spec.number, mark);
                 return;
             }
             ServiceIdentity::Address {
@@ -198,6 +201,21 @@ impl ServiceLookup {
             .get(&exact)
             .or_else(|| self.find_loosely(exact));
         self.services.get(*place?)
+    }
+
+    /// The service of a connection that another director has told of, with the firewall mark it has there.
+    pub fn of_synced(&self, key: &FlowKey, mark: u32) -> Option<&VirtualService> {
+        let marked = self.by_mark.get(&(mark, key.family)).filter(|_| mark != 0);
+        let exact = ServiceKey::destination_of(key);
+        let place = marked
+            .or_else(|| self.by_address.get(&exact))
+            .or_else(|| self.find_loosely(exact));
+        self.services.get(*place?)
+    }
+
+    /// The firewall mark of a service, by its number; 0 when it has none.
+    pub fn mark_of(&self, service: u32) -> u32 {
+        self.marks.get(&service).copied().unwrap_or(0)
     }
 
     fn find_loosely(&self, exact: ServiceKey) -> Option<&usize> {

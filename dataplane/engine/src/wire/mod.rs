@@ -16,6 +16,7 @@ pub mod ipv6;
 pub mod plain;
 pub mod sctp;
 pub mod sip;
+pub mod sync;
 pub mod tcp;
 pub mod udp;
 
