@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::lab::Lab;
 use crate::lab::namespace::{run, try_run};
+use crate::lab::servers::endpoint;
 
 /// SHA-256 of the page `/100M` of every server.
 pub const DOWNLOAD_SHA256: &str =
@@ -63,6 +64,15 @@ impl Lab {
         )
         .status
         .success()
+    }
+
+    /// A connection to a port of this service's address that no server serves; nothing comes of it.
+    pub fn try_nowhere(&self, address: &str, port: u16) {
+        let line = format!(
+            "curl -sS --max-time 0.2 http://{}/",
+            endpoint(address, port)
+        );
+        try_run("client", &line);
     }
 
     /// The name of the server that answers a DNS question. One packet is sent, once.

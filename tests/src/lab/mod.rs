@@ -13,6 +13,7 @@ pub mod keepalived;
 pub mod load;
 pub mod machine;
 pub mod namespace;
+pub mod prometheus;
 pub mod sctp;
 pub mod servers;
 pub mod tools;

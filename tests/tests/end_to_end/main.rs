@@ -3,6 +3,7 @@
 mod applied_under_load;
 mod broken_frames;
 mod changes_under_load;
+mod dashboard;
 mod errors;
 mod fragments;
 mod ftp;
