@@ -52,15 +52,8 @@ impl<'f> OwnMacs<'f> {
         }
     }
 
-    #[inline(always)]
-    pub(super) fn contain(&self, mac: MacAddress) -> bool {
-        mac == self.port || self.others_contain(mac)
-    }
-
-    /// Apart, so that frames to the port's own do not carry it along.
-    #[inline(never)]
-    fn others_contain(&self, mac: MacAddress) -> bool {
-        self.others.contains(&mac)
+    fn contain(&self, mac: MacAddress) -> bool {
+        mac == self.port || self.others.contains(&mac)
     }
 }
 
@@ -68,12 +61,22 @@ impl<'f> OwnMacs<'f> {
 /// right.
 #[inline(always)]
 pub(super) fn parse(bytes: &[u8], verified: bool, macs: &OwnMacs<'_>, meta: &mut Meta) {
-    if !plain::parse(bytes, verified, macs, meta) {
+    if !plain::parse(bytes, verified, macs.port, meta) {
+        parse_odd(bytes, verified, macs, meta);
+    }
+}
+
+/// What is not plain, or to another MAC than the port's own; apart, so that frames that are do not carry this along.
+#[inline(never)]
+fn parse_odd(bytes: &[u8], verified: bool, macs: &OwnMacs<'_>, meta: &mut Meta) {
+    let is_to = |mac: &&MacAddress| bytes.starts_with(*mac);
+    let other = macs.others.iter().find(is_to);
+    if !other.is_some_and(|mac| plain::parse(bytes, verified, *mac, meta)) {
         parse_any(bytes, macs, meta);
     }
 }
 
-#[inline(never)]
+/// The long way, for any frame.
 pub(super) fn parse_any(bytes: &[u8], macs: &OwnMacs<'_>, meta: &mut Meta) {
     meta.is_plain = false;
     meta.candidate = None;

@@ -5,9 +5,8 @@
 use zerocopy::FromBytes;
 
 use super::meta::{Kind, Meta};
-use super::parse::OwnMacs;
 use crate::connection::{FlowKey, Steady};
-use crate::wire::ethernet::{ETHERNET_BYTES, FRAME_BYTES_MIN, ethertype};
+use crate::wire::ethernet::{ETHERNET_BYTES, FRAME_BYTES_MIN, MacAddress, ethertype};
 use crate::wire::ipv4::IPV4_BYTES;
 use crate::wire::ipv6::IPV6_BYTES;
 use crate::wire::plain::{PlainV4, PlainV6};
@@ -21,12 +20,12 @@ const TRANSPORT_V6: u16 = (ETHERNET_BYTES + IPV6_BYTES) as u16;
 
 /// Reads a plain packet into `meta`; false, and `meta` anything, when it is not one.
 #[inline(always)]
-pub(super) fn parse(bytes: &[u8], verified: bool, macs: &OwnMacs<'_>, meta: &mut Meta) -> bool {
+pub(super) fn parse(bytes: &[u8], verified: bool, port_mac: MacAddress, meta: &mut Meta) -> bool {
     // The shorter of the two, so that one look at the length is enough for IPv4.
     let Ok((plain, _)) = PlainV4::ref_from_prefix(bytes) else {
         return false;
     };
-    if !macs.contain(plain.ethernet.destination) {
+    if plain.ethernet.destination != port_mac {
         return false;
     }
     match plain.ethernet.ethertype.get() {
