@@ -10,6 +10,37 @@ use crate::host::network;
 
 const ABOUT: &str = "servers";
 
+/// Routers, other hosts and what scans the network are neighbours, too.
+const OTHERS: usize = 128;
+
+/// The kernel keeps so many neighbours and no more; whoever has no room is asked for again with each packet.
+fn room(patient: &Patient, servers: &[IpAddr]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (is_ipv6, family) in [(false, "ipv4"), (true, "ipv6")] {
+        let count = servers
+            .iter()
+            .filter(|server| server.is_ipv6() == is_ipv6)
+            .count();
+        let limit = |number: u8| {
+            let path = format!("proc/sys/net/{family}/neigh/default/gc_thresh{number}");
+            patient.root.value::<usize>(&path)
+        };
+        let wanted = count + OTHERS;
+        if limit(3).is_some_and(|limit| limit < wanted) {
+            let text = format!(
+                "{count} servers, and the kernel has room for {} neighbours of {family}: those that find none are not reached",
+                limit(3).unwrap_or_default()
+            );
+            let (soft, hard) = (wanted.next_power_of_two(), 2 * wanted.next_power_of_two());
+            findings.push(Finding::wrong(ABOUT, text).mend(format!(
+                "sysctl -w net.{family}.neigh.default.gc_thresh2={soft} net.{family}.neigh.default.gc_thresh3={hard}   # and \
+                 into /etc/sysctl.d"
+            )));
+        }
+    }
+    findings
+}
+
 /// Looks.
 pub fn examine(patient: &Patient) -> Vec<Finding> {
     let mut servers: BTreeMap<IpAddr, BTreeSet<&str>> = BTreeMap::new();
@@ -41,7 +72,14 @@ pub fn examine(patient: &Patient) -> Vec<Finding> {
         return vec![Finding::advice(ABOUT, text).mend("apt install iproute2")];
     };
     let ports = patient.port_names();
-    let mut findings = Vec::new();
+    // Others are behind a router.
+    let near = addresses.iter().filter(|server| {
+        routes
+            .get(server)
+            .is_none_or(|route| route.gateway.is_none())
+    });
+    let near: Vec<IpAddr> = near.copied().collect();
+    let mut findings = room(patient, &near);
     for (server, methods) in &servers {
         let Some(route) = routes.get(server) else {
             let text = format!("there is no route to server {server}: its packets are dropped");

@@ -611,3 +611,37 @@ fn what_the_next_boot_forgets() {
         "systemctl enable polluxd",
     );
 }
+
+#[test]
+fn more_servers_than_the_kernel_keeps_neighbours() {
+    let mut file = String::from(FILE);
+    for number in 0..1000 {
+        let (high, low) = (number / 250, number % 250);
+        file.push_str(&format!(
+            "[[service.server]]\naddress = \"10.9.{high}.{low}:80\"\nmethod = \"nat\"\n"
+        ));
+    }
+    let limit = "proc/sys/net/ipv4/neigh/default/gc_thresh3";
+    let found = |limit_is: &str| {
+        let machine = well().file(limit, limit_is);
+        let all = ills(&patient(&machine, &file));
+        all.into_iter()
+            .filter(|ill| ill.contains("has room for"))
+            .collect::<Vec<_>>()
+    };
+    let ills = found("1024");
+    assert_eq!(ills.len(), 1, "{ills:?}");
+    assert!(
+        ills[0].starts_with(
+            "Wrong servers: 1001 servers, and the kernel has room for 1024 neighbours of ipv4"
+        ),
+        "{ills:?}"
+    );
+    assert!(
+        ills[0].contains(
+            "sysctl -w net.ipv4.neigh.default.gc_thresh2=2048 net.ipv4.neigh.default.gc_thresh3=4096"
+        ),
+        "{ills:?}"
+    );
+    assert_eq!(found("8192"), [""; 0]);
+}
