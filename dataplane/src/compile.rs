@@ -8,12 +8,15 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use pollux_api::health::CheckPaths;
+use pollux_api::health::path::CHECK_PORTS;
 use pollux_api::mark::PortRange;
 use pollux_api::{
     Change, Configuration, Destination, Family, ForwardingMethod, IpvsSettings, MarkRule, Netmask,
     PersistenceEngine, Protocol, SchedulerFlags, SchedulerName, ServiceId, ServiceTimeouts, Tunnel,
     TunnelChecksum, TunnelType, VirtualService,
 };
+use pollux_engine::check_path::{self, CheckPath};
 use pollux_engine::clock::seconds;
 use pollux_engine::connection as engine;
 use pollux_engine::forward::tunnel::Encapsulation;
@@ -76,6 +79,7 @@ pub fn services(
     SnapshotSpec {
         generation,
         now,
+        check_paths: Vec::new(),
         services: compiled.collect(),
         removed: removed.collect(),
         timeouts: timeouts(&configuration.settings),
@@ -134,6 +138,30 @@ fn persistence(service: &VirtualService) -> Option<service::Persistence> {
             PersistenceEngine::Sip => service::PersistenceEngine::Sip,
         }),
     })
+}
+
+const _: () = assert!(
+    *CHECK_PORTS.start() == *check_path::CHECK_PORTS.start()
+        && *CHECK_PORTS.end() == *check_path::CHECK_PORTS.end()
+);
+
+/// The ways of health checks, of the whole configuration: servers that are off are asked, too.
+pub fn check_paths(configuration: &Configuration) -> Vec<CheckPath> {
+    let paths = CheckPaths::of(configuration);
+    let compiled = paths.iter().filter_map(|(path, number)| {
+        Some(CheckPath {
+            protocol: path.protocol.number(),
+            server: path.server,
+            number,
+            address: path.target.ip(),
+            port: path.target.port(),
+            tunnel: match path.tunnel {
+                None => None,
+                Some(tunnel) => Some(encapsulation(tunnel)?),
+            },
+        })
+    });
+    compiled.collect()
 }
 
 /// None for a rule about a port that is not there: no packet comes in by it.

@@ -94,7 +94,8 @@ impl FirstSnapshot {
         let configuration = state.configuration.in_force();
         let nothing = BTreeSet::new();
         let first = (1, tick_of(now_nanoseconds()));
-        let spec = compile::services(&configuration, &names, &state.numbering, first, &nothing);
+        let mut spec = compile::services(&configuration, &names, &state.numbering, first, &nothing);
+        spec.check_paths = compile::check_paths(&state.configuration);
         let snapshot = Arc::new(Snapshot::compile(
             &spec,
             Arc::clone(&forwarding),
@@ -304,13 +305,14 @@ impl Publisher {
     ) -> Result<(), Failure> {
         let current = self.shared.publication.current();
         let generation = current.generation() + 1;
-        let spec = compile::services(
+        let mut spec = compile::services(
             &running.state.configuration.in_force(),
             &self.port_names(),
             &running.state.numbering,
             (generation, tick_of(now_nanoseconds())),
             edited,
         );
+        spec.check_paths = compile::check_paths(&running.state.configuration);
         let forwarding = Arc::clone(&running.forwarding);
         let next = Arc::new(Snapshot::compile(
             &spec,

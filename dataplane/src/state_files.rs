@@ -360,6 +360,7 @@ mod tests {
                     timeout_ms: 100,
                     rise: 2,
                     fall: 3,
+                    service_path: false,
                     jitter_percent: 20,
                 }],
                 services: vec![CheckedService {

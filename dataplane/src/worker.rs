@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use dpdk_bindings::{Mbuf, Mempool, RxQueue};
+use pollux_engine::check_path::{CheckPaths, Outcome};
 use pollux_engine::connection::ConnectionTable;
 use pollux_engine::counters::{PortCounters, WorkerCounters};
 use pollux_engine::forwarding_table::Interface;
@@ -165,7 +166,7 @@ impl Worker {
         if !found || self.since_kernel_poll_ns >= KERNEL_POLL_NS {
             self.since_kernel_poll_ns = 0;
             for port in 0..self.ports.len() {
-                found |= self.receive_from_kernel(port);
+                found |= self.receive_from_kernel(context, port);
             }
         }
         found |= self.receive_fragments(context);
@@ -254,6 +255,10 @@ impl Worker {
                     ingress,
                     sent: fate,
                     refused: Fate::PuntQueueFull,
+                };
+                let frame = match context.snapshot.check_paths() {
+                    None => frame,
+                    Some(paths) => answer_to_check(paths, frame),
                 };
                 if let Some(port) = self.ports.get_mut(usize::from(ingress)) {
                     port.tap_tx.push(frame, origin, counters);
@@ -392,7 +397,7 @@ impl Worker {
     }
 
     /// What the kernel sends leaves by the port its TAP belongs to.
-    fn receive_from_kernel(&mut self, port: usize) -> bool {
+    fn receive_from_kernel(&mut self, context: &Context<'_>, port: usize) -> bool {
         let mut received = ArrayVec::<Mbuf, BURST>::new();
         let Some(queues) = self.ports.get_mut(port) else {
             return false;
@@ -408,9 +413,48 @@ impl Worker {
             port: u16::try_from(port).unwrap_or(u16::MAX),
         };
         for frame in received {
-            queues.wire_tx.push(frame, origin, self.engine.counters());
+            let frame = match context.snapshot.check_paths() {
+                None => Some(frame),
+                Some(paths) => check_to_server(context, paths, port, frame),
+            };
+            if let Some(frame) = frame {
+                queues.wire_tx.push(frame, origin, self.engine.counters());
+            }
         }
         true
+    }
+}
+
+/// A frame of the kernel's may be one of a health check; none when the link does not take what it becomes, which nobody
+/// but polluxd waits for.
+#[cold]
+fn check_to_server(
+    context: &Context<'_>,
+    paths: &CheckPaths,
+    port: usize,
+    frame: Mbuf,
+) -> Option<Mbuf> {
+    // One in pieces is larger than any check.
+    let mut frame = match MbufFrame::new(frame) {
+        Ok(frame) => frame,
+        Err(frame) => return Some(frame),
+    };
+    let port = context.snapshot.forwarding().port(port)?;
+    match paths.to_server(&mut frame, port.mtu.into()) {
+        Outcome::Other | Outcome::Translated => Some(frame.into_mbuf()),
+        Outcome::TooLarge => None,
+    }
+}
+
+/// A frame for the kernel may be an answer to a health check.
+#[cold]
+fn answer_to_check(paths: &CheckPaths, frame: Mbuf) -> Mbuf {
+    match MbufFrame::new(frame) {
+        Ok(mut frame) => {
+            paths.from_server(&mut frame);
+            frame.into_mbuf()
+        }
+        Err(frame) => frame,
     }
 }
 

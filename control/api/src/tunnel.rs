@@ -32,7 +32,9 @@ pub enum TunnelError {
 }
 
 /// What stands between the outer IP header and the packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum TunnelType {
     /// Nothing: IP in IP, RFC 2003, RFC 2473, RFC 4213.
@@ -74,7 +76,9 @@ impl fmt::Display for TunnelType {
 }
 
 /// The checksum of a GRE or GUE tunnel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum TunnelChecksum {
     /// None.
@@ -116,7 +120,9 @@ impl fmt::Display for TunnelChecksum {
 
 /// The tunnel to a server of [`ForwardingMethod::Tunnel`]. Displayed as `ipvsadm -L --tun-info` has it:
 /// `ipip`, `gre:-c`, `gue:5555:+c`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tunnel {
     /// What wraps the packets.

@@ -17,6 +17,10 @@ pub struct History {
     rise: u16,
     fall: u16,
     against: u16,
+    /// Good results in a row, `rise` at most.
+    good: u16,
+    /// Whether it is up by `rise` good results, and not because nothing speaks against it.
+    is_proven: bool,
     state: ServerState,
     since: Instant,
     recent: VecDeque<Recent>,
@@ -48,6 +52,8 @@ impl History {
             rise,
             fall,
             against: 0,
+            good: 0,
+            is_proven: false,
             state,
             since: now,
             recent: VecDeque::new(),
@@ -64,6 +70,11 @@ impl History {
         self.since
     }
 
+    /// Whether it was found to be up since it was last found to be down.
+    pub fn is_proven(&self) -> bool {
+        self.is_proven
+    }
+
     /// Results in a row that speak against the state.
     pub fn against(&self) -> u16 {
         self.against
@@ -73,8 +84,15 @@ impl History {
     pub fn record(&mut self, outcome: &Outcome, now: Instant) -> bool {
         self.keep(outcome, now);
         let speaks_for = match outcome.verdict {
-            Verdict::Good => ServerState::Up,
-            Verdict::Bad => ServerState::Down,
+            Verdict::Good => {
+                self.good = self.good.saturating_add(1).min(self.rise);
+                self.is_proven |= self.good >= self.rise;
+                ServerState::Up
+            }
+            Verdict::Bad => {
+                self.good = 0;
+                ServerState::Down
+            }
             Verdict::Silent => return false,
         };
         if speaks_for == self.state {
@@ -92,6 +110,7 @@ impl History {
         self.state = speaks_for;
         self.since = now;
         self.against = 0;
+        self.is_proven = speaks_for == ServerState::Up;
         true
     }
 
@@ -105,6 +124,7 @@ impl History {
         self.state = ServerState::Up;
         self.since = now;
         self.against = 0;
+        self.is_proven = true;
     }
 
     fn keep(&mut self, outcome: &Outcome, now: Instant) {
@@ -204,6 +224,14 @@ mod tests {
                 }
                 prop_assert_eq!(history.state() == ServerState::Up, is_up);
                 prop_assert_eq!(history.since(), since);
+                // `rise` good ones in a row, with no change to down after them.
+                let all = &results[..=index];
+                let in_a_row = all.windows(rise.into()).rposition(|run| run.iter().all(|good| *good));
+                let proven = in_a_row.is_some_and(|at| {
+                    let end = at + usize::from(rise);
+                    is_up && start + Duration::from_secs(end as u64) >= since
+                });
+                prop_assert_eq!(history.is_proven(), proven);
                 prop_assert!(usize::from(history.against()) < needed.max(usize::from(rise.max(fall))));
                 prop_assert_eq!(history.recent(now).len(), (index + 1).min(RECENT_MAX));
                 prop_assert_eq!(history.recent(now)[0].good, *good);

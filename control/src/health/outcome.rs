@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+/// As much of a reason is kept.
+const REASON_BYTES_MAX: usize = 200;
+
 /// What an answer says of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -53,6 +56,18 @@ impl Outcome {
         }
     }
 
+    /// Fit to be logged and shown on a terminal: a server or a script may have put anything into the reason.
+    #[must_use]
+    pub fn printable(mut self) -> Self {
+        let is_fit =
+            self.reason.len() <= REASON_BYTES_MAX && !self.reason.contains(char::is_control);
+        if !is_fit {
+            let kept = self.reason.chars().filter(|c| !c.is_control());
+            self.reason = Cow::Owned(kept.take(REASON_BYTES_MAX).collect());
+        }
+        self
+    }
+
     /// A bad one, or none.
     pub fn bad(reason: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -83,5 +98,19 @@ impl Outcome {
             is_late: true,
             ..Self::bad(format!("no answer within {} ms", limit.as_millis()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_left_out() {
+        let outcome = Outcome::bad("agent: \u{1b}[2Jgone\r\n").printable();
+        assert_eq!(outcome.reason, "agent: [2Jgone");
+        assert_eq!(Outcome::good("fine").printable(), Outcome::good("fine"));
+        let long = Outcome::bad("x".repeat(5000)).printable();
+        assert_eq!(long.reason.len(), REASON_BYTES_MAX);
     }
 }

@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pollux_api::events::EventKind;
-use pollux_api::health::{Probe, QuorumState, ServerHealth, ServerState, ServiceHealth};
+use pollux_api::health::{
+    CheckPath, CheckPaths, Probe, QuorumState, ServerHealth, ServerState, ServiceHealth,
+};
 use pollux_api::{Change, Check, Configuration, DestinationId, ServiceId};
 
 use super::agenda::{Agenda, Pace};
 use super::history::{History, milliseconds};
 use super::outcome::{Outcome, Share, Verdict};
-use super::probe::{Question, Subject};
+use super::probe::{Question, Subject, Way};
 use super::schedule::{Asking, Found, chance, pause};
 use super::watched::{QuorumChange, Wanted, Watched};
 
@@ -23,7 +25,9 @@ pub struct HealthTable(Mutex<Targets>);
 /// What makes two checks of a server the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Identity {
+    /// What it is called; by a service's path, the virtual address.
     server: SocketAddr,
+    way: Way,
     /// The number of the question.
     question: u64,
     /// Of checks that depend on it.
@@ -159,8 +163,9 @@ impl Targets {
             target.users.clear();
         }
         let last = self.next;
+        let paths = CheckPaths::of(configuration);
         for service in 0..self.watched.services.len() {
-            self.link_service(service, configuration, now, last);
+            self.link_service(service, configuration, &paths, now, last);
         }
         self.targets.retain(|_, target| !target.users.is_empty());
         let targets = &self.targets;
@@ -182,6 +187,7 @@ impl Targets {
         &mut self,
         index: usize,
         configuration: &Configuration,
+        paths: &CheckPaths,
         now: Instant,
         last: u64,
     ) {
@@ -193,15 +199,23 @@ impl Targets {
         let checks = configuration.health.checks_of(id);
         let questions: Vec<(u64, Arc<Question>)> =
             checks.map(|check| self.question(check)).collect();
-        for server in servers {
+        // In the same order.
+        let entry = (!paths.is_empty()).then(|| configuration.service(id));
+        let entry = entry.flatten();
+        for (place, server) in servers.enumerate() {
             self.first_links.push(self.links.len());
             let Some(watched) = self.watched.servers.get(server) else {
                 continue;
             };
             let destination = watched.id;
+            let configured = entry.and_then(|entry| entry.destinations.get(place));
             let is_off = configuration.health.is_off(id, destination);
             for (number, question) in &questions {
-                let identity = identity(*number, question, id, destination);
+                let path = configured.and_then(|server| {
+                    let path = CheckPath::of(&question.check, id, server)?;
+                    Some((path, paths.number(&path)?))
+                });
+                let identity = identity(*number, question, id, destination, path);
                 let number = *self.numbers.entry(identity).or_insert_with(|| {
                     self.next += 1;
                     self.next
@@ -257,6 +271,7 @@ impl Targets {
             target.asked = now;
             let subject = Subject {
                 server: target.identity.server,
+                way: target.identity.way,
                 user: target.identity.user,
             };
             due.push((number, pace, Arc::clone(&target.question), subject));
@@ -297,6 +312,7 @@ impl Targets {
         target.share = outcome.share.or(target.share);
         target.warn(&outcome);
         let is_first = !target.history.has_results();
+        let was_proven = target.history.is_proven();
         let mut changed = target.history.record(&outcome, now);
         // An agent that is not there has not taken the server off.
         if is_first
@@ -310,12 +326,13 @@ impl Targets {
         if changed {
             target.log_state();
         }
-        if changed || is_other_share {
+        let may_switch = changed || is_other_share || was_proven != target.history.is_proven();
+        if may_switch {
             for server in &target.users {
                 self.watched.touch(*server);
             }
         }
-        changed || is_other_share
+        may_switch
     }
 
     fn changes(&mut self, now: Instant) -> Vec<Change> {
@@ -327,6 +344,7 @@ impl Targets {
             let found = numbers.iter().filter_map(|number| targets.get(number));
             found.fold(Wanted::default(), |wanted, target| Wanted {
                 off: wanted.off || target.history.state() == ServerState::Down,
+                is_unproven: wanted.is_unproven || !target.history.is_proven(),
                 share: wanted.share.or(target.share),
             })
         };
@@ -389,7 +407,13 @@ impl Targets {
 }
 
 /// What makes this question to this server the same as another one.
-fn identity(number: u64, question: &Question, service: ServiceId, id: DestinationId) -> Identity {
+fn identity(
+    number: u64,
+    question: &Question,
+    service: ServiceId,
+    id: DestinationId,
+    path: Option<(CheckPath, u16)>,
+) -> Identity {
     let check = &question.check;
     let port = match check.port {
         Some(port) => port,
@@ -397,8 +421,17 @@ fn identity(number: u64, question: &Question, service: ServiceId, id: Destinatio
         None => 0,
     };
     let is_of_a_service = check.probe.is_of_a_service();
+    let own = SocketAddr::new(id.address(), port);
+    let (server, way) = match path {
+        None => (own, Way::Address(own)),
+        Some((path, number)) => {
+            let way = SocketAddr::new(path.server, number);
+            (path.target, Way::Path(way))
+        }
+    };
     Identity {
-        server: SocketAddr::new(id.address(), port),
+        server,
+        way,
         question: number,
         user: is_of_a_service.then_some((service, id)),
     }
@@ -409,21 +442,23 @@ fn interval(question: &Question) -> Duration {
 }
 
 impl Target {
+    /// As the log calls it.
+    fn name(&self) -> String {
+        let server = self.identity.server;
+        match self.identity.way {
+            Way::Path(way) => format!("{} by the path of {server}", way.ip()),
+            Way::Address(_) if server.port() == 0 => server.ip().to_string(),
+            Way::Address(_) => server.to_string(),
+        }
+    }
+
     fn log_state(&self) {
         let (word, level) = match self.history.state() {
             ServerState::Up => ("up", log::Level::Info),
             ServerState::Down => ("down", log::Level::Warn),
         };
-        let server = self.identity.server;
-        let server = match server.port() {
-            0 => server.ip().to_string(),
-            _ => server.to_string(),
-        };
-        log::log!(
-            level,
-            "server {server} is {word}: {}",
-            self.history.reason()
-        );
+        let (server, reason) = (self.name(), self.history.reason());
+        log::log!(level, "server {server} is {word}: {reason}");
     }
 
     /// Once for each day that a certificate has less.
@@ -433,7 +468,7 @@ impl Target {
         }
         self.warned_days = outcome.expires_in_days;
         if let Some(days) = self.warned_days {
-            let server = self.identity.server;
+            let server = self.name();
             log::warn!("the certificate of server {server} expires in {days} days");
         }
     }

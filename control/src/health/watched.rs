@@ -46,6 +46,8 @@ pub struct WatchedServer {
 pub struct Wanted {
     /// Whether it is to be off.
     pub off: bool,
+    /// Whether it is not known to be up: if it is off, it stays so.
+    pub is_unproven: bool,
     /// Which share of its weight it takes.
     pub share: Option<Share>,
 }
@@ -187,7 +189,9 @@ impl Watched {
                 continue;
             };
             let (service, id) = (service.checked.service, server.id);
-            let Wanted { off, share } = wanted(index);
+            let wanted = wanted(index);
+            let share = wanted.share;
+            let off = wanted.off || (wanted.is_unproven && server.is_off);
             if off {
                 server.rises_since = None;
             } else if server.is_off && !slow_start.is_zero() {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ pub const GOOD: Habit = Habit::Answers("HTTP/1.1 200 OK\r\n\r\n");
 
 pub struct Server {
     habit: Arc<Mutex<Habit>>,
+    /// Connections it has taken.
+    asked: Arc<AtomicUsize>,
     pub address: String,
 }
 
@@ -33,12 +36,14 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let habit = Arc::new(Mutex::new(GOOD));
-        let asked = Arc::clone(&habit);
+        let asked = Arc::<AtomicUsize>::default();
+        let (its_habit, count) = (Arc::clone(&habit), Arc::clone(&asked));
         thread::spawn(move || {
             let mut hung: Vec<TcpStream> = Vec::new();
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
-                let habit = *asked.lock().unwrap();
+                count.fetch_add(1, Ordering::Relaxed);
+                let habit = *its_habit.lock().unwrap();
                 if habit == Habit::Hangs {
                     hung.push(stream);
                     continue;
@@ -53,7 +58,11 @@ impl Server {
                 }
             }
         });
-        Self { habit, address }
+        Self {
+            habit,
+            asked,
+            address,
+        }
     }
 
     pub fn is_now(&self, habit: Habit) {
@@ -194,6 +203,54 @@ fn a_server_that_is_off_stays_so_whatever_is_done_to_its_weight() {
     );
     server.is_now(GOOD);
     until_weight(&machine, &server, 9);
+}
+
+/// Twenty services of one server, by checks of two names that ask alike: it is asked as for one.
+#[test]
+fn services_that_check_a_server_alike_share_a_check() {
+    const SERVICES: usize = 20;
+    let server = Server::start();
+    let mut file = String::new();
+    for name in ["one", "other"] {
+        file.push_str(&format!(
+            "[[check]]\nname = \"{name}\"\nkind = \"http\"\ninterval_ms = 200\ntimeout_ms = 200\n"
+        ));
+    }
+    for service in 1..=SERVICES {
+        let name = ["one", "other"][service % 2];
+        file.push_str(&format!(
+            "[[service]]\nprotocol = \"tcp\"\naddress = \"198.51.100.1:{service}\"\ncheck = \"{name}\"\n\
+             [[service.server]]\naddress = \"{}\"\nmethod = \"nat\"\n",
+            server.address
+        ));
+    }
+    let mut machine = Machine::new();
+    machine.write("pollux.toml", &file);
+    machine.start_dataplane();
+    machine.start_polluxd();
+    machine.until("it was asked ten times", |_| {
+        server.asked.load(Ordering::Relaxed) >= 10
+    });
+    let shown = machine.json("show health");
+    let asked = server.asked.load(Ordering::Relaxed);
+    let shown = shown.as_array().unwrap();
+    assert_eq!(shown.len(), SERVICES);
+    let results = |one: &serde_json::Value| one["recent"].as_array().unwrap().clone();
+    let first = results(&shown[0]);
+    assert!(first.len() >= 9, "{first:?}");
+    for one in shown {
+        assert_eq!(results(one), first, "the same answers to all");
+    }
+    // Each time it was asked, all of them had the answer; one may be on its way.
+    assert!(
+        asked <= first.len() + 2 || first.len() == 16,
+        "{asked} {}",
+        first.len()
+    );
+    server.is_now(Habit::HangsUp);
+    machine.until("it is off in all of them", |machine| {
+        machine.state.lock().unwrap().configuration.health.off.len() == SERVICES
+    });
 }
 
 #[test]

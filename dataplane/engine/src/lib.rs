@@ -11,6 +11,7 @@
 //! The crate knows no DPDK, no sockets and no clock: the DPDK worker, the golden-trace tests, the fuzzer and the
 //! benchmarks call the same code. Nothing on the path allocates, locks, logs or panics. `unsafe` lives in [`memory`].
 
+pub mod check_path;
 pub mod clock;
 pub mod connection;
 pub mod counters;

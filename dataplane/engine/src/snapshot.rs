@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crossbeam::utils::CachePadded;
 use hashbrown::HashMap;
 
+use crate::check_path::{CheckPath, CheckPaths};
 use crate::clock::Tick;
 use crate::connection::{ForwardingMethod, Timeouts};
 use crate::forwarding_table::ForwardingTable;
@@ -47,6 +48,8 @@ pub struct SnapshotSpec {
     pub master: Option<Arc<Master>>,
     /// While connections of other directors are taken over: how they come to the workers.
     pub backup: Option<Arc<Backup>>,
+    /// Ways of health checks.
+    pub check_paths: Vec<CheckPath>,
 }
 
 /// One generation.
@@ -64,6 +67,7 @@ pub struct Snapshot {
     /// Servers of services by their addresses, while other directors name them so.
     servers: HashMap<(u32, SocketAddr), u32>,
     is_backup_only: bool,
+    check_paths: Option<Box<CheckPaths>>,
 }
 
 impl Snapshot {
@@ -151,6 +155,10 @@ impl Snapshot {
             forwarding,
             timeouts: spec.timeouts,
             settings: spec.settings,
+            check_paths: CheckPaths::new(
+                &spec.check_paths,
+                previous.and_then(|snapshot| snapshot.check_paths.as_deref()),
+            ),
         }
     }
 
@@ -197,6 +205,12 @@ impl Snapshot {
     #[inline]
     pub fn settings(&self) -> &IpvsSettings {
         &self.settings
+    }
+
+    /// The ways of health checks, if there are any.
+    #[inline]
+    pub fn check_paths(&self) -> Option<&CheckPaths> {
+        self.check_paths.as_deref()
     }
 
     /// Whether packets may get an outer header.

@@ -104,6 +104,7 @@ impl Administrator {
             edited: std::mem::take(&mut self.edited),
             master: None,
             backup: self.daemon(Role::Backup).map(|_| Arc::new(Backup::new(1))),
+            check_paths: Vec::new(),
         }
     }
 

@@ -18,6 +18,9 @@ pub struct Check {
     /// Where; none: the server's own port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// Whether it asks for the virtual address, on the server, by the method of the service's connections.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub service_path: bool,
     /// From the start of one probe to that of the next, at most.
     pub interval_ms: u32,
     /// How long an answer may take.
@@ -78,6 +81,9 @@ impl Check {
         }
         if self.port.is_some() && !self.probe.has_port() {
             return Err(CheckError::NeedlessPort(name(), self.probe.kind()));
+        }
+        if self.service_path && !self.probe.has_port() {
+            return Err(CheckError::PathKind(name(), self.probe.kind()));
         }
         self.probe
             .validate()

@@ -41,6 +41,21 @@ pub enum CheckError {
     /// A port for what has none.
     #[error("check \"{0}\": kind {1} asks no port: leave port out")]
     NeedlessPort(String, &'static str),
+    /// What goes to no port has no path.
+    #[error("check \"{0}\": kind {1} cannot go by a service's path: leave service_path out")]
+    PathKind(String, &'static str),
+    /// Without a virtual address.
+    #[error(
+        "service {0}: a service of a firewall mark has no address to ask its servers for, as check \"{1}\" would: \
+         use one without service_path"
+    )]
+    PathMark(ServiceId, String),
+    /// The socket would be of one family and the virtual address of another.
+    #[error(
+        "service {0}: server {1} is of the other family, and check \"{2}\" goes by the service's path only to servers \
+         of its own: use one without service_path"
+    )]
+    PathFamily(ServiceId, DestinationId, String),
     /// What is asked.
     #[error("check \"{0}\": {1}")]
     Probe(String, ProbeError),

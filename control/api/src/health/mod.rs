@@ -10,6 +10,7 @@ mod check;
 pub mod dns;
 mod error;
 mod in_force;
+pub mod path;
 pub mod probe;
 mod quorum;
 mod report;
@@ -21,13 +22,14 @@ use serde::{Deserialize, Serialize};
 
 pub use check::{Check, CheckNames, JITTER_PERCENT, JITTER_PERCENT_MAX};
 pub use error::CheckError;
+pub use path::{CheckPath, CheckPaths};
 pub use probe::{HttpProbe, Probe, ProbeError};
 pub use quorum::Quorum;
 pub use report::{ProbeResult, QuorumState, ServerHealth, ServerState, ServiceHealth};
 pub use status::{StatusError, Statuses};
 
 use crate::configuration::{ChangeError, Configuration, Destination, ServiceEntry};
-use crate::identity::{DestinationId, ServiceId, Weight};
+use crate::identity::{DestinationId, Family, ServiceId, Weight};
 
 /// A service whose servers are checked, and what is done about those that fail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,6 +209,11 @@ impl Health {
             if !self.checks.iter().any(|check| check.name == name) {
                 return Err(CheckError::NoCheck(id, name.to_owned()).into());
             }
+            let mut checks = self.checks.iter();
+            let by_path = checks.any(|check| check.name == name && check.service_path);
+            if by_path && matches!(id, ServiceId::Fwmark(_)) {
+                return Err(CheckError::PathMark(id, name.to_owned()).into());
+            }
             if !seen.insert(name) {
                 return Err(CheckError::CheckTwice(id, name.to_owned()).into());
             }
@@ -256,7 +263,20 @@ impl Health {
         {
             return Err(CheckError::SorryServerTwice(used.service, id));
         }
-        self.check_port(used.service, id)
+        self.check_port(used.service, id)?;
+        self.check_path(used.service, id)
+    }
+
+    /// Whether a server can be asked by the path of its service, if a check wants that.
+    fn check_path(&self, service: ServiceId, server: DestinationId) -> Result<(), CheckError> {
+        let is_other_family = (service.family() == Family::Ipv4) != server.address().is_ipv4();
+        let mut checks = self.checks_of(service);
+        match checks.find(|check| check.service_path) {
+            Some(check) if is_other_family => {
+                Err(CheckError::PathFamily(service, server, check.name.clone()))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

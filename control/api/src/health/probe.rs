@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use super::dns::{DnsName, RecordType, ResponseCode};
 use super::status::Statuses;
+use crate::identity::Protocol;
 
 /// What is asked, and which answer is good.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -310,6 +311,14 @@ impl Probe {
     /// Whether it goes to a port: ICMP has none, and a script finds its own way.
     pub fn has_port(&self) -> bool {
         !matches!(self, Self::Ping(_) | Self::Script(_))
+    }
+
+    /// What carries it, if it goes to a port.
+    pub fn transport(&self) -> Protocol {
+        match self {
+            Self::Udp(_) | Self::Dns(_) => Protocol::Udp,
+            _ => Protocol::Tcp,
+        }
     }
 
     /// Whether it has to know for which service it asks, so that services do not share it.

@@ -12,6 +12,7 @@ fn check(name: &str, port: Option<u16>) -> Check {
         timeout_ms: 100,
         rise: 2,
         fall: 3,
+        service_path: false,
         jitter_percent: JITTER_PERCENT,
     }
 }

@@ -9,6 +9,7 @@
 //! timeout_ms = 500                 # default: 1000, or the interval when that is shorter
 //! rise = 2                         # good results in a row that bring a server back; default: 2
 //! fall = 3                         # bad ones that take it off; default: 3
+//! service_path = true              # asks the virtual address on the server, as connections do; default: false
 //! jitter_percent = 10              # probes come up to this much of the interval earlier; default: 10
 //! ```
 //!
@@ -67,6 +68,9 @@ impl CheckTable {
             }};
         }
         let port = read!("port", 1..=u16::MAX);
+        let service_path = table.boolean("service_path");
+        is_read &= service_path.is_some() || !table.has("service_path");
+        let service_path = service_path.is_some_and(|found| found.value);
         let interval_ms = read!("interval_ms", TIMES_MS).unwrap_or(INTERVAL_MS);
         let timeout_ms = read!("timeout_ms", TIMES_MS);
         let rise = read!("rise", 1..=1000).unwrap_or(RISE);
@@ -95,6 +99,7 @@ impl CheckTable {
             name: name.value.clone(),
             probe,
             port,
+            service_path,
             interval_ms,
             timeout_ms: timeout_ms.unwrap_or(TIMEOUT_MS.min(interval_ms)),
             rise,
@@ -240,6 +245,11 @@ fn check_table(mut table: Table, check: &Check) -> Table {
             "port",
             check.port.and_then(|port| number(port.into())),
             None,
+        ),
+        (
+            "service_path",
+            Some(check.service_path.into()),
+            Some(false.into()),
         ),
         (
             "interval_ms",

@@ -402,6 +402,59 @@ fn what_is_wrong_with_any_kind_is_located() {
     assert!(problems(&needless).starts_with(problem));
 }
 
+/// A file with a check by the path of a service of this kind, of a server.
+fn by_path(kind: &str, service: &str, server: &str) -> String {
+    let command = if kind == "script" {
+        "command = [\"/bin/true\"]"
+    } else {
+        ""
+    };
+    format!(
+        "[[check]]\nname = \"path\"\nkind = \"{kind}\"\nservice_path = true\n{command}\n\
+         [[service]]\n{service}\ncheck = \"path\"\nserver = [{{ address = \"{server}\", method = \"tunnel\" }}]\n"
+    )
+}
+
+#[test]
+fn a_check_by_the_path_of_a_service_needs_one() {
+    let web = "protocol = \"tcp\"\naddress = \"198.51.100.1:80\"";
+    let good = read(&by_path("http", web, "203.0.113.11:80"));
+    assert!(good.health.checks[0].service_path);
+    let text = write::to_text(&good);
+    assert!(text.contains("service_path = true"), "{text}");
+    assert_eq!(read(&text), good);
+    for (kind, service, server, problem) in [
+        (
+            "ping",
+            web,
+            "203.0.113.11:80",
+            "kind ping cannot go by a service's path: leave service_path out",
+        ),
+        (
+            "script",
+            web,
+            "203.0.113.11:80",
+            "kind script cannot go by a service's path",
+        ),
+        (
+            "tcp",
+            "fwmark = 1",
+            "203.0.113.11:80",
+            "a service of a firewall mark has no address",
+        ),
+        (
+            "tcp",
+            web,
+            "[2001:db8::11]:80",
+            "server [2001:db8::11]:80 is of the other family",
+        ),
+    ] {
+        let found = problems(&by_path(kind, service, server));
+        assert!(found.contains(problem), "{found}");
+        assert_eq!(found.lines().count(), 1, "{found}");
+    }
+}
+
 #[test]
 fn the_examples_of_the_documentation_are_right() {
     let text = include_str!("../../../../docs/health-checks.md");
@@ -409,16 +462,16 @@ fn the_examples_of_the_documentation_are_right() {
     let examples: Vec<&str> = parts
         .map(|part| part.split("```").next().unwrap())
         .collect();
-    assert_eq!(examples.len(), 3);
+    assert_eq!(examples.len(), 4);
     for example in &examples {
         read(example);
     }
-    let kinds = read(examples[2]).health.checks;
+    let kinds = read(examples[3]).health.checks;
     for kind in Probe::all_kinds() {
         assert!(kinds.iter().any(|check| check.probe.kind() == kind.kind()));
     }
     // Every key is in it, in the examples or beside them.
-    for key in all_keys().chain(["start_down", "jitter_percent", "quorum_up"]) {
+    for key in all_keys().chain(["start_down", "jitter_percent", "quorum_up", "service_path"]) {
         assert!(text.contains(key), "{key}");
     }
 }

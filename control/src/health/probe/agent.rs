@@ -1,12 +1,11 @@
 //! An agent on the server, as HAProxy's `agent-check` knows it: words that say state and weight.
 
-use std::net::SocketAddr;
-
 use pollux_api::health::probe::AgentProbe;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::super::outcome::{Outcome, Share, Verdict};
-use super::{Failed, connect};
+use super::Failed;
+use super::way::Way;
 
 /// What an agent says is one line.
 const ANSWER_BYTES_MAX: usize = 1024;
@@ -26,8 +25,8 @@ impl Agent {
     }
 
     /// Asks.
-    pub async fn ask(&self, server: SocketAddr) -> Result<Outcome, Failed> {
-        let mut stream = connect(server).await?;
+    pub async fn ask(&self, way: Way) -> Result<Outcome, Failed> {
+        let mut stream = way.connect().await?;
         if let Some(text) = &self.send {
             let sent = stream.write_all(text.as_bytes()).await;
             sent.map_err(Failed::Exchange)?;

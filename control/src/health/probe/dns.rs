@@ -1,14 +1,14 @@
 //! DNS over UDP (RFC 1035 4): one question, and the code of its answer.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
 
 use pollux_api::health::dns::ResponseCode;
 use pollux_api::health::probe::DnsProbe;
 
 use super::super::outcome::Outcome;
 use super::Failed;
-use super::udp::{connected, refused};
+use super::udp::refused;
+use super::way::Way;
 
 const HEADER_BYTES: usize = 12;
 /// Answers over UDP are not longer unless asked for.
@@ -42,8 +42,8 @@ impl Query {
     }
 
     /// Asks.
-    pub async fn ask(&self, server: SocketAddr) -> Result<Outcome, Failed> {
-        let socket = connected(server).await?;
+    pub async fn ask(&self, way: Way) -> Result<Outcome, Failed> {
+        let socket = way.datagrams().await?;
         // Another one each time, so that nobody else can answer.
         let id = RandomState::new().hash_one(0).to_be_bytes();
         let id = [id[0], id[1]];

@@ -19,7 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::super::outcome::Outcome;
 use super::tls::Tls;
-use super::{Failed, connect, http};
+use super::way::Way;
+use super::{Failed, http};
 
 /// An answer is two bytes in a frame of five.
 const ANSWER_BYTES_MAX: usize = 1024;
@@ -45,8 +46,8 @@ impl HealthCheck {
     }
 
     /// Asks.
-    pub async fn ask(&self, server: SocketAddr) -> Result<Outcome, Failed> {
-        let stream = connect(server).await?;
+    pub async fn ask(&self, way: Way, server: SocketAddr) -> Result<Outcome, Failed> {
+        let stream = way.connect().await?;
         match &self.tls {
             None => self.call(stream, server, "http").await,
             Some(tls) => {

@@ -10,6 +10,7 @@ mod script;
 mod smtp;
 mod tls;
 mod udp;
+mod way;
 
 use std::borrow::Cow;
 use std::io;
@@ -19,12 +20,12 @@ use std::time::{Duration, Instant};
 use pollux_api::health::{Check, Probe};
 use pollux_api::{DestinationId, ServiceId};
 use rustix::io::Errno;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::outcome::Outcome;
 
 pub use script::{run, service_names};
+pub use way::Way;
 
 /// A check made ready to be asked: patterns compiled, certificates read.
 #[derive(Debug)]
@@ -52,8 +53,10 @@ enum Asker {
 /// Who is asked, for whom.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject {
-    /// Where.
+    /// What it is called where names are asked for: its address and port, or the virtual ones.
     pub server: SocketAddr,
+    /// How it is reached.
+    pub way: Way,
     /// For which service and which of its servers, if that matters.
     pub user: Option<(ServiceId, DestinationId)>,
 }
@@ -101,11 +104,11 @@ impl Question {
         match timeout(limit, asker.ask(subject, limit)).await {
             Ok(Ok(outcome)) => Ok(Outcome {
                 took: Some(start.elapsed()),
-                ..outcome
+                ..outcome.printable()
             }),
             Ok(Err(Failed::Unasked(error))) => Err(error),
             Ok(Err(Failed::Connect(error))) if is_ours(&error) => Err(error),
-            Ok(Err(error)) => Ok(asker.failed(error.to_string())),
+            Ok(Err(error)) => Ok(asker.failed(plain(&error.to_string())).printable()),
             Err(_) => Ok(asker.late(limit)),
         }
     }
@@ -132,25 +135,25 @@ impl Asker {
     }
 
     async fn ask(&self, subject: Subject, limit: Duration) -> Result<Outcome, Failed> {
-        let server = subject.server;
+        let Subject { server, way, .. } = subject;
         match self {
-            Self::Tcp(exchange) => exchange.ask(connect(server).await?).await,
-            Self::Http(http) => http.ask(connect(server).await?, server).await,
+            Self::Tcp(exchange) => exchange.ask(way.connect().await?).await,
+            Self::Http(http) => http.ask(way.connect().await?, server).await,
             // Of many kinds of futures the largest counts, for each server that is asked: the rare ones are elsewhere.
             Self::Https(tls, http) => {
                 let asked = async {
-                    let (stream, expiry) = tls.wrap(connect(server).await?, server).await?;
+                    let (stream, expiry) = tls.wrap(way.connect().await?, server).await?;
                     Ok(expiry.warn(http.ask(stream, server).await?))
                 };
                 Box::pin(asked).await
             }
-            Self::Udp(datagram) => datagram.ask(server, limit).await,
-            Self::Dns(query) => query.ask(server).await,
+            Self::Udp(datagram) => datagram.ask(way, limit).await,
+            Self::Dns(query) => query.ask(way).await,
             Self::Ping => ping::ask(server.ip()).await,
-            Self::Smtp(helo) => Box::pin(smtp::ask(connect(server).await?, helo)).await,
-            Self::Grpc(grpc) => Box::pin(grpc.ask(server)).await,
+            Self::Smtp(helo) => Box::pin(smtp::ask(way.connect().await?, helo)).await,
+            Self::Grpc(grpc) => Box::pin(grpc.ask(way, server)).await,
             Self::Script(script) => Box::pin(script.ask(subject)).await,
-            Self::Agent(agent) => agent.ask(server).await,
+            Self::Agent(agent) => agent.ask(way).await,
         }
     }
 
@@ -173,19 +176,19 @@ impl Asker {
     }
 }
 
+/// Without the kernel's numbers of errors, which the words stand for.
+fn plain(text: &str) -> String {
+    let number = text.rsplit_once(" (os error ");
+    let before = number.filter(|(_, number)| number.ends_with(')'));
+    before.map_or(text, |(before, _)| before).to_owned()
+}
+
 /// Whether it was this machine that could not.
 fn is_ours(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL)
     )
-}
-
-async fn connect(server: SocketAddr) -> Result<TcpStream, Failed> {
-    let stream = TcpStream::connect(server).await.map_err(Failed::Connect)?;
-    // Closed by a reset: thousands of checks a second would leave as many connections to wait for a minute each.
-    let _ = stream.set_zero_linger();
-    Ok(stream)
 }
 
 #[cfg(test)]

@@ -62,6 +62,7 @@ fn question(probe: &Probe) -> Question {
         timeout_ms: LIMIT_MS,
         rise: 1,
         fall: 1,
+        service_path: false,
         jitter_percent: 0,
     })
 }
@@ -74,6 +75,7 @@ fn outcome(probe: &Probe, server: SocketAddr) -> Outcome {
     let user = ServiceId::address(Protocol::Tcp, "198.51.100.1:80".parse().unwrap());
     let subject = Subject {
         server,
+        way: Way::Address(server),
         user: Some((user, server.to_string().parse().unwrap())),
     };
     runtime.block_on(question(probe).ask(subject)).unwrap()
@@ -417,6 +419,7 @@ fn scripts_say_it_by_their_exit_status() {
     });
     let subject = Subject {
         server: here,
+        way: Way::Address(here),
         user: None,
     };
     let error = runtime

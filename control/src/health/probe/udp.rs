@@ -1,17 +1,16 @@
 //! UDP: a datagram and its answer.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use pollux_api::health::probe::UdpProbe;
 use regex::bytes::Regex;
-use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 use super::super::outcome::Outcome;
 use super::Failed;
 use super::exchange::pattern;
+use super::way::Way;
 
 /// The largest datagram there is.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
@@ -35,8 +34,8 @@ impl Datagram {
     }
 
     /// Asks.
-    pub async fn ask(&self, server: SocketAddr, limit: Duration) -> Result<Outcome, Failed> {
-        let socket = connected(server).await?;
+    pub async fn ask(&self, way: Way, limit: Duration) -> Result<Outcome, Failed> {
+        let socket = way.datagrams().await?;
         socket.send(&self.payload).await.map_err(refused)?;
         let mut answer = Vec::with_capacity(DATAGRAM_BYTES_MAX);
         let received = socket.recv_buf(&mut answer);
@@ -58,17 +57,6 @@ impl Datagram {
             None => Ok(Outcome::good("answered")),
         }
     }
-}
-
-/// A socket that takes answers of this server only, and its refusals.
-pub async fn connected(server: SocketAddr) -> Result<UdpSocket, Failed> {
-    let any: SocketAddr = match server {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = UdpSocket::bind(any).await.map_err(Failed::Unasked)?;
-    socket.connect(server).await.map_err(Failed::Connect)?;
-    Ok(socket)
 }
 
 /// What ICMP said of a datagram.

@@ -94,6 +94,30 @@ fn one_server_of_two_services_is_asked_once_and_switched_in_both() {
     assert_eq!(running, before);
 }
 
+/// Another service uses it already, and has nothing against it.
+#[test]
+fn who_has_to_wait_for_its_checks_waits_though_another_service_does_not() {
+    let file = FILE.replacen("check = \"b\"", "check = \"b\"\nstart_down = true", 1);
+    let file = file.replace("rise = 1", "rise = 2");
+    let wanted = read(&file);
+    let mut running = Configuration::default();
+    running = running
+        .apply(&crate::config::diff::changes(&running, &wanted))
+        .unwrap();
+    assert_eq!(running.health.off.len(), 1);
+    let mut targets = following(&running);
+    assert_eq!(
+        settle(&mut targets, &mut running),
+        0,
+        "nobody was asked yet"
+    );
+    find(&mut targets, "203.0.113.11:80", true);
+    assert_eq!(settle(&mut targets, &mut running), 0);
+    find(&mut targets, "203.0.113.11:80", true);
+    assert_eq!(settle(&mut targets, &mut running), 1);
+    assert_eq!(running, wanted);
+}
+
 #[test]
 fn the_next_polluxd_begins_with_what_it_finds() {
     let mut running = read(FILE);

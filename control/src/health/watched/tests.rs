@@ -34,6 +34,7 @@ fn read() -> Configuration {
 /// Makes run what is to be switched: the weight in force of the first server afterwards.
 fn settle(watched: &mut Watched, running: &mut Configuration, now: Instant, off: bool) -> u32 {
     let wanted = |server| Wanted {
+        is_unproven: false,
         off: off && server == 0,
         share: None,
     };

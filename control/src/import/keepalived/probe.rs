@@ -73,6 +73,7 @@ fn check(place: &Place, checker: &Checker, probe: Probe, draft: &mut Draft) -> C
         // One good answer brings a server back.
         rise: 1,
         fall: u16::try_from(fall).unwrap_or(1),
+        service_path: false,
         jitter_percent: JITTER_PERCENT,
     }
 }
