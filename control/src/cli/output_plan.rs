@@ -85,6 +85,7 @@ fn title(change: &Change) -> (usize, String, Option<ServiceId>) {
             destination,
         } => (2, format!("~ server {}", destination.id), Some(*service)),
         Change::RemoveDestination { service, id } => (2, format!("- server {id}"), Some(*service)),
+        Change::SwitchServer { service, id, .. } => (2, format!("~ server {id}"), Some(*service)),
         Change::Set { .. } => (0, "~ settings".to_owned(), None),
         Change::ReplaceMarks { .. } => (0, "~ mark rules".to_owned(), None),
         Change::ReplaceChecks { .. } => (0, "~ checks".to_owned(), None),

@@ -6,6 +6,8 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use ipnet::IpNet;
 use pollux_api::configuration::{Change, Configuration, Destination, VirtualService};
+use pollux_api::health::probe::ScriptProbe;
+use pollux_api::health::{Check, CheckNames, CheckedService, OnFailure, Probe, Quorum};
 use pollux_api::identity::Endpoint;
 use pollux_api::ipvs_settings::SETTINGS;
 use pollux_api::persistence::TIMEOUT_S;
@@ -176,8 +178,139 @@ fn mark_rule() -> impl Strategy<Value = MarkRule> {
         )
 }
 
+/// Of every kind, and so seldom that none is asked twice while a test runs: who is off is not found, then.
+fn check() -> impl Strategy<Value = Check> {
+    let kinds = Probe::all_kinds().map(|kind| match kind {
+        Probe::Script(_) => Probe::Script(ScriptProbe {
+            command: vec!["/bin/true".to_owned(), "of course".to_owned()],
+            exit_weight: true,
+        }),
+        kind => kind,
+    });
+    let kind = proptest::sample::select(kinds.to_vec());
+    let name = proptest::sample::select(&["web", "agent", "a \"third\""]);
+    let port = proptest::option::of(8080..8083_u16);
+    let times = (80_000_000..=86_400_000_u32, 10..5000_u32, 0..=50_u8);
+    let counts = (2..5_u16, 2..5_u16, proptest::bool::weighted(0.2));
+    (name, kind, port, times, counts).prop_map(
+        |(name, probe, port, (interval_ms, timeout_ms, jitter_percent), (rise, fall, by_path))| {
+            Check {
+                service_path: by_path && probe.has_port(),
+                name: name.to_owned(),
+                port: port.filter(|_| probe.has_port()),
+                probe,
+                interval_ms,
+                timeout_ms,
+                rise,
+                fall,
+                jitter_percent,
+            }
+        },
+    )
+}
+
+/// What a service says of its checks, whichever it is.
+#[derive(Debug, Clone)]
+struct Checked {
+    names: Vec<&'static str>,
+    start_down: bool,
+    on_failure: OnFailure,
+    slow_start_s: u32,
+    quorum: Quorum,
+    sorry_server: Option<Destination>,
+}
+
+fn checked() -> impl Strategy<Value = Checked> {
+    let names = proptest::sample::subsequence(&["web", "agent", "a \"third\""], 1..=2);
+    let on_failure = prop_oneof![Just(OnFailure::Drain), Just(OnFailure::Remove)];
+    let hook = || {
+        let word = proptest::sample::select(&["", "up", "two words"]);
+        let command = word.prop_map(|word| vec!["/bin/true".to_owned(), word.to_owned()]);
+        prop_oneof![Just(Vec::new()), command]
+    };
+    let announce = proptest::option::of(Just("nowhere0".to_owned()));
+    let quorum = (1..9_u32, 0..3_u32, hook(), hook(), announce).prop_map(
+        |(weight, hysteresis, up, down, announce)| Quorum {
+            weight,
+            hysteresis,
+            up,
+            down,
+            announce,
+        },
+    );
+    let sorry_server = proptest::option::weighted(0.3, destination());
+    (
+        names,
+        any::<bool>(),
+        on_failure,
+        prop_oneof![Just(0), Just(30_u32)],
+        quorum,
+        sorry_server,
+    )
+        .prop_map(
+            |(names, start_down, on_failure, slow_start_s, quorum, sorry_server)| Checked {
+                names,
+                start_down,
+                on_failure,
+                slow_start_s,
+                quorum,
+                sorry_server,
+            },
+        )
+}
+
+/// Gives a configuration its checks, and services what they say of them; what would not be valid is left out.
+fn add_checks(configuration: &mut Configuration, checks: Vec<Check>, uses: Vec<Option<Checked>>) {
+    for check in checks {
+        let mut checks = configuration.health.checks.clone();
+        checks.push(check);
+        let _ = configuration.apply_one(&Change::ReplaceChecks {
+            checks,
+            services: Vec::new(),
+        });
+    }
+    let mut services = Vec::new();
+    for (entry, checked) in configuration.services.iter().zip(uses) {
+        let Some(checked) = checked else { continue };
+        let names = checked.names.into_iter().map(str::to_owned).collect();
+        let Some(check) = CheckNames::new(names) else {
+            continue;
+        };
+        let mut used = CheckedService::new(entry.service.id, check);
+        used.start_down = checked.start_down;
+        used.on_failure = checked.on_failure;
+        used.slow_start_s = checked.slow_start_s;
+        used.quorum = checked.quorum;
+        used.sorry_server = checked.sorry_server;
+        if configuration.judge_checked(&used).is_err() {
+            // Mostly because of these.
+            used.quorum.announce = None;
+            used.sorry_server = None;
+        }
+        if configuration.judge_checked(&used).is_ok() {
+            services.push(used);
+        }
+    }
+    let checks = configuration.health.checks.clone();
+    let _ = configuration.apply_one(&Change::ReplaceChecks { checks, services });
+}
+
 /// A configuration made as users make them: what would not be valid was refused.
 pub fn configuration() -> impl Strategy<Value = Configuration> {
+    (unchecked(), checks()).prop_map(|(mut configuration, (checks, uses))| {
+        add_checks(&mut configuration, checks, uses);
+        configuration
+    })
+}
+
+/// Checks, and what services in turn say of them.
+fn checks() -> impl Strategy<Value = (Vec<Check>, Vec<Option<Checked>>)> {
+    let uses = prop::collection::vec(proptest::option::weighted(0.6, checked()), 6);
+    (prop::collection::vec(check(), 0..4), uses)
+}
+
+/// One without checks: what rules of `ipvsadm` can say.
+pub fn unchecked() -> impl Strategy<Value = Configuration> {
     let service = (service(), prop::collection::vec(destination(), 0..6));
     let services = prop::collection::vec(service, 0..6);
     let settings = prop::collection::vec((proptest::sample::select(SETTINGS), 0..4_u32), 0..4);

@@ -6,7 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use pollux_api::{Change, Configuration, IpvsSettings, ServiceEntry, ServiceId};
+use pollux_api::{
+    Change, Check, Configuration, DestinationId, IpvsSettings, ServiceEntry, ServiceId,
+};
+
+/// Nobody is ever asked there.
+const ANY_PORT: u16 = 1;
 
 /// The changes, to be applied in order, all or none.
 pub fn changes(from: &Configuration, to: &Configuration) -> Vec<Change> {
@@ -31,7 +36,7 @@ pub fn changes(from: &Configuration, to: &Configuration) -> Vec<Change> {
     settings
         .into_iter()
         .chain(marks)
-        .chain(sorry_no_more(from, &wanted))
+        .chain(checks_in_between(from, to, &wanted))
         .chain(gone)
         .chain(rest)
         .chain(check_changes(from, to))
@@ -39,16 +44,23 @@ pub fn changes(from: &Configuration, to: &Configuration) -> Vec<Change> {
         .collect()
 }
 
-/// Sorry servers that become servers of their service cannot be both in between.
-fn sorry_no_more(
+/// Checks that servers do not fit that are added before the checks are those of `to`. A service stays checked, so that who
+/// is off stays off.
+fn checks_in_between(
     from: &Configuration,
+    to: &Configuration,
     wanted: &HashMap<ServiceId, &ServiceEntry>,
 ) -> Option<Change> {
     let mut services = from.health.services.clone();
+    let mut checks = from.health.checks.clone();
     let mut is_any = false;
     for used in &mut services {
         let servers = wanted.get(&used.service).map(|entry| &entry.destinations);
-        let becomes = |id| servers.is_some_and(|servers| servers.iter().any(|new| new.id == id));
+        let has = |wanted: &dyn Fn(DestinationId) -> bool| {
+            servers.is_some_and(|servers| servers.iter().any(|new| wanted(new.id)))
+        };
+        // Sorry servers that become servers of their service cannot be both.
+        let becomes = |id| has(&|new| new == id);
         if used
             .sorry_server
             .as_ref()
@@ -57,11 +69,37 @@ fn sorry_no_more(
             used.sorry_server = None;
             is_any = true;
         }
+        // Servers that are added then would wait for their checks.
+        let service = used.service;
+        let waits = to.health.checked(service).is_some_and(|new| new.start_down);
+        let known = from.service(service).map(|entry| &entry.destinations);
+        let is_new = |id| known.is_none_or(|known| known.iter().all(|known| known.id != id));
+        if used.start_down && !waits && has(&is_new) {
+            used.start_down = false;
+            is_any = true;
+        }
+        // A server without a port has to be asked at the check's.
+        if !has(&|new| new.port() == 0) {
+            continue;
+        }
+        for check in &mut checks {
+            let is_used = used.check.iter().any(|name| name == check.name);
+            if is_used && check.port.is_none() && check.probe.has_port() {
+                let mut new = to.health.checks.iter();
+                let new = new.find(|new| new.name == check.name && new.port.is_some());
+                *check = match new {
+                    Some(new) => new.clone(),
+                    // Another one takes its place before anyone is asked.
+                    None => Check {
+                        port: Some(ANY_PORT),
+                        ..check.clone()
+                    },
+                };
+                is_any = true;
+            }
+        }
     }
-    is_any.then(|| Change::ReplaceChecks {
-        checks: from.health.checks.clone(),
-        services,
-    })
+    is_any.then_some(Change::ReplaceChecks { checks, services })
 }
 
 /// New servers of services whose servers have to wait for their checks. Added to a service that has its checks already, they

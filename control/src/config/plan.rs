@@ -76,6 +76,8 @@ impl std::iter::Sum for Live {
 struct Running<'a> {
     services: HashMap<ServiceId, &'a ServiceEntry>,
     live: HashMap<(ServiceId, DestinationId), Live>,
+    /// The same of services, that at their sorry servers among it.
+    live_services: HashMap<ServiceId, Live>,
     /// With the settings of afterwards, connections of a removed server end.
     ends_removed: bool,
     /// With the settings of afterwards, a server of weight 0 keeps no templates.
@@ -97,6 +99,10 @@ impl Plan {
                 .map(|entry| (entry.service.id, entry))
                 .collect(),
             live: live.iter().flat_map(live_of).collect(),
+            live_services: live
+                .iter()
+                .map(|found| (found.service.id, live_of(found).map(|(_, live)| live).sum()))
+                .collect(),
             ends_removed: to.settings.get("expire_nodest_conn") != 0,
             ends_quiescent_templates: to.settings.get("expire_quiescent_template") != 0,
         };
@@ -151,9 +157,7 @@ impl Running<'_> {
     }
 
     fn of_service(&self, id: ServiceId) -> Live {
-        let servers = self.services.get(&id).map(|entry| &entry.destinations);
-        let servers = servers.into_iter().flatten();
-        servers.map(|server| self.at_server(id, server.id)).sum()
+        self.live_services.get(&id).copied().unwrap_or_default()
     }
 
     fn everywhere(&self) -> Live {

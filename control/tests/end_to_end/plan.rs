@@ -62,17 +62,27 @@ fn a_plan_is_what_apply_does() {
         let changes = told["changes"].as_array().unwrap();
         assert_eq!(plan.code, if changes.is_empty() { 0 } else { 2 }, "{round}");
         let before = machine.state.lock().unwrap().clone_running();
+        let in_force = before.1.in_force();
+        let servers = |id| &in_force.service(id).unwrap().destinations;
         for change in changes {
-            // The fake has 1241 connections at each server.
+            // The fake has 1241 connections at each server that is there: checks remove some, and put sorry servers in.
             let number = change["connections"].as_u64().unwrap();
             let expected = match serde_json::from_value(change["change"].clone()).unwrap() {
-                Change::RemoveService { id } => {
-                    1241 * before.1.service(id).unwrap().destinations.len()
+                Change::RemoveService { id } => 1241 * servers(id).len(),
+                Change::EditService { service } => 1241 * servers(service.id).len(),
+                Change::RemoveDestination { service, id } => {
+                    1241 * servers(service)
+                        .iter()
+                        .filter(|known| known.id == id)
+                        .count()
                 }
-                Change::EditService { service } => {
-                    1241 * before.1.service(service.id).unwrap().destinations.len()
+                Change::EditDestination {
+                    service,
+                    destination,
+                } => {
+                    let is_it = |known: &&pollux_api::Destination| known.id == destination.id;
+                    1241 * servers(service).iter().filter(is_it).count()
                 }
-                Change::RemoveDestination { .. } | Change::EditDestination { .. } => 1241,
                 _ => number as usize,
             };
             assert_eq!(number, expected as u64, "{change}");

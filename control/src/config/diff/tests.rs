@@ -1,30 +1,80 @@
 //! Differences lead where they must and touch nothing else: on any two configurations.
 
+use std::collections::BTreeSet;
+
+use pollux_api::health::OffServer;
 use proptest::prelude::*;
 
 use super::*;
 use crate::config::any_configuration::configuration;
 
-/// The same services and servers, in whatever order.
+/// The same services and servers, in whatever order, without what checks find.
 fn sorted(mut configuration: Configuration) -> Configuration {
     for entry in &mut configuration.services {
         entry.destinations.sort_by_key(|known| known.id);
     }
     configuration.services.sort_by_key(|entry| entry.service.id);
+    asked_for(configuration)
+}
+
+/// What a file can say: who is off and whose quorum is lost is found.
+fn asked_for(mut configuration: Configuration) -> Configuration {
+    configuration.health.off.clear();
+    configuration.health.lost.clear();
     configuration
+}
+
+/// Whose servers that are new are to wait for their checks, all of them.
+fn waiting_servers(from: &Configuration, to: &Configuration) -> BTreeSet<OffServer> {
+    let is_known = |service, server| {
+        let entry = from.service(service);
+        let mut known = entry.into_iter().flat_map(|entry| &entry.destinations);
+        known.any(|known| known.id == server)
+    };
+    let services = to.health.services.iter().filter(|used| used.start_down);
+    let servers = services.flat_map(|used| {
+        let service = used.service;
+        let servers = &to.service(service).unwrap().destinations;
+        servers.iter().map(move |server| OffServer {
+            service,
+            server: server.id,
+        })
+    });
+    servers
+        .filter(|found| !is_known(found.service, found.server))
+        .collect()
+}
+
+/// By the rule, with nothing known of before.
+fn lost_quorums(of: &Configuration) -> BTreeSet<ServiceId> {
+    let lost = of.health.services.iter().filter(|used| {
+        let servers = &of.service(used.service).unwrap().destinations;
+        let up = servers
+            .iter()
+            .filter(|server| !of.health.is_off(used.service, server.id));
+        let weight_up = up.map(|server| u64::from(server.weight.get())).sum();
+        used.quorum.is_lost(false, weight_up)
+    });
+    lost.map(|used| used.service).collect()
 }
 
 proptest! {
     #[test]
     fn the_changes_lead_there(from in configuration(), to in configuration()) {
         let there = from.apply(&changes(&from, &to)).unwrap();
+        prop_assert_eq!(&there.health.off, &waiting_servers(&from, &to));
+        // Those of before may be lost still, within the hysteresis.
+        prop_assert!(there.health.lost.is_superset(&lost_quorums(&there)));
         prop_assert_eq!(sorted(there), sorted(to));
     }
 
     #[test]
     fn from_nothing_the_order_is_the_same_too(to in configuration()) {
         let empty = Configuration::default();
-        prop_assert_eq!(empty.apply(&changes(&empty, &to)).unwrap(), to);
+        let there = empty.apply(&changes(&empty, &to)).unwrap();
+        prop_assert_eq!(&there.health.off, &waiting_servers(&empty, &to));
+        prop_assert_eq!(&there.health.lost, &lost_quorums(&there));
+        prop_assert_eq!(asked_for(there), asked_for(to));
     }
 
     #[test]
@@ -53,10 +103,21 @@ proptest! {
                     prop_assert_ne!(&rules, &from.marks);
                     prop_assert_eq!(rules, to.marks.clone());
                 }
+                Change::ReplaceChecks { checks, services } => {
+                    // The first of two makes room for servers.
+                    let is_last = (&checks, &services) == (&to.health.checks, &to.health.services);
+                    let is_first = checks.len() == from.health.checks.len()
+                        && services.len() == from.health.services.len();
+                    prop_assert!(is_last || is_first);
+                    prop_assert_ne!((checks, services), (from.health.checks.clone(), from.health.services.clone()));
+                }
+                Change::SwitchServer { service, id, off } => {
+                    prop_assert!(off);
+                    let waiting = OffServer { service, server: id };
+                    prop_assert!(waiting_servers(&from, &to).contains(&waiting));
+                }
                 Change::AddService { .. } | Change::AddDestination { .. } => {}
-                // Configurations with checks: `config::health`.
-                Change::ReplaceChecks { .. } | Change::SwitchServer { .. }
-                | Change::AdjustServer { .. }
+                Change::AdjustServer { .. }
                 | Change::AddMark { .. }
                 | Change::RemoveMark { .. }
                 | Change::Flush

@@ -55,7 +55,8 @@ pub fn of<'a>(
             .collect(),
         Change::ReplaceMarks { rules } => marks(&from.marks, rules),
         Change::ReplaceChecks { checks, services } => checked::of(&from.health, checks, services),
-        // The others never come of a difference, or say themselves what they are.
+        Change::SwitchServer { off: true, .. } => vec!["off until its checks are good".to_owned()],
+        // The others never come of a difference.
         _ => Vec::new(),
     }
 }
