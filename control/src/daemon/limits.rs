@@ -10,8 +10,16 @@ pub const CLIENTS_MAX: usize = 256;
 /// From the first byte of a request to its last.
 pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// From the first byte of an answer to its last: a client that does not read is cut off.
+/// From the first byte of an answer to its last: a client that does not read is cut off. Long answers have [`answer_time_max`].
 pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Bytes that any client reads in a second, on a machine that does other things.
+const READ_BYTES_PER_SECOND: usize = 1 << 20;
+
+/// From the first byte of an answer of so many bytes to its last.
+pub fn answer_time_max(bytes: usize) -> Duration {
+    ANSWER_TIME_MAX + Duration::from_secs((bytes / READ_BYTES_PER_SECOND) as u64)
+}
 
 /// A request of the data plane: from sending to the last byte of its answer.
 pub const DATAPLANE_TIME_MAX: Duration = Duration::from_secs(10);

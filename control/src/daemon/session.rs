@@ -1,6 +1,7 @@
 //! One client of the control socket: its requests one after the other, each within its limits.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pollux_api::control::{Answer, Command};
 use pollux_api::line::{self, Failure, FailureCode, Request, Response};
@@ -11,7 +12,7 @@ use tokio::time::timeout;
 
 use super::caller::Caller;
 use super::clients::Presence;
-use super::limits::{ANSWER_TIME_MAX, REQUEST_TIME_MAX, SMALL_BYTES, Share};
+use super::limits::{REQUEST_TIME_MAX, SMALL_BYTES, Share, answer_time_max};
 use super::line_reader::{ReadError, read_line};
 use super::{Daemon, decode, off_loop};
 
@@ -20,8 +21,8 @@ use super::{Daemon, decode, off_loop};
 enum SessionEnd {
     #[error("it went away: {0}")]
     Gone(ReadError),
-    #[error("it did not read its answer within {} s", ANSWER_TIME_MAX.as_secs())]
-    DoesNotRead,
+    #[error("it did not read its answer within {} s", .0.as_secs())]
+    DoesNotRead(Duration),
     #[error("its request cannot be read to its end: {0}")]
     Unreadable(String),
 }
@@ -117,10 +118,11 @@ impl Session {
         if !share.cover(line.len()) {
             line = encoded_refusal(id, FailureCode::Busy, ReadError::Busy);
         }
-        match timeout(ANSWER_TIME_MAX, self.writer.write_all(&line)).await {
+        let limit = answer_time_max(line.len());
+        match timeout(limit, self.writer.write_all(&line)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(SessionEnd::Gone(error.into())),
-            Err(_) => Err(SessionEnd::DoesNotRead),
+            Err(_) => Err(SessionEnd::DoesNotRead(limit)),
         }
     }
 }

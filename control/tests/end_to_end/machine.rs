@@ -240,6 +240,12 @@ impl Client {
         }
     }
 
+    /// Waits until some of the next answer is there, and leaves it there.
+    pub fn answer_has_begun(&mut self) {
+        let begun = self.stream.fill_buf().unwrap();
+        assert!(!begun.is_empty(), "closed without an answer");
+    }
+
     pub fn ask(&mut self, line: &str) -> Option<Value> {
         self.send(line.as_bytes());
         self.send(b"\n");
