@@ -79,6 +79,8 @@ http {
         listen [::]:443 ssl;
         ssl_certificate $lab_dir/www/certificate.pem;
         ssl_certificate_key $lab_dir/www/key.pem;
+        # A server is ill while this file is there.
+        if (-e $dir/ill) { return 500; }
         # Any page is the server's name, and who it believes is asking.
         location / { return 200 "$1\n"; }
         location = /client { return 200 "\$remote_addr\n"; }

@@ -4,6 +4,7 @@
 //! at a time, in the network namespaces that `scripts/lab` makes, against the release build of both daemons. A lab that
 //! does not come up fails the test: nothing is skipped.
 
+pub mod bird;
 pub mod capture;
 pub mod client;
 pub mod echo;
@@ -13,10 +14,12 @@ pub mod keepalived;
 pub mod load;
 pub mod machine;
 pub mod namespace;
+pub mod nginx;
 pub mod prometheus;
 pub mod sctp;
 pub mod servers;
 pub mod tools;
+pub mod wrk;
 
 use std::env;
 use std::fs;
@@ -259,6 +262,25 @@ impl Drop for Lab {
             text_of(&down)
         );
     }
+}
+
+/// What a process has had of processors so far.
+pub fn processor_time(process: u32) -> Duration {
+    processor_time_in(&format!("/proc/{process}/stat"))
+}
+
+/// What the first thread of a process has had: of the data plane, the one that does everything but packets.
+pub fn processor_time_of_main(process: u32) -> Duration {
+    processor_time_in(&format!("/proc/{process}/task/{process}/stat"))
+}
+
+fn processor_time_in(path: &str) -> Duration {
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    // proc(5): fields 14 and 15, in hundredths of a second; the name, in brackets, is field 2.
+    let fields = text.rsplit(") ").next().unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks = ticks.filter_map(|field| field.parse::<u64>().ok());
+    Duration::from_millis(ticks.sum::<u64>() * 10)
 }
 
 /// Repeats a question until its answer is yes or the time is over; says which.
