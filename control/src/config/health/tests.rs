@@ -409,9 +409,15 @@ fn by_path(kind: &str, service: &str, server: &str) -> String {
     } else {
         ""
     };
+    // A tunnel leaves ports as they are, and the service of a mark has none.
+    let method = if service.starts_with("fwmark") {
+        "nat"
+    } else {
+        "tunnel"
+    };
     format!(
         "[[check]]\nname = \"path\"\nkind = \"{kind}\"\nservice_path = true\n{command}\n\
-         [[service]]\n{service}\ncheck = \"path\"\nserver = [{{ address = \"{server}\", method = \"tunnel\" }}]\n"
+         [[service]]\n{service}\ncheck = \"path\"\nserver = [{{ address = \"{server}\", method = \"{method}\" }}]\n"
     )
 }
 
