@@ -17,7 +17,7 @@ use pollux_engine::connection::ConnectionTable;
 use pollux_engine::counters::{PortCounters, WorkerCounters};
 use pollux_engine::forwarding_table::Interface;
 use pollux_engine::fragment::{Fragments, Handover, Outgoing};
-use pollux_engine::{BURST, Context, Fate, Microsecond, Snapshot, Tick, Verdict, Worker as Engine};
+use pollux_engine::{BURST, Context, Fate, Snapshot, Tick, Verdict, Worker as Engine};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::frame::MbufFrame;
@@ -76,7 +76,16 @@ pub struct Worker {
 
 /// The monotonic clock that also runs in suspend, in nanoseconds: entries of the table outlive the process.
 pub fn now_nanoseconds() -> u64 {
-    let now = clock_gettime(ClockId::Boottime);
+    nanoseconds(ClockId::Boottime)
+}
+
+/// What the time of day is ahead of [`now_nanoseconds`]; it may be set at any time.
+fn time_of_day_ahead() -> u64 {
+    nanoseconds(ClockId::Realtime).wrapping_sub(now_nanoseconds())
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     seconds
         .wrapping_mul(1_000_000_000)
@@ -144,7 +153,7 @@ impl Worker {
                 snapshot: &snapshot,
                 now: tick_of(now),
             };
-            self.engine.set_time(Microsecond::from_nanoseconds(now));
+            self.engine.set_time(now);
             found = self.turn(&context, elapsed);
             if let Some(sleep) = self.idle.after_loop(found) {
                 shared.table.quiescence().offline(self.number);
@@ -165,6 +174,7 @@ impl Worker {
         self.since_kernel_poll_ns = self.since_kernel_poll_ns.saturating_add(elapsed_ns);
         if !found || self.since_kernel_poll_ns >= KERNEL_POLL_NS {
             self.since_kernel_poll_ns = 0;
+            self.engine.set_time_of_day(time_of_day_ahead());
             for port in 0..self.ports.len() {
                 found |= self.receive_from_kernel(context, port);
             }

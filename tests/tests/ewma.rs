@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use pollux_engine::Microsecond;
 use pollux_engine::connection::TableSize;
 use pollux_tests::golden::command::{Command, parse};
 use pollux_tests::golden::director::{Director, Outcome};
@@ -40,7 +39,7 @@ fn shares(
         let port = 1024 + u16::try_from(number % 60_000).unwrap();
         let client = SocketAddr::new(client, port);
         let sent_at = number * 1000;
-        director.engine().0.set_time(Microsecond(sent_at));
+        director.engine().0.set_time(u64::from(sent_at) * 1000);
         let syn = ethernet(mac(Wire::Cl), GATEWAY_MAC, &tcp(client, vip, "S", b""));
         let Outcome::Out(Wire::Rs, frame) = director.receive(Wire::Cl, &syn) else {
             panic!("connection {number} went nowhere");
@@ -50,7 +49,10 @@ fn shares(
         if let Some(time) = answers(chosen, number) {
             let answer = tcp(real[usize::from(chosen) - 1], client, "SA", b"");
             let answer = ethernet(mac(Wire::Rs), server_mac(chosen), &answer);
-            director.engine().0.set_time(Microsecond(sent_at + time));
+            director
+                .engine()
+                .0
+                .set_time(u64::from(sent_at + time) * 1000);
             director.receive(Wire::Rs, &answer);
         }
     }

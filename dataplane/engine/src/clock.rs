@@ -54,6 +54,28 @@ impl Microsecond {
     }
 }
 
+/// How a monotonic clock goes with the time of day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WallClock {
+    /// What the monotonic clock reads now, nanoseconds.
+    pub now_ns: u64,
+    /// What the time of day is ahead of it, nanoseconds since 1970 less its reading; wraps.
+    pub ahead_ns: u64,
+}
+
+impl WallClock {
+    const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
+    const MILLISECONDS_PER_DAY: u64 = 86_400_000;
+
+    /// Milliseconds since midnight UT, as IP timestamps have them (RFC 791).
+    pub fn milliseconds_of_day(self) -> u32 {
+        let now = self.now_ns.wrapping_add(self.ahead_ns) / Self::NANOSECONDS_PER_MILLISECOND;
+        #[allow(clippy::cast_possible_truncation)] // less than a day
+        let milliseconds = (now % Self::MILLISECONDS_PER_DAY) as u32;
+        milliseconds
+    }
+}
+
 /// Seconds as ticks.
 pub const fn seconds(seconds: u32) -> u32 {
     seconds * TICKS_PER_SECOND
@@ -62,6 +84,16 @@ pub const fn seconds(seconds: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_day_begins_at_midnight() {
+        let at = |now_ns, ahead_ns| WallClock { now_ns, ahead_ns }.milliseconds_of_day();
+        assert_eq!(at(5_999_999, 0), 5);
+        assert_eq!(at(1_000_000, 86_400_000_000_000), 1);
+        // 2026-11-26 17:48:00 UT.
+        assert_eq!(at(0, 1_795_715_280_000_000_000), 64_080_000);
+        assert_eq!(at(1_000_000, 0_u64.wrapping_sub(1_000_000)), 0);
+    }
 
     #[test]
     fn order_holds_across_the_wrap() {

@@ -4,7 +4,7 @@
 //! theirs in the snapshot, connections cache the number of the way back to the client together with the generation of
 //! the table it was found in, so that a changed route or MAC is used by the very next packet.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
@@ -268,6 +268,27 @@ impl ForwardingTable {
                     .map(|(own, _)| *own)
                     .find(|own| !is_link_local(*own))
             })
+    }
+
+    /// Whether an IPv4 address is this machine's or a broadcast's: what Linux does not take for another's (`inet_addr_type`).
+    pub fn is_own_or_broadcast(&self, address: Ipv4Addr) -> bool {
+        let broadcast_of = |(own, length): &(IpAddr, u8)| match own {
+            IpAddr::V4(own) if *length < 31 => {
+                let hosts = u32::MAX.checked_shr((*length).into()).unwrap_or(0);
+                address.to_bits() == own.to_bits() | hosts
+            }
+            _ => false,
+        };
+        let is_local = || {
+            let route = self.find(address.into());
+            route.is_some_and(|route| matches!(route.target, RouteTarget::Local))
+        };
+        let mut addresses = self.ports.iter().flat_map(|port| &port.addresses);
+        address.octets()[0] == 0
+            || address.is_broadcast()
+            || address.is_multicast()
+            || is_local()
+            || addresses.any(broadcast_of)
     }
 
     /// Largest IP packet on the way to an address, bytes.

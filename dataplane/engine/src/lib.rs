@@ -30,7 +30,7 @@ mod sync;
 pub mod synchronisation;
 pub mod wire;
 
-pub use clock::{Microsecond, Tick};
+pub use clock::{Microsecond, Tick, WallClock};
 pub use fate::Fate;
 pub use frame::{Frame, HeapFrame};
 pub use pipeline::{BURST, Context, Taken, Verdict, Worker};

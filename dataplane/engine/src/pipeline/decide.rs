@@ -4,7 +4,6 @@
 use super::icmp_error::Problem;
 use super::icmp_related::{self, Layout};
 use super::meta::{Kind, Meta};
-use super::record_route::record_route;
 use super::refuse::{Refusal, Way};
 use super::schedule::Scheduled;
 use super::worker::{Context, unbind};
@@ -97,15 +96,15 @@ impl Worker {
             Ok(Scheduled::Connection(hit)) => hit,
             Ok(Scheduled::NotOurs) => return Ok(Verdict::Punt(Fate::Punted)),
             Ok(Scheduled::WithoutEntry(destination)) => {
-                record_route(context, frame, meta, Direction::Inbound, None);
+                self.sign_options(context, frame, meta, Direction::Inbound, None);
                 return self.without_entry(context, ingress, frame, meta, destination);
             }
             Ok(Scheduled::OnePacket(destination, port)) => {
-                record_route(context, frame, meta, Direction::Inbound, None);
+                self.sign_options(context, frame, meta, Direction::Inbound, None);
                 return self.one_packet(context, ingress, frame, meta, (destination, port));
             }
             Ok(Scheduled::AnswerWithoutEntry(answer)) => {
-                record_route(context, frame, meta, Direction::Outbound, None);
+                self.sign_options(context, frame, meta, Direction::Outbound, None);
                 return self.answer_without_entry(context, ingress, frame, meta, answer);
             }
             Err(fate @ Fate::NoDestination) => {
@@ -124,7 +123,7 @@ impl Worker {
             let masked = hit.connection.method() == ForwardingMethod::Masquerade;
             let new_source =
                 masked.then(|| hit.connection.key(Direction::Inbound).destination_address());
-            record_route(context, frame, meta, hit.direction, new_source);
+            self.sign_options(context, frame, meta, hit.direction, new_source);
         }
         match hit.direction {
             Direction::Inbound => self.inbound(context, ingress, frame, meta, &hit),

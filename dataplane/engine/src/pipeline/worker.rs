@@ -15,7 +15,7 @@ use super::plan::Plans;
 use super::sweep_pace::SweepPace;
 use super::tell::Telling;
 use super::{lookup, parse};
-use crate::clock::{Microsecond, Tick};
+use crate::clock::{Microsecond, Tick, WallClock};
 use crate::connection::{Connection, ConnectionTable, Ended, Family, Shard, SweepBudget};
 use crate::counters::WorkerCounters;
 use crate::fate::Fate;
@@ -107,6 +107,8 @@ pub struct Worker {
     pub(super) ingress: u16,
     /// When the loop began.
     pub(super) microsecond: Microsecond,
+    /// The same, and the time of day.
+    pub(super) wall_clock: WallClock,
     /// While a whole datagram is decided about.
     pub(super) whole: Option<Whole>,
     /// The largest packet on the way that the last whole datagram took, bytes.
@@ -140,6 +142,7 @@ impl Worker {
             number: shard.worker(),
             ingress: 0,
             microsecond: Microsecond(0),
+            wall_clock: WallClock::default(),
             whole: None,
             cut_limit: 0,
             cut_above: 0,
@@ -168,10 +171,17 @@ impl Worker {
         self.neighbours.get(usize::from(place)).copied()
     }
 
-    /// Tells the time, once a loop, by a clock that all workers share: for what is measured finer than by ticks.
+    /// Tells the time, once a loop, by a monotonic clock that all workers share, nanoseconds: for what is measured finer than
+    /// by ticks.
     #[inline]
-    pub fn set_time(&mut self, now: Microsecond) {
-        self.microsecond = now;
+    pub fn set_time(&mut self, now_ns: u64) {
+        self.microsecond = Microsecond::from_nanoseconds(now_ns);
+        self.wall_clock.now_ns = now_ns;
+    }
+
+    /// Tells, now and then, what the time of day is ahead of that clock: nanoseconds since 1970 less its reading; wraps.
+    pub fn set_time_of_day(&mut self, ahead_ns: u64) {
+        self.wall_clock.ahead_ns = ahead_ns;
     }
 
     /// Its part of the connection table.

@@ -1,9 +1,9 @@
-//! Options of an IPv4 header, RFC 791, as Linux takes them (`ip_options_compile`): record route is filled in; what is
-//! malformed or asks for a source route is the kernel's to answer; the others go on as they came. Timestamps do too: the
-//! engine does not know the time of day.
+//! Options of an IPv4 header, RFC 791, as Linux takes them (`ip_options_compile`): record route and timestamps are filled in;
+//! what is malformed or asks for a source route is the kernel's to answer; the others go on as they came.
 
 use super::checksum::Sum;
 use super::ipv4::IPV4_BYTES;
+use crate::clock::WallClock;
 
 /// Option types.
 const END: u8 = 0;
@@ -24,8 +24,20 @@ const WORD: usize = 4;
 const CHECKSUM: usize = 10;
 
 /// Timestamp: what is in the lower half of the flags when a time has its address beside it.
+const TIME_ONLY: u8 = 0;
 const WITH_ADDRESS: u8 = 1;
 const PRESPECIFIED: u8 = 3;
+
+/// What the director writes.
+#[derive(Debug, Clone, Copy)]
+pub struct Signature {
+    /// Into a record of the route, host byte order.
+    pub route: u32,
+    /// Beside a time: the director's address that the sender sees; none: 0.0.0.0.
+    pub seen: u32,
+    /// The time.
+    pub clock: WallClock,
+}
 
 /// Options that stand in a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,9 +55,9 @@ pub fn is_forwarded(options: &[u8]) -> bool {
     find(options).is_some()
 }
 
-/// Writes the director's address into the free place of a record route, if there is one, and mends the header's checksum.
-/// `header` is the whole IPv4 header.
-pub fn record_route(header: &mut [u8], address: u32) {
+/// Writes the director's address and the time where options ask for them, and mends the header's checksum. `header` is the
+/// whole IPv4 header; `is_ours` says of an address that was written beforehand whether the time goes beside it.
+pub fn sign(header: &mut [u8], signature: &Signature, is_ours: impl FnOnce(u32) -> bool) {
     let Some(options) = header.get_mut(IPV4_BYTES..) else {
         return;
     };
@@ -60,9 +72,63 @@ pub fn record_route(header: &mut [u8], address: u32) {
         .record_route
         .and_then(|start| options.get_mut(start..))
     {
-        write_route(option, address);
+        write_route(option, signature.route);
+    }
+    if let Some(option) = found.timestamp.and_then(|start| options.get_mut(start..)) {
+        write_time(option, signature, is_ours);
     }
     fill_checksum(header);
+}
+
+/// Writes the time, or counts one more that found no room.
+fn write_time(option: &mut [u8], signature: &Signature, is_ours: impl FnOnce(u32) -> bool) {
+    let (Some(length), Some(pointer)) = (octet(option, LENGTH), octet(option, POINTER)) else {
+        return;
+    };
+    let Some(flags) = option.get(FLAGS).copied() else {
+        return;
+    };
+    let kind = flags & 0xf;
+    if pointer > length {
+        if kind != PRESPECIFIED
+            && let Some(flags) = option.get_mut(FLAGS)
+        {
+            // Fifteen were refused before.
+            *flags = flags.wrapping_add(0x10);
+        }
+        return;
+    }
+    // The pointer counts from 1.
+    let Some(room) = option.get_mut(pointer - 1..) else {
+        return;
+    };
+    let time = signature.clock.milliseconds_of_day().to_be_bytes();
+    let taken = match kind {
+        TIME_ONLY => {
+            if let Some(place) = room.first_chunk_mut::<WORD>() {
+                *place = time;
+            }
+            WORD
+        }
+        WITH_ADDRESS | PRESPECIFIED => {
+            let Some((address, rest)) = room.split_first_chunk_mut::<WORD>() else {
+                return;
+            };
+            if kind == WITH_ADDRESS {
+                *address = signature.seen.to_be_bytes();
+            } else if !is_ours(u32::from_be_bytes(*address)) {
+                return;
+            }
+            if let Some(place) = rest.first_chunk_mut::<WORD>() {
+                *place = time;
+            }
+            2 * WORD
+        }
+        _ => return,
+    };
+    if let Some(pointer) = option.get_mut(POINTER) {
+        *pointer = pointer.saturating_add(taken as u8);
+    }
 }
 
 fn write_route(option: &mut [u8], address: u32) {
@@ -162,9 +228,18 @@ mod tests {
         header
     }
 
+    const SIGNATURE: Signature = Signature {
+        route: 0xc000_0264,
+        seen: 0x0a01_0001,
+        clock: WallClock {
+            now_ns: 0x0102_0304 * 1_000_000,
+            ahead_ns: 0,
+        },
+    };
+
     fn recorded(options: &[u8]) -> Vec<u8> {
         let mut header = header(options);
-        record_route(&mut header, 0xc000_0264);
+        sign(&mut header, &SIGNATURE, |address| address == 0xc000_0201);
         assert_eq!(Sum::of(&header).finish(), 0, "{header:?}");
         header.split_off(IPV4_BYTES)
     }
@@ -190,12 +265,39 @@ mod tests {
         for options in [
             [1, 1, 1, 1, 1, 1, 1, 1],
             [148, 4, 0, 0, 1, 1, 1, 1],
-            [68, 8, 5, 0, 0, 0, 0, 0],
+            // Prespecified and full: nobody counts. Flags that say nothing.
+            [68, 8, 9, 0x33, 1, 2, 3, 4],
+            [68, 8, 5, 0x02, 0, 0, 0, 0],
             [0x82, 8, 1, 2, 3, 4, 5, 6],
         ] {
             assert!(is_forwarded(&options), "{options:?}");
             assert_eq!(recorded(&options), options);
         }
+    }
+
+    /// As recorded of Linux: `tests/golden/tools.json`, scenario `tools/options`.
+    #[test]
+    fn times_are_written_where_the_pointer_says() {
+        assert_eq!(
+            recorded(&[68, 12, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            [68, 12, 9, 0, 1, 2, 3, 4, 0, 0, 0, 0]
+        );
+        assert_eq!(
+            recorded(&[68, 12, 5, 1, 0, 0, 0, 0, 0, 0, 0, 0]),
+            [68, 12, 13, 1, 10, 1, 0, 1, 1, 2, 3, 4]
+        );
+        let ours = [68, 12, 5, 3, 192, 0, 2, 1, 0, 0, 0, 0];
+        assert_eq!(recorded(&ours), [68, 12, 13, 3, 192, 0, 2, 1, 1, 2, 3, 4]);
+        let anothers = [68, 12, 5, 3, 192, 0, 2, 77, 0, 0, 0, 0];
+        assert_eq!(recorded(&anothers), anothers);
+        assert_eq!(
+            recorded(&[68, 8, 9, 0x30, 1, 2, 3, 4]),
+            [68, 8, 9, 0x40, 1, 2, 3, 4]
+        );
+        assert_eq!(
+            recorded(&[7, 7, 4, 0, 0, 0, 0, 68, 8, 5, 0, 0, 0, 0, 0, 1]),
+            [7, 7, 8, 192, 0, 2, 100, 68, 8, 9, 0, 1, 2, 3, 4, 1]
+        );
     }
 
     #[test]
@@ -224,7 +326,7 @@ mod tests {
         fn no_options_do_harm(options in proptest::collection::vec(proptest::num::u8::ANY, 0..=40)) {
             let mut header = header(&options);
             let before = header.clone();
-            record_route(&mut header, 0xffff_ffff);
+            sign(&mut header, &SIGNATURE, |_| true);
             assert_eq!(header.len(), before.len());
             if is_forwarded(&options) {
                 assert_eq!(Sum::of(&header).finish(), 0);
