@@ -12,7 +12,8 @@ use pollux_tests::differential::generate::generate;
 use pollux_tests::differential::lab::{Lab, Recording};
 use pollux_tests::differential::plan::Plan;
 use pollux_tests::differential::shrink::shrink;
-use pollux_tests::golden::replay::{Replay, replay};
+use pollux_tests::golden::replay::{Replay, replay_with};
+use pollux_tests::golden::session::Tools;
 
 /// Make up scenarios, record them from a real kernel, replay them against the engine, and tell every difference.
 #[derive(Debug, Parser)]
@@ -87,7 +88,7 @@ fn run(arguments: &Arguments) -> Result<Tally> {
             return Ok(tally);
         }
         for (plan, recording) in plans.iter().zip(lab.record(&plans)?) {
-            let outcome = replay(&recording.scenario);
+            let outcome = replay_with(&recording.scenario, Tools::Never);
             tally.scenarios += 1;
             tally.compared += outcome.compared;
             tally.aside += outcome.aside.len();
@@ -116,7 +117,11 @@ fn tell_smaller(lab: &Lab, plan: &Plan, folder: Option<&Path>) -> Result<()> {
     for (number, step) in recording.scenario.steps.iter().enumerate() {
         println!("  {number}: {}", step.title());
     }
-    tell(&recording, &replay(&recording.scenario), false);
+    tell(
+        &recording,
+        &replay_with(&recording.scenario, Tools::Never),
+        false,
+    );
     keep(folder, ".small", &recording)
 }
 

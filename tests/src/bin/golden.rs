@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use pollux_tests::golden::replay::{Replay, replay};
+use pollux_tests::golden::replay::{Replay, replay_with};
+use pollux_tests::golden::session::Tools;
 use pollux_tests::golden::trace::{self, Scenario, Step};
 use pollux_tests::golden::{agreed, kernel};
 
@@ -26,9 +27,21 @@ struct Arguments {
     /// Compare as if no difference were agreed for the scenarios of tests/golden.
     #[arg(long)]
     strict: bool,
+    /// When commands are run by the stock tools (ipvsadm, a shell, grep …) against polluxd before the engine. Where needed: in
+    /// scenarios with a command that the runner does not know itself, or whose exact text matters.
+    #[arg(long, value_enum, default_value_t = ToolsArgument::Needed)]
+    tools: ToolsArgument,
     /// Print tests/golden/DIFFERENCES.md, as made of the lists.
     #[arg(long)]
     differences: bool,
+}
+
+/// See [`Tools`].
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum ToolsArgument {
+    Never,
+    Needed,
+    Always,
 }
 
 /// What the run came to.
@@ -90,7 +103,12 @@ fn run_file(
     // The kernel's limit of ICMP messages is one for all scenarios of a boot, and time stands still but for sleeps.
     let mut messages = 0;
     for scenario in wanted {
-        let outcome = replay(scenario);
+        let tools = match arguments.tools {
+            ToolsArgument::Never => Tools::Never,
+            ToolsArgument::Needed => Tools::WhereNeeded,
+            ToolsArgument::Always => Tools::Always,
+        };
+        let outcome = replay_with(scenario, tools);
         let is_known =
             !arguments.strict && known.iter().any(|known| is_recording_of(known, scenario));
         let mut report = Report {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use pollux_engine::wire::protocol;
 
+use super::kinds::Kind;
 use super::pause::ESTIMATOR;
 use super::world::World;
 use crate::golden::topology::{server_v4, server_v6};
@@ -60,6 +61,8 @@ pub struct Service {
     pub servers: Vec<Server>,
     /// Whether it has a mark in place of an address.
     pub is_marked: bool,
+    /// What its servers speak.
+    pub kind: Kind,
     port: u16,
     method: Method,
     /// What it was last added or edited with.
@@ -84,7 +87,7 @@ enum Method {
 
 /// Adds a service and its servers; another one than those there are.
 pub fn add_service(world: &mut World, others: &[Service]) -> Option<Service> {
-    let mut service = make_up(world, others.len());
+    let mut service = make_up(world, others);
     if others.iter().any(|other| other.name == service.name) {
         return None;
     }
@@ -101,7 +104,9 @@ pub fn add_service(world: &mut World, others: &[Service]) -> Option<Service> {
     Some(service)
 }
 
-fn make_up(world: &mut World, others: usize) -> Service {
+fn make_up(world: &mut World, others: &[Service]) -> Service {
+    let mut set = world.plan.sysctls.iter();
+    let ends_without_server = set.any(|setting| setting.ends_with("expire_nodest_conn=1"));
     let chance = &mut world.chance;
     let is_v6 = chance.one_in(3);
     let family = usize::from(is_v6);
@@ -119,15 +124,24 @@ fn make_up(world: &mut World, others: usize) -> Service {
         ("-u", protocol::UDP),
         ("--sctp-service", protocol::SCTP),
     ]);
-    let is_marked = chance.one_in(6);
-    let method = chance.of(&[
+    let kind = match Kind::any(chance) {
+        // In which order the kernel ends a control connection, its data's and a template is that of its hash table.
+        Kind::Ftp if ends_without_server => Kind::Plain,
+        kind => kind,
+    };
+    let (option, number, port) = kind.service().unwrap_or((option, number, port));
+    let is_marked = kind == Kind::Plain && chance.one_in(6);
+    let mut method = chance.of(&[
         Method::Masquerade,
         Method::Masquerade,
         Method::Tunnel,
         Method::DirectRoute,
     ]);
+    if kind == Kind::Ftp {
+        method = Method::Masquerade;
+    }
     let name = if is_marked {
-        format!("-f {}{}", others + 1, if is_v6 { " -6" } else { "" })
+        format!("-f {}{}", others.len() + 1, if is_v6 { " -6" } else { "" })
     } else {
         format!("{option} {}", SocketAddr::new(vip, port))
     };
@@ -141,6 +155,7 @@ fn make_up(world: &mut World, others: usize) -> Service {
         targets: targets.collect(),
         servers: Vec::new(),
         is_marked,
+        kind,
         port: if is_marked { 0 } else { port },
         method,
         options: String::new(),
@@ -186,10 +201,20 @@ fn add_marks(world: &mut World, service: &mut Service, mark: usize) {
 /// Scheduler, persistence and so on.
 fn options(world: &mut World, service: &Service) -> String {
     let chance = &mut world.chance;
-    let mut options = format!(" -s {}", chance.of(&SCHEDULERS));
+    let scheduler = if service.kind == Kind::Ftp {
+        // Not by connections: those of data that are awaited count as other ones in Pollux.
+        chance.of(&["rr", "wrr", "sh", "mh"])
+    } else {
+        chance.of(&SCHEDULERS)
+    };
+    let mut options = format!(" -s {scheduler}");
     let port_is_open = service.port == 0 && !service.is_marked;
-    if port_is_open || chance.one_in(4) {
+    let is_sip = service.kind == Kind::Sip;
+    if port_is_open || is_sip || chance.one_in(4) {
         options += &format!(" -p {}", chance.of(&[50, 100, 360]));
+        if is_sip {
+            options += " --pe sip";
+        }
         if chance.one_in(2) {
             options += match service.is_v6 {
                 true => chance.of(&[" -M 64", " -M 48", " -M 128"]),
@@ -205,7 +230,8 @@ fn options(world: &mut World, service: &Service) -> String {
         .targets
         .iter()
         .all(|(number, _)| *number == protocol::UDP);
-    if (is_udp || service.is_marked) && chance.one_in(4) {
+    let may_be_one_packet = matches!(service.kind, Kind::Plain | Kind::Sip);
+    if (is_udp || service.is_marked) && may_be_one_packet && chance.one_in(4) {
         options += " -o";
     }
     options
@@ -285,11 +311,12 @@ fn add_server(world: &mut World, service: &mut Service, number: u8) {
         server_v4(number)
     };
     let method = method_of(world, service, address);
-    let port = if method == Method::Masquerade && world.chance.one_in(2) {
-        8080
-    } else {
-        service.port
-    };
+    let port =
+        if method == Method::Masquerade && service.kind == Kind::Plain && world.chance.one_in(2) {
+            8080
+        } else {
+            service.port
+        };
     let server = Server {
         number,
         address: SocketAddr::new(address, port),

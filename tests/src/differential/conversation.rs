@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use pollux_engine::wire::protocol;
 
+use super::ftp;
+use super::kinds::{self, Kind};
 use super::segment::{self, TcpFields};
 use super::world::World;
 use crate::golden::director::Outcome;
@@ -79,6 +81,13 @@ pub struct Flow {
     client: SocketAddr,
     target: SocketAddr,
     stage: usize,
+    kind: Kind,
+    /// Whether the server begins.
+    pub is_active: bool,
+    /// The call it belongs to.
+    call: &'static str,
+    /// What each side has said, client and server, as TCP counts.
+    said: [u32; 2],
     /// Who got its last packet, and where as the server sees it.
     pub server: Option<(u8, SocketAddr)>,
     /// The last IP packets to the server and to the client, as they came out.
@@ -86,8 +95,24 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// A flow of some client to a target.
-    pub fn new(world: &mut World, (number, target): (u8, SocketAddr)) -> Self {
+    /// A flow that nobody has begun.
+    pub fn between(protocol: u8, client: SocketAddr, target: SocketAddr) -> Self {
+        Self {
+            protocol,
+            client,
+            target,
+            stage: 0,
+            kind: Kind::Plain,
+            is_active: false,
+            call: "",
+            said: [1000, 5000],
+            server: None,
+            delivered: [None, None],
+        }
+    }
+
+    /// A flow of some client to a target of a service.
+    pub fn new(world: &mut World, kind: Kind, (number, target): (u8, SocketAddr)) -> Self {
         let chance = &mut world.chance;
         let address = chance.of(&CLIENTS[usize::from(target.is_ipv6())]);
         let port = 40_000 + u16::try_from(chance.below(24)).unwrap();
@@ -96,13 +121,11 @@ impl Flow {
         if chance.one_in(25) {
             target.set_port(81);
         }
+        let client = SocketAddr::new(address.parse().unwrap(), port);
         Self {
-            protocol: number,
-            client: SocketAddr::new(address.parse().unwrap(), port),
-            target,
-            stage: 0,
-            server: None,
-            delivered: [None, None],
+            kind,
+            call: kinds::call(chance),
+            ..Self::between(number, client, target)
         }
     }
 
@@ -121,8 +144,20 @@ impl Flow {
         self.target
     }
 
-    /// The next packet of it.
-    pub fn go_on(&mut self, world: &mut World, taste: Taste) {
+    /// The next packet of it; and a flow that comes of what it says.
+    pub fn go_on(&mut self, world: &mut World, taste: Taste) -> Option<Self> {
+        if self.kind == Kind::Ftp
+            && self.stage > 2
+            && self.server.is_some()
+            && !world.chance.one_in(6)
+        {
+            return ftp::go_on(world, taste, self);
+        }
+        self.next(world, taste);
+        None
+    }
+
+    fn next(&mut self, world: &mut World, taste: Taste) {
         let is_unfit = world.chance.one_in(taste.unfit);
         let stage = self.stage;
         self.stage += 1;
@@ -145,10 +180,17 @@ impl Flow {
             }
             protocol::TCP => self.go_on_tcp(world, taste, stage),
             protocol::SCTP => self.go_on_sctp(world, taste, stage, is_unfit),
+            _ if self.kind == Kind::Ipsec && stage > 0 && world.chance.one_in(2) => {
+                self.follow(world, taste);
+            }
             _ => {
                 let from_server = stage > 0 && world.chance.one_in(2);
-                let length = self.length(world, taste, 8);
-                let data = world.chance.bytes(length);
+                let data = if self.kind == Kind::Sip {
+                    kinds::sip_message(&mut world.chance, from_server, self.call)
+                } else {
+                    let length = self.length(world, taste, 8);
+                    world.chance.bytes(length)
+                };
                 self.send(world, taste, from_server, |from, to| {
                     packet::udp_datagram(from, to, &data)
                 });
@@ -158,9 +200,9 @@ impl Flow {
 
     fn go_on_tcp(&mut self, world: &mut World, taste: Taste, stage: usize) {
         let (from_server, flags) = match stage {
-            0 => (false, SYN),
-            1 => (true, SYN | ACK),
-            2 => (false, ACK),
+            0 => (self.is_active, SYN),
+            1 => (!self.is_active, SYN | ACK),
+            2 => (self.is_active, ACK),
             _ => {
                 let from_server = world.chance.one_in(2);
                 let flags = match world.chance.below(10) {
@@ -179,31 +221,86 @@ impl Flow {
 
     fn tcp(&mut self, world: &mut World, taste: Taste, from_server: bool, flags: u8) {
         let options = if flags & SYN != 0 && world.chance.one_in(3) {
-            vec![2, 4, 5, 0xb4, 1, 3, 3, 7]
+            world.chance.of(&[
+                vec![2, 4, 5, 0xb4, 1, 3, 3, 7],
+                vec![
+                    2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7,
+                ],
+                vec![0x22, 2, 1, 1],
+                vec![0, 9, 9, 9],
+            ])
         } else if world.chance.one_in(8) {
             vec![1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]
         } else {
             Vec::new()
         };
-        let stage = u32::try_from(self.stage).unwrap();
+        let side = usize::from(from_server);
+        let heard = self.delivered[usize::from(!from_server)].as_deref();
+        let heard = heard.and_then(segment::acknowledged).unwrap_or(5001);
         let fields = TcpFields {
             flags,
-            sequence: if from_server {
-                5000 + stage
-            } else {
-                1000 + stage
-            },
-            acknowledgment: if flags & ACK == 0 { 0 } else { 5001 },
+            sequence: self.said[side],
+            acknowledgment: if flags & ACK == 0 { 0 } else { heard },
             options,
         };
+        self.said[side] += u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
         let length = if flags & (SYN | RST) == 0 {
             self.length(world, taste, 20 + fields.options.len())
         } else {
             0
         };
         let data = world.chance.bytes(length);
+        self.said[side] += u32::try_from(length).unwrap();
         self.send(world, taste, from_server, |from, to| {
             segment::tcp(from, to, &fields, &data)
+        });
+    }
+
+    /// AH or ESP, which go where the keys were made.
+    fn follow(&mut self, world: &mut World, taste: Taste) {
+        // AH over IPv6 is an extension header, of which chance makes none that is whole.
+        let number = if self.client.is_ipv4() && world.chance.one_in(3) {
+            protocol::AH
+        } else {
+            protocol::ESP
+        };
+        let from_server = world.chance.one_in(3);
+        let length = world.chance.of(&[24, 60, 100]);
+        let data = world.chance.bytes(length);
+        let keys = std::mem::replace(&mut self.protocol, number);
+        let port = |mut end: SocketAddr| {
+            end.set_port(0);
+            end
+        };
+        let server = self.server;
+        let ends = (self.client, self.target);
+        (self.client, self.target) = (port(ends.0), port(ends.1));
+        self.server = server.map(|(number, address)| (number, port(address)));
+        self.send(world, taste, from_server, |_, _| data.clone());
+        self.protocol = keys;
+        (self.client, self.target) = ends;
+        self.server = server;
+    }
+
+    /// Text on a TCP connection, with the numbers that belong to it.
+    pub fn say(&mut self, world: &mut World, taste: Taste, from_server: bool, text: &[u8]) {
+        let side = usize::from(from_server);
+        let heard = self.delivered[usize::from(!from_server)].as_deref();
+        let fields = TcpFields {
+            flags: PSH | ACK,
+            sequence: self.said[side],
+            acknowledgment: heard.and_then(segment::acknowledged).unwrap_or(0),
+            options: Vec::new(),
+        };
+        self.said[side] += u32::try_from(text.len()).unwrap();
+        // Whole, and as it is: what is lost on the way is said again in truth.
+        let taste = Taste {
+            fragments: 0,
+            checksums: 0,
+            ..taste
+        };
+        self.send(world, taste, from_server, |from, to| {
+            segment::tcp(from, to, &fields, text)
         });
     }
 
@@ -272,11 +369,10 @@ impl Flow {
         }
         match self.protocol {
             protocol::TCP => payload[17] ^= 0x55,
-            protocol::UDP if self.client.is_ipv4() && world.chance.one_in(2) => {
-                payload[6..8].fill(0)
-            }
+            protocol::UDP if world.chance.one_in(2) => payload[6..8].fill(0),
             protocol::UDP => payload[7] ^= 0x55,
-            _ => payload[8] ^= 0x55,
+            protocol::SCTP => payload[8] ^= 0x55,
+            _ => {}
         }
     }
 
@@ -323,13 +419,22 @@ fn header(world: &mut World, taste: Taste, is_v4: bool, payload: usize) -> IpHea
     if payload < 1400 && chance.one_in(taste.options) {
         if is_v4 {
             header.options = chance.of(&[
-                // Nothing; record route with room; router alert. Not time stamps: the engine has no clock to write them by.
+                // Nothing; record route with room; router alert.
                 vec![1, 1, 1, 0],
                 vec![7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0],
                 vec![148, 4, 0, 0],
+                // Times: alone, with addresses, beside the director's address, without room.
+                vec![68, 12, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+                vec![68, 20, 5, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+                vec![68, 12, 5, 3, 10, 1, 0, 1, 0, 0, 0, 0],
+                vec![68, 8, 9, 0x10, 1, 2, 3, 4],
+                // Record route and a time; what nobody knows.
+                vec![7, 7, 4, 0, 0, 0, 0, 68, 8, 5, 0, 0, 0, 0, 0, 1],
+                vec![0x1e, 4, 7, 7],
             ]);
         } else {
             header.extensions.push((
+                // For the destination. The recorder does not keep frames with hop-by-hop options.
                 60,
                 chance.of(&[
                     vec![0, 1, 4, 0, 0, 0, 0],

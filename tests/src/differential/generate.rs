@@ -2,12 +2,13 @@
 
 use super::configuration::{self, Service};
 use super::conversation::{Flow, Taste};
+use super::kinds::Kind;
 use super::pause::ESTIMATOR;
 use super::plan::Plan;
 use super::related;
 use super::world::{Chance, World};
 
-const SETTINGS: [&[&str]; 8] = [
+const SETTINGS: [&[&str]; 10] = [
     &[
         "conn_reuse_mode=0",
         "conn_reuse_mode=2",
@@ -20,6 +21,8 @@ const SETTINGS: [&[&str]; 8] = [
     &["nat_icmp_send=1"],
     &["secure_tcp=3"],
     &["drop_packet=3"],
+    &["schedule_icmp=1"],
+    &["pmtu_disc=0"],
 ];
 /// Once in so many scenarios each.
 const SETTING_IS_OTHER: usize = 6;
@@ -56,8 +59,8 @@ pub fn generate(seed: u64) -> Plan {
     while world.plan.steps.len() < steps {
         go_on(&mut world, taste, &mut services, &mut flows);
     }
-    for listing in ["ipvsadm -Lnc", "ipvsadm -Ln", "ipvsadm -Sn"] {
-        world.command(listing);
+    for listing in ["-Lnc", "-Ln", "-Sn"] {
+        list(&mut world, &services, listing);
     }
     statistics(&mut world);
     world.plan
@@ -66,10 +69,25 @@ pub fn generate(seed: u64) -> Plan {
 fn go_on(world: &mut World, taste: Taste, services: &mut Vec<Service>, flows: &mut Vec<Flow>) {
     match world.chance.below(100) {
         0..=19 => begin(world, taste, services, flows),
-        20..=72 => with_flow(world, flows, |world, flow| flow.go_on(world, taste)),
-        73..=77 => with_flow(world, flows, |world, flow| related::error(world, flow)),
-        78 => with_flow(world, flows, |world, flow| related::stray(world, flow)),
-        79 => with_flow(world, flows, |world, flow| related::unasked(world, flow)),
+        20..=72 => {
+            let more = with_flow(world, flows, |world, flow| flow.go_on(world, taste));
+            flows.extend(more.flatten());
+        }
+        73..=77 => {
+            with_flow(world, flows, |world, flow| related::error(world, flow));
+        }
+        78 => {
+            with_flow(world, flows, |world, flow| {
+                if world.chance.one_in(2) {
+                    related::stray(world, flow);
+                } else {
+                    related::scheduled(world, flow);
+                }
+            });
+        }
+        79 => {
+            with_flow(world, flows, |world, flow| related::unasked(world, flow));
+        }
         80..=87 => configuration::change(world, services),
         88..=93 => {
             world.pause(&PAUSES);
@@ -98,8 +116,19 @@ fn go_on(world: &mut World, taste: Taste, services: &mut Vec<Service>, flows: &m
                 "-Sn",
                 "-L --timeout",
             ]);
-            world.command(&format!("ipvsadm {listing}"));
+            list(world, services, listing);
         }
+    }
+}
+
+/// A listing. How many connections servers have it does not tell where data connections of FTP may be awaited: they count
+/// as inactive in Pollux, as active in Linux.
+fn list(world: &mut World, services: &[Service], listing: &str) {
+    let counts = !matches!(listing, "-Lnc" | "-Sn" | "-L --timeout");
+    let awaits = world.has_ftp || services.iter().any(|service| service.kind == Kind::Ftp);
+    world.has_ftp = awaits;
+    if !(counts && awaits) {
+        world.command(&format!("ipvsadm {listing}"));
     }
 }
 
@@ -109,7 +138,7 @@ fn begin(world: &mut World, taste: Taste, services: &[Service], flows: &mut Vec<
     }
     let service = &services[world.chance.below(services.len())];
     let target = world.chance.of(&service.targets);
-    let mut flow = Flow::new(world, target);
+    let mut flow = Flow::new(world, service.kind, target);
     flow.go_on(world, taste);
     // One that uses another's ports again takes its place.
     flows.retain(|other| !other.is(&flow));
@@ -119,11 +148,16 @@ fn begin(world: &mut World, taste: Taste, services: &[Service], flows: &mut Vec<
     }
 }
 
-fn with_flow(world: &mut World, flows: &mut [Flow], act: impl FnOnce(&mut World, &mut Flow)) {
-    if !flows.is_empty() {
-        let at = world.chance.below(flows.len());
-        act(world, &mut flows[at]);
+fn with_flow<T>(
+    world: &mut World,
+    flows: &mut [Flow],
+    act: impl FnOnce(&mut World, &mut Flow) -> T,
+) -> Option<T> {
+    if flows.is_empty() {
+        return None;
     }
+    let at = world.chance.below(flows.len());
+    Some(act(world, &mut flows[at]))
 }
 
 fn statistics(world: &mut World) {
@@ -133,7 +167,8 @@ fn statistics(world: &mut World) {
     if world.chance.one_in(4) {
         world.command("ipvsadm -Z");
     }
-    world.command("ipvsadm -Ln --stats");
+    let listing = world.chance.of(&["--stats", "--stats", "--rate"]);
+    world.command(&format!("ipvsadm -Ln {listing}"));
 }
 
 #[cfg(test)]

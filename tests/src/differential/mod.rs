@@ -12,7 +12,9 @@
 
 pub mod configuration;
 pub mod conversation;
+pub mod ftp;
 pub mod generate;
+pub mod kinds;
 pub mod lab;
 pub mod pause;
 pub mod plan;

@@ -54,32 +54,42 @@ pub fn error(world: &mut World, flow: &Flow) {
         )
     };
     // What a tunnel's packet was too large for changes the kernel's routes: the traces of modes.json compare that.
-    let (kind, code) = world.chance.of(if is_v4 {
-        &[
-            (3, 1),
-            (3, 3),
-            (3, 0),
-            (3, 13),
-            (11, 0),
-            (11, 1),
-            (4, 0),
-            (12, 0),
-            (5, 1),
-        ]
+    let is_translated = flow.server.is_some();
+    let too_big = if is_v4 { (3, 4) } else { (2, 0) };
+    let (kind, code) = if is_translated && world.chance.one_in(5) {
+        too_big
     } else {
-        &[
-            (1, 0),
-            (1, 4),
-            (3, 0),
-            (3, 1),
-            (4, 0),
-            (4, 1),
-            (1, 1),
-            (127, 0),
-            (1, 3),
-        ]
-    });
-    let rest = 0;
+        world.chance.of(if is_v4 {
+            &[
+                (3, 1),
+                (3, 3),
+                (3, 0),
+                (3, 13),
+                (11, 0),
+                (11, 1),
+                (4, 0),
+                (12, 0),
+                (5, 1),
+            ]
+        } else {
+            &[
+                (1, 0),
+                (1, 4),
+                (3, 0),
+                (3, 1),
+                (4, 0),
+                (4, 1),
+                (1, 1),
+                (127, 0),
+                (1, 3),
+            ]
+        })
+    };
+    let rest = if (kind, code) == too_big {
+        world.chance.of(&[0, 1280, 1400, 1492])
+    } else {
+        0
+    };
     let source = SocketAddr::new(source, 0);
     let message = packet::icmp(source, from, kind, code, rest, &quoted);
     world.packet(sender, &message);
@@ -101,6 +111,25 @@ pub fn stray(world: &mut World, flow: &Flow) {
         packet::icmp(unknown, target, unreachable.0, unreachable.1, 0, &quoted)
     };
     world.packet(None, &bytes);
+}
+
+/// An error about a packet that the service's client or server might have sent, and that nobody knows: with `schedule_icmp`
+/// a server is chosen for it.
+pub fn scheduled(world: &mut World, flow: &Flow) {
+    let client = SocketAddr::new(flow.client().ip(), 30_000 + world.chance.number() % 1000);
+    let target = flow.target();
+    let quoted = if world.chance.one_in(2) {
+        packet::tcp(target, client, "A", b"unknown")
+    } else {
+        packet::udp(target, client, b"unknown")
+    };
+    let (kind, code) = if client.is_ipv4() {
+        world.chance.of(&[(3, 1), (3, 3), (11, 0)])
+    } else {
+        world.chance.of(&[(1, 0), (1, 4), (3, 0)])
+    };
+    let message = packet::icmp(client, target, kind, code, 0, &quoted);
+    world.packet(None, &message);
 }
 
 /// A packet of a server's that belongs to no connection.

@@ -7,7 +7,7 @@ use pollux_engine::wire::protocol;
 
 use crate::golden::packet::{IpHeader, checksum};
 
-const DESTINATION_OPTIONS: u8 = 60;
+const EXTENSIONS: [u8; 3] = [0, 43, 60];
 const FRAGMENT: u8 = 44;
 const MORE_FRAGMENTS: u16 = 0x2000;
 
@@ -105,7 +105,7 @@ pub fn ends(packet: &[u8]) -> Option<(SocketAddr, SocketAddr, u8)> {
             40,
         )
     };
-    while matches!(protocol, DESTINATION_OPTIONS | FRAGMENT) {
+    while protocol == FRAGMENT || to.is_ipv6() && EXTENSIONS.contains(&protocol) {
         let length = if protocol == FRAGMENT {
             0
         } else {
@@ -122,6 +122,28 @@ pub fn ends(packet: &[u8]) -> Option<(SocketAddr, SocketAddr, u8)> {
     let from = SocketAddr::new(from, port(at).unwrap_or(0));
     let to = SocketAddr::new(to, port(at + 2).unwrap_or(0));
     Some((from, to, protocol))
+}
+
+/// The sequence number that whoever got this TCP packet acknowledges: behind its data, SYN and FIN.
+pub fn acknowledged(packet: &[u8]) -> Option<u32> {
+    let (from, _, number) = ends(packet)?;
+    let header = if from.is_ipv4() {
+        usize::from(packet[0] & 15) * 4
+    } else {
+        40
+    };
+    let segment = packet.get(header..).filter(|_| number == protocol::TCP)?;
+    let sequence = u32::from_be_bytes(*segment.get(4..8)?.first_chunk()?);
+    let data = segment
+        .len()
+        .checked_sub(usize::from(*segment.get(12)? >> 4) * 4)?;
+    let flags = *segment.get(13)?;
+    let more = u32::from(flags & 1) + u32::from(flags >> 1 & 1);
+    Some(
+        sequence
+            .wrapping_add(u32::try_from(data).ok()?)
+            .wrapping_add(more),
+    )
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@ use anyhow::Result;
 
 use super::lab::{Lab, Recording};
 use super::plan::{Action, Plan};
-use crate::golden::replay::replay;
+use crate::golden::replay::replay_with;
+use crate::golden::session::Tools;
 
 /// Whether kernel and engine differ over a recording.
 pub fn differs(recording: &Recording) -> bool {
-    let outcome = replay(&recording.scenario);
+    let outcome = replay_with(&recording.scenario, Tools::Never);
     !outcome.differences.is_empty() || outcome.unsupported.is_some() || outcome.broken.is_some()
 }
 

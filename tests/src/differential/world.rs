@@ -11,6 +11,7 @@ use crate::golden::packet;
 use crate::golden::setting;
 use crate::golden::topology::{GATEWAY_MAC, mac, server_mac};
 use crate::golden::trace::{Wire, ticks};
+use crate::golden::wiring::Wiring;
 
 use super::pause;
 use super::plan::{Action, Plan};
@@ -71,6 +72,8 @@ pub struct World {
     pub given: BTreeMap<(String, SocketAddr), String>,
     /// Which servers of which services are, or were, routed to directly.
     pub direct: BTreeMap<(String, IpAddr), bool>,
+    /// Whether there is, or was, a service that speaks FTP.
+    pub has_ftp: bool,
     /// Whether fragments were sent that never make a packet.
     pub has_gaps: bool,
     /// The most that a server's wire carries.
@@ -99,6 +102,7 @@ impl World {
             plan,
             given: BTreeMap::new(),
             direct: BTreeMap::new(),
+            has_ftp: false,
             has_gaps: false,
             server_side_mtu: 1500,
         }
@@ -112,9 +116,11 @@ impl World {
         self.plan.steps.push(Action::Command(line.to_owned()));
         match command::parse(line) {
             Ok(Command::Change(change)) => self.director.change(&change).is_ok(),
-            Ok(Command::ServerSideMtu(mtu)) => {
-                self.director.rewire(|topology| topology.mtu[1] = mtu);
-                self.server_side_mtu = mtu;
+            Ok(Command::Wire(wiring)) => {
+                if let Wiring::Mtu(Wire::Rs, mtu) = wiring {
+                    self.server_side_mtu = mtu;
+                }
+                self.director.rewire(|topology| wiring.apply(topology));
                 true
             }
             Ok(_) => true,

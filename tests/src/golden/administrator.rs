@@ -40,6 +40,17 @@ pub enum Refused {
     MixedFamilies,
 }
 
+/// A server and the service that it counts for.
+#[derive(Debug, Clone, Copy)]
+pub struct Placed<'a> {
+    /// Its number.
+    pub number: u32,
+    /// None when it is gone.
+    pub service: Option<&'a ServiceSpec>,
+    /// Whether the server is not in the trash.
+    pub is_listed: bool,
+}
+
 #[derive(Debug, Clone)]
 struct Removed {
     service: ServiceIdentity,
@@ -75,6 +86,29 @@ impl Administrator {
     /// The services.
     pub fn services(&self) -> &[ServiceSpec] {
         &self.services
+    }
+
+    /// The servers that there are, also those in the trash.
+    pub fn placed(&self) -> impl Iterator<Item = Placed<'_>> {
+        let listed = self.services.iter().flat_map(|service| {
+            let servers = service.destinations.iter();
+            servers.map(move |server| Placed {
+                number: server.number,
+                service: Some(service),
+                is_listed: true,
+            })
+        });
+        let removed = self.trash.iter().map(|removed| {
+            let number = removed.destination.number;
+            let mut services = self.services.iter();
+            let service = services.find(|service| service.identity == removed.service);
+            Placed {
+                number,
+                service: service.filter(|_| !self.orphans.contains(&number)),
+                is_listed: false,
+            }
+        });
+        listed.chain(removed)
     }
 
     /// Servers that came out of the trash to another service of the same name since this was asked.

@@ -41,10 +41,6 @@ const MORE_LONG_NAMES: [(&str, &str); 5] = [
 
 /// The commands of a line, apart at `;` and `&&` outside of quotes.
 pub fn parts(line: &str) -> Vec<&str> {
-    // Two commands that are one to the runner.
-    if line.starts_with("ip route del default;") {
-        return vec![line];
-    }
     let mut parts = Vec::new();
     let (mut start, mut quote) = (0, None);
     for (at, character) in line.char_indices() {
@@ -90,6 +86,14 @@ pub fn words(line: &str) -> Vec<&str> {
     parts.map(short).collect()
 }
 
+/// Whether a call of `ipvsadm` prints numbers, not names.
+pub fn is_numeric(line: &str) -> bool {
+    words(line).iter().any(|word| {
+        let letters = word.strip_prefix('-').unwrap_or_default();
+        !letters.starts_with('-') && letters.contains('n')
+    })
+}
+
 /// Reads the options of a call that lists or saves; nothing if it does neither.
 pub fn read(options: &[&str]) -> Option<Result<Command, Unsupported>> {
     let first = options.first()?;
@@ -120,9 +124,9 @@ fn listing(letters: &str, options: &[&str]) -> Result<Command, Unsupported> {
             "--thresholds" => listing = Listing::Thresholds,
             "--persistent-conn" => listing = Listing::Persistent,
             "--timeout" => listing = Listing::Timeouts,
-            "--rate" => return aside("rates hang on the moment of the estimator's tick"),
+            "--rate" => listing = Listing::Rates,
             "--daemon" => return aside("the state of synchronisation"),
-            "--tun-info" => return aside("tunnels as text: -Sn compares them"),
+            "--tun-info" => return aside("tunnels as text"),
             "-t" | "-u" | "-f" | "--sctp-service" => {
                 of_service = Some((option, options.next().unwrap_or_default()));
             }
@@ -177,7 +181,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_compared_is_named() {
-        for line in ["ipvsadm -Ln --rate", "ipvsadm -L", "ipvsadm -Lnc | wc -l"] {
+        for line in [
+            "ipvsadm -Ln --tun-info",
+            "ipvsadm -L",
+            "ipvsadm -Lnc | wc -l",
+        ] {
             assert!(matches!(read_line(line), Command::Aside(_)), "{line}");
         }
         assert!(super::super::command::parse("ipvsadm -Ln --bogus").is_err());

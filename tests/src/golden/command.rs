@@ -13,6 +13,7 @@ use super::ask;
 use super::nft;
 use super::setting::{self, Setting};
 use super::synchronisation::{self, Daemon, Role};
+use super::wiring::{self, Wiring};
 
 /// What `ipvsadm -p` means without a number.
 const PERSISTENCE_SECONDS: u32 = 360;
@@ -86,6 +87,8 @@ pub enum Listing {
     Thresholds,
     /// `-Ln --stats`: connections, packets, bytes.
     Statistics,
+    /// `-Ln --rate`: the same a second.
+    Rates,
     /// `-Ln --persistent-conn`: weights, templates, active and inactive connections.
     Persistent,
     /// `-Lnc`: the connections.
@@ -109,10 +112,8 @@ pub enum Command {
     Save(String),
     /// `-R < FILE`.
     Restore(String),
-    /// `ip link set rs0 mtu N`.
-    ServerSideMtu(u16),
-    /// The only route by way of the gateway.
-    OnlyRoute(IpAddr, u8),
+    /// `ip`: another address, route, neighbour or MTU.
+    Wire(Wiring),
     /// Changes nothing of what is compared, and what it prints is not compared: why.
     Aside(&'static str),
 }
@@ -156,43 +157,21 @@ pub fn parse(line: &str) -> Result<Command, Unsupported> {
             Some(asked) => asked,
             None => Options::read(options)?.change(verb).map(Command::Change),
         },
-        ["ip", "link", "set", "rs0", "mtu", mtu] => match mtu.parse() {
-            Ok(mtu) => Ok(Command::ServerSideMtu(mtu)),
-            Err(_) => unsupported("this MTU"),
-        },
-        [
-            "ip",
-            "route",
-            "del",
-            "default;",
-            "ip",
-            "route",
-            "add",
-            network,
-            "via",
-            _,
-        ] => only_route(network),
+        ["ip", ref words @ ..] => wiring::read(words).map(Command::Wire),
         ["nft", ..] if line.contains("mark set") => {
             nft::mark_rules(line).map(|rules| Command::Change(Change::Marks(rules)))
         }
         ["sysctl", "-w", setting] | ["sysctl", setting] if setting.contains('=') => {
-            setting::read(setting).map(|setting| Command::Change(Change::Setting(setting)))
+            Ok(match setting::of_scenario(setting)? {
+                Some(setting) => Command::Change(Change::Setting(setting)),
+                None => Command::Aside("a setting that changes nothing here"),
+            })
         }
         ["nft", ..] => Ok(Command::Aside("rules that give no marks")),
         ["cat" | "sysctl" | "sh", ..] => Ok(Command::Aside(
             "files of /proc: tests/ipvsadm.rs compares them",
         )),
         _ => unsupported(line),
-    }
-}
-
-fn only_route(network: &str) -> Result<Command, Unsupported> {
-    let parts = network
-        .split_once('/')
-        .and_then(|(address, length)| Some((address.parse().ok()?, length.parse().ok()?)));
-    match parts {
-        Some((address, length)) => Ok(Command::OnlyRoute(address, length)),
-        None => unsupported(network),
     }
 }
 

@@ -15,6 +15,7 @@ use super::trace::{Frame, Wire};
 /// # Errors
 /// Both, for people.
 pub fn compare(expected: &[Frame], got: Option<(Wire, &[u8])>) -> Result<(), String> {
+    let got = got.filter(|(_, bytes)| is_recorded(bytes));
     let same = match (expected, got) {
         ([], None) => true,
         ([expected], Some((wire, bytes))) => {
@@ -42,6 +43,24 @@ pub fn compare(expected: &[Frame], got: Option<(Wire, &[u8])>) -> Result<(), Str
         theirs.join("\n  "),
         ours.unwrap_or_default()
     ))
+}
+
+/// Whether the recorder keeps such a frame. It takes those with hop-by-hop options and some of ICMPv6 for the kernel's talk
+/// with its neighbours, and multicast DNS too.
+pub fn is_recorded(frame: &[u8]) -> bool {
+    const HOP_BY_HOP: u8 = 0;
+    let is_v6 = frame.get(12..14) == Some(&[0x86, 0xdd]);
+    let next = frame.get(ETHERNET_BYTES + 6).copied();
+    let message = frame.get(ETHERNET_BYTES + IPV6_BYTES..).unwrap_or_default();
+    let is_left_out = match next {
+        Some(HOP_BY_HOP) => true,
+        Some(protocol::ICMPV6) => message
+            .first()
+            .is_some_and(|kind| (130..=143).contains(kind)),
+        Some(protocol::UDP) => message.get(2..4) == Some(&[0x14, 0xe9]),
+        _ => false,
+    };
+    !(is_v6 && is_left_out)
 }
 
 /// Whether both are one error about a packet with options: the kernel repeats record route in the error, with what it
@@ -142,11 +161,66 @@ pub fn hex(bytes: &[u8]) -> String {
 pub fn mask(frame: &[u8]) -> Vec<u8> {
     let mut masked = frame.to_vec();
     match masked.get_mut(ETHERNET_BYTES..) {
-        Some(packet) if packet.first().is_some_and(|first| first >> 4 == 4) => mask_v4(packet),
+        Some(packet) if packet.first().is_some_and(|first| first >> 4 == 4) => {
+            mask_v4(packet);
+            mask_time(packet);
+        }
         Some(packet) if packet.first().is_some_and(|first| first >> 4 == 6) => mask_v6(packet),
         _ => {}
     }
     masked
+}
+
+/// The time of day that the director wrote into the options of an IPv4 header, and the header's checksum, if it is right.
+fn mask_time(packet: &mut [u8]) -> Option<()> {
+    const TIMESTAMP: u8 = 68;
+    const CHECKSUM: std::ops::Range<usize> = 10..12;
+    let header_bytes = usize::from(*packet.first().filter(|first| *first >> 4 == 4)? & 15) * 4;
+    let next = *packet.get(9)?;
+    let header = packet.get_mut(..header_bytes)?;
+    let is_right = Sum::of(header).finish() == 0;
+    let mut at = IPV4_BYTES;
+    while is_right && let Some(kind) = header.get(at).copied().filter(|kind| *kind != 0) {
+        if kind == 1 {
+            at += 1;
+            continue;
+        }
+        let length = usize::from(*header.get(at + 1)?).max(2);
+        if kind == TIMESTAMP {
+            let end = at + usize::from(*header.get(at + 2)?).checked_sub(1)?;
+            if end >= at + 8 {
+                header.get_mut(end - 4..end)?.fill(0);
+                header[CHECKSUM].fill(0);
+            }
+        }
+        at += length;
+    }
+    match next {
+        protocol::IPIP => mask_time(packet.get_mut(header_bytes..)?),
+        protocol::GRE => mask_time_in_gre(packet.get_mut(header_bytes..)?),
+        protocol::UDP => mask_time_in_gue(packet.get_mut(header_bytes..)?),
+        _ => Some(()),
+    }
+}
+
+/// The checksum over what has the time goes with it, if it is right.
+fn mask_time_in_gre(packet: &mut [u8]) -> Option<()> {
+    const CHECKED: u8 = 0x80;
+    let is_checked = *packet.first()? & CHECKED != 0;
+    let is_right = is_checked && Sum::of(packet).finish() == 0;
+    let before = packet.to_vec();
+    let inner = packet.get_mut(if is_checked { 8 } else { 4 }..)?;
+    mask_time(inner);
+    if is_right && before != packet {
+        packet.get_mut(4..6)?.fill(0);
+    }
+    Some(())
+}
+
+/// Behind a UDP header, whose checksum is masked already, and a GUE header.
+fn mask_time_in_gue(datagram: &mut [u8]) -> Option<()> {
+    let is_gue = datagram.get(8..12) == Some(&[0, protocol::IPIP, 0, 0]);
+    mask_time(datagram.get_mut(12..).filter(|_| is_gue)?)
 }
 
 fn mask_v4(packet: &mut [u8]) {
@@ -193,6 +267,30 @@ fn mask_gue(datagram: &mut [u8], addresses: Sum, is_cut: bool) -> bool {
     true
 }
 
+/// The source of an error about a packet to an address that is the director's by a route only: one of its addresses that
+/// the kernel's selection of sources prefers.
+fn mask_chosen_source(packet: &mut [u8]) {
+    const QUOTED_DESTINATION: usize = IPV6_BYTES + 8 + 24;
+    const ROUTED: [u8; 8] = [0x20, 0x01, 0x0d, 0xb8, 0, 0x0f, 0, 0];
+    let is_error = packet.get(6) == Some(&protocol::ICMPV6)
+        && packet.get(IPV6_BYTES).is_some_and(|kind| *kind < 128);
+    let about = packet.get(QUOTED_DESTINATION..QUOTED_DESTINATION + ROUTED.len());
+    if !is_error || about != Some(&ROUTED) {
+        return;
+    }
+    let Some((header, message)) = packet.split_first_chunk_mut::<IPV6_BYTES>() else {
+        return;
+    };
+    let length = u16::try_from(message.len()).unwrap_or(0);
+    let pseudo_header = Sum::of(&header[8..])
+        .add16(protocol::ICMPV6.into())
+        .add16(length);
+    if Sum::of(message).plus(pseudo_header).finish() == 0 {
+        header[8..24].fill(0);
+        message[2..4].fill(0);
+    }
+}
+
 fn mask_v6(packet: &mut [u8]) {
     const FRAGMENT: u8 = 44;
     const FRAGMENT_HEADER: usize = 8;
@@ -213,6 +311,15 @@ fn mask_v6(packet: &mut [u8]) {
         identification.fill(0);
     }
     const OWN_HOP_LIMIT: u8 = 64;
+    let next = packet.get(6).copied();
+    if let Some(inner) = packet.get_mut(IPV6_BYTES..) {
+        match next {
+            Some(protocol::IPIP) => mask_time(inner),
+            Some(protocol::GRE) => mask_time_in_gre(inner),
+            _ => None,
+        };
+    }
+    mask_chosen_source(packet);
     if packet.get(6..8) == Some(&[protocol::ICMPV6, OWN_HOP_LIMIT]) {
         packet[1] &= 0xf0;
         packet[2..4].fill(0);

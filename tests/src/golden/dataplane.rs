@@ -20,7 +20,7 @@ use pollux_api::line::{self, Failure, FailureCode, Request, Response};
 use pollux_api::statistics::{DestinationStatistics, ServiceStatistics, TrafficTotals};
 use pollux_api::{
     Configuration, Destination, Family, ForwardingMethod, Protocol, ServiceEntry, ServiceId,
-    Transaction, VirtualService,
+    Transaction, TunnelType, VirtualService,
 };
 use pollux_engine::clock::TICKS_PER_SECOND;
 use pollux_engine::connection::{self as engine, Connection, State};
@@ -50,17 +50,40 @@ impl Dataplane {
     /// # Panics
     /// When the socket cannot be made.
     pub fn serve(run_directory: &Path) -> Arc<Mutex<Self>> {
+        let shared = Arc::new(Mutex::new(Self::default()));
+        Self::serve_this(&shared, run_directory);
+        shared
+    }
+
+    /// Serves this data plane on `dataplane.sock` of a run directory, for as long as the process lives.
+    ///
+    /// # Panics
+    /// When the socket cannot be made.
+    pub fn serve_this(dataplane: &Arc<Mutex<Self>>, run_directory: &Path) {
         let listener = UnixListener::bind(run_directory.join("dataplane.sock"))
             .expect("the data plane's socket can be made");
-        let shared = Arc::new(Mutex::new(Self::default()));
-        let served = Arc::clone(&shared);
+        let served = Arc::clone(dataplane);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let served = Arc::clone(&served);
                 thread::spawn(move || serve_client(stream, &served));
             }
         });
-        shared
+    }
+
+    /// A setting that the scenario begins with, as `net.ipv4.vs.sloppy_tcp=1`: polluxd is to know it, if it has it.
+    pub fn begin_with(&mut self, setting: &str) {
+        let known = setting.strip_prefix("net.ipv4.vs.").unwrap_or(setting);
+        let read = known
+            .split_once('=')
+            .and_then(|(name, value)| Some((name.to_owned(), value.parse().ok()?)));
+        let Some(setting) = read else { return };
+        let change = Change::Set {
+            settings: [setting].into(),
+        };
+        if let Ok(next) = self.configuration.apply(&[change]) {
+            self.configuration = next;
+        }
     }
 
     fn answer(&mut self, query: Query) -> Result<Report, Failure> {
@@ -377,8 +400,19 @@ fn server_line(verb: &str, service: ServiceId, server: &Destination) -> String {
         ForwardingMethod::Tunnel => "-i",
         ForwardingMethod::Direct => "-g",
     };
+    let tunnel = match server.tunnel.tunnel_type {
+        TunnelType::Ipip => String::new(),
+        kind => {
+            let port = server.tunnel.port.map(|port| format!(" --tun-port {port}"));
+            format!(
+                " --tun-type {kind}{} --tun-{}",
+                port.unwrap_or_default(),
+                server.tunnel.checksum
+            )
+        }
+    };
     format!(
-        "ipvsadm {verb} {} -r {} {method} -w {} -x {} -y {}",
+        "ipvsadm {verb} {} -r {} {method}{tunnel} -w {} -x {} -y {}",
         named(service),
         server.id,
         server.weight,

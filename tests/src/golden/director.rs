@@ -202,6 +202,11 @@ impl Director {
         Ok(())
     }
 
+    /// The topology.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
     /// Changes the topology.
     pub fn rewire(&mut self, edit: impl FnOnce(&mut Topology)) {
         edit(&mut self.topology);

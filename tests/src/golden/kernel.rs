@@ -4,8 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use pollux_engine::wire::ethernet::ETHERNET_BYTES;
+use pollux_engine::wire::ipv4_options;
 use pollux_engine::wire::protocol;
 
+use super::compare;
 use super::packet;
 use super::topology::Topology;
 use super::trace::Frame;
@@ -27,14 +29,14 @@ impl<'f> Packet<'f> {
         let bytes = frame.get(ETHERNET_BYTES..)?;
         let is_v4 = bytes.first()? >> 4 == 4;
         const FRAGMENT: u8 = 44;
-        const DESTINATION_OPTIONS: u8 = 60;
+        const EXTENSIONS: [u8; 3] = [0, 43, 60];
         let mut header = if is_v4 {
             usize::from(bytes.first()? & 15) * 4
         } else {
             40
         };
         let mut protocol = *bytes.get(if is_v4 { 9 } else { 6 })?;
-        while !is_v4 && protocol == DESTINATION_OPTIONS {
+        while !is_v4 && EXTENSIONS.contains(&protocol) {
             protocol = *bytes.get(header)?;
             header += 8 * (usize::from(*bytes.get(header + 1)?) + 1);
         }
@@ -102,15 +104,33 @@ impl<'f> Packet<'f> {
 ///
 /// # Errors
 /// What it would have done, for people.
-pub fn answers(frame: &[u8], out: &[Frame]) -> Result<(), String> {
+pub fn answers(frame: &[u8], out: &[Frame], topology: &Topology) -> Result<(), String> {
     let packet = Packet::read(frame).ok_or("not an IP packet")?;
     let destination = packet.destination().ok_or("no destination")?;
-    let (expected, done) = if !Topology::is_local(destination) && packet.hops() <= 1 {
+    let options = packet
+        .bytes
+        .get(20..packet.bytes.len() - packet.payload.len());
+    if packet.is_v4 && options.is_some_and(|options| !ipv4_options::is_forwarded(options)) {
+        let told = |out: &Packet<'_>| out.payload.starts_with(&[12, 0]);
+        if out.is_empty() || is_answered(&packet, out, told) {
+            return Ok(());
+        }
+    }
+    if out.is_empty() && !compare::is_recorded(frame) {
+        return Ok(());
+    }
+    let is_route_missing = !topology.has_route(destination);
+    let (expected, done) = if is_route_missing {
+        (
+            "called the network unreachable, or kept silent",
+            out.is_empty() || is_answered(&packet, out, is_network_unreachable),
+        )
+    } else if !topology.is_local(destination) && packet.hops() <= 1 {
         (
             "said that no hops are left",
             is_answered(&packet, out, is_time_exceeded),
         )
-    } else if !Topology::is_local(destination) && packet.is_fragment {
+    } else if !topology.is_local(destination) && packet.is_fragment {
         // IPVS gathers what passes, and lets it go again with the last one, whole if it fits.
         let goes_on = |out: &Frame| {
             Packet::read(&out.bytes).is_some_and(|out| {
@@ -122,7 +142,20 @@ pub fn answers(frame: &[u8], out: &[Frame]) -> Result<(), String> {
             "gathered it, or forwarded it and those before",
             out.iter().all(goes_on),
         )
-    } else if !Topology::is_local(destination) {
+    } else if !topology.is_local(destination) && out.iter().all(asks_for_neighbour) {
+        // The frame waits for the answer.
+        (
+            "asked who has the address",
+            !out.is_empty() && !topology.has_neighbour(destination),
+        )
+    } else if !topology.is_local(destination)
+        && packet.bytes.len() > topology.mtu_towards(destination).into()
+    {
+        (
+            "said that it is too big, or cut it",
+            is_answered(&packet, out, is_too_big) || is_cut(&packet, out),
+        )
+    } else if !topology.is_local(destination) {
         ("forwarded with a hop less", is_forwarded(&packet, out))
     } else if packet.is_fragment {
         // The last one to come makes the packet whole; what is in it is not known here.
@@ -223,6 +256,63 @@ fn is_answered(packet: &Packet<'_>, out: &[Frame], is_right: impl Fn(&Packet<'_>
     let [out] = out else { return false };
     Packet::read(&out.bytes)
         .is_some_and(|out| out.destination() == packet.source() && is_right(&out))
+}
+
+/// ARP, or a solicitation of the neighbour's.
+fn asks_for_neighbour(out: &Frame) -> bool {
+    const ARP: [u8; 2] = [8, 6];
+    let is_solicitation = Packet::read(&out.bytes)
+        .is_some_and(|out| out.protocol == protocol::ICMPV6 && out.payload.first() == Some(&135));
+    out.bytes.get(12..14) == Some(&ARP) || is_solicitation
+}
+
+/// A tool in the director asks for the name of an address.
+pub fn is_lookup(frame: &Frame) -> bool {
+    Packet::read(&frame.bytes).is_some_and(|packet| {
+        packet.protocol == protocol::UDP
+            && packet.payload.get(2..4) == Some(&[0, 53])
+            && packet
+                .source()
+                .is_some_and(|source| Topology::default().is_local(source))
+            && packet.destination().is_some_and(|to| !is_of_lab(to))
+    })
+}
+
+/// The director says which multicast groups it listens to.
+pub fn is_membership(frame: &Frame) -> bool {
+    const IGMP: u8 = 2;
+    const REPORT_V6: u8 = 143;
+    Packet::read(&frame.bytes).is_some_and(|packet| {
+        packet.protocol == IGMP
+            || packet.protocol == protocol::ICMPV6 && packet.payload.first() == Some(&REPORT_V6)
+    })
+}
+
+fn is_of_lab(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.octets().starts_with(&[10, 1, 0]),
+        IpAddr::V6(address) => address.segments().starts_with(&[0x2001, 0xdb8]),
+    }
+}
+
+fn is_too_big(out: &Packet<'_>) -> bool {
+    out.payload
+        .starts_with(if out.is_v4 { &[3, 4] } else { &[2, 0] })
+}
+
+fn is_cut(packet: &Packet<'_>, out: &[Frame]) -> bool {
+    let is_piece = |out: &Frame| {
+        Packet::read(&out.bytes).is_some_and(|out| {
+            let ends = |packet: &Packet<'_>| (packet.source(), packet.destination());
+            out.is_fragment && ends(&out) == ends(packet) && out.hops() + 1 == packet.hops()
+        })
+    };
+    out.len() > 1 && out.iter().all(is_piece)
+}
+
+fn is_network_unreachable(out: &Packet<'_>) -> bool {
+    out.payload
+        .starts_with(if out.is_v4 { &[3, 0] } else { &[1, 0] })
 }
 
 fn is_time_exceeded(out: &Packet<'_>) -> bool {

@@ -13,15 +13,14 @@ use pollux_engine::wire::protocol;
 
 use super::command::Listing;
 use super::director::Director;
+use super::estimation::Estimation;
 use super::saved;
-
-/// The kernel shows whole seconds, counted down from just below the timeout; Pollux refreshes in steps of half a second.
-const EXPIRY_TOLERANCE_SECONDS: i64 = 2;
+use super::text;
 
 /// Lines by what they are about; seconds until expiry apart, because they may differ a little.
 type Lines = BTreeMap<String, i64>;
 
-/// Says where a printed listing and the director differ.
+/// Says where a printed listing and the director differ. Up to `late_s` seconds have passed that the trace does not tell.
 ///
 /// # Errors
 /// Both, for people.
@@ -30,26 +29,27 @@ pub fn compare(
     of: Option<ServiceIdentity>,
     printed: &str,
     director: &Director,
-    zeroed: &Zeroed,
+    estimation: &Estimation,
+    late_s: i64,
 ) -> Result<(), String> {
     let (theirs, ours) = match listing {
         Listing::Saved => return saved::compare(printed, &director.administrator),
         Listing::Timeouts => return compare_timeouts(printed, director),
+        Listing::Statistics | Listing::Rates => {
+            return compare_counts(of, printed, estimation);
+        }
         Listing::Connections => (printed_connections(printed), connections(director)),
-        _ => (
-            printed_servers(printed, listing),
-            servers(director, listing, of, zeroed),
-        ),
+        _ => (printed_servers(printed), servers(director, listing, of)),
     };
     let same = theirs.len() == ours.len()
         && theirs
             .iter()
             .zip(&ours)
             .all(|((their_line, theirs), (our_line, ours))| {
-                their_line == our_line && (theirs - ours).abs() <= EXPIRY_TOLERANCE_SECONDS
+                their_line == our_line && text::is_near(*theirs, *ours, late_s)
             });
     if !same {
-        return Err(difference(&theirs, &ours));
+        return Err(difference(&theirs, &ours, late_s));
     }
     match listing {
         Listing::Servers => saved::compare_services(printed, &director.administrator, of),
@@ -57,26 +57,36 @@ pub fn compare(
     }
 }
 
-/// What counters stood at when they were set to zero, by number of the server.
-pub type Zeroed = BTreeMap<u32, [u64; 5]>;
+/// Counters or rates of one service with its servers, or of all.
+///
+/// # Errors
+/// The lines that differ.
+pub fn compare_counts(
+    of: Option<ServiceIdentity>,
+    printed: &str,
+    estimation: &Estimation,
+) -> Result<(), String> {
+    let (counts, _) = text::without_counts(printed).ok_or("no counters in the listing")?;
+    let of = of.map(|of| service_name(&of));
+    counts
+        .iter()
+        .try_for_each(|(kind, rows)| estimation.compare(*kind, of.as_deref(), rows))
+}
 
-/// What counters stand at.
-pub fn counted(director: &Director, of: Option<ServiceIdentity>) -> Zeroed {
-    let services = director.administrator.services().iter();
-    services
-        .filter(|service| of.is_none_or(|of| of == service.identity))
-        .flat_map(|service| &service.destinations)
-        .filter_map(|spec| {
-            let destination = director.snapshot().destination(spec.number)?;
-            Some((spec.number, statistics(destination)))
-        })
-        .collect()
+/// By how many seconds more all of the kernel's connections are nearer to their ends: time that passed unseen.
+pub fn unseen(printed: &str, director: &Director) -> i64 {
+    let ours = connections(director);
+    let theirs = printed_connections(printed).into_iter();
+    let more = theirs
+        .filter(|(_, left)| *left > 0)
+        .filter_map(|(line, left)| Some(ours.get(&line)? - left));
+    more.min().unwrap_or(0)
 }
 
 /// Lines that only one has, or with another expiry.
-fn difference(theirs: &Lines, ours: &Lines) -> String {
+fn difference(theirs: &Lines, ours: &Lines, late_s: i64) -> String {
     let differs = |line: &str| match (theirs.get(line), ours.get(line)) {
-        (Some(theirs), Some(ours)) => (theirs - ours).abs() > EXPIRY_TOLERANCE_SECONDS,
+        (Some(theirs), Some(ours)) => !text::is_near(*theirs, *ours, late_s),
         _ => true,
     };
     let of = |whose: &str, lines: &Lines| {
@@ -156,7 +166,7 @@ fn connections(director: &Director) -> Lines {
 }
 
 /// Lines of services name what the lines of servers after them belong to.
-fn printed_servers(text: &str, listing: Listing) -> Lines {
+fn printed_servers(text: &str) -> Lines {
     let mut service = String::new();
     let mut lines = Lines::new();
     for line in text.lines() {
@@ -171,24 +181,17 @@ fn printed_servers(text: &str, listing: Listing) -> Lines {
             _ => {}
         }
     }
-    // Statistics of long runs are shortened (12K); none here is.
-    debug_assert!(listing != Listing::Connections);
     lines
 }
 
-fn servers(
-    director: &Director,
-    listing: Listing,
-    of: Option<ServiceIdentity>,
-    zeroed: &Zeroed,
-) -> Lines {
+fn servers(director: &Director, listing: Listing, of: Option<ServiceIdentity>) -> Lines {
     let line = |service: &ServiceSpec, number: u32| {
         let destination = director.snapshot().destination(number).unwrap();
         let about = format!(
             "{} -> {} {}",
             service_name(&service.identity),
             address(destination),
-            numbers(destination, listing, zeroed.get(&number))
+            numbers(destination, listing)
         );
         (about, 0)
     };
@@ -204,7 +207,7 @@ fn servers(
         .collect()
 }
 
-fn numbers(destination: &Destination, listing: Listing, zeroed: Option<&[u64; 5]>) -> String {
+fn numbers(destination: &Destination, listing: Listing) -> String {
     let spec = &destination.spec;
     let counts = destination.shared.counts();
     let columns = match listing {
@@ -220,13 +223,6 @@ fn numbers(destination: &Destination, listing: Listing, zeroed: Option<&[u64; 5]
             counts.active.to_string(),
             counts.inactive.to_string(),
         ],
-        Listing::Statistics => {
-            let since = zeroed.copied().unwrap_or_default();
-            let counted = statistics(destination).into_iter().zip(since);
-            counted
-                .map(|(now, before)| (now - before).to_string())
-                .collect()
-        }
         _ => vec![
             method_name(spec.method).to_owned(),
             spec.weight.to_string(),
@@ -238,7 +234,7 @@ fn numbers(destination: &Destination, listing: Listing, zeroed: Option<&[u64; 5]
 }
 
 /// Connections, packets in and out, bytes in and out.
-fn statistics(destination: &Destination) -> [u64; 5] {
+pub fn statistics(destination: &Destination) -> [u64; 5] {
     let mut sums = [0; 5];
     for traffic in destination.shared.all_traffic() {
         let counters: [&Counter; 5] = [
@@ -255,11 +251,13 @@ fn statistics(destination: &Destination) -> [u64; 5] {
     sums
 }
 
-fn address(destination: &Destination) -> SocketAddr {
+/// Address and port.
+pub fn address(destination: &Destination) -> SocketAddr {
     SocketAddr::new(destination.spec.address, destination.spec.port)
 }
 
-fn service_name(identity: &ServiceIdentity) -> String {
+/// As listings name it: `TCP 192.0.2.100:80`, `FWM 7`.
+pub fn service_name(identity: &ServiceIdentity) -> String {
     match identity {
         ServiceIdentity::Address {
             protocol,

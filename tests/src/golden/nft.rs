@@ -7,6 +7,8 @@ use pollux_engine::service::MarkRule;
 use pollux_engine::wire::protocol;
 
 use super::command::Unsupported;
+use super::topology::port;
+use super::trace::Wire;
 
 /// Reads the rules of a line like `nft 'add table …; add rule ip t p ip daddr 203.0.113.0/24 tcp dport {80, 443} meta mark
 /// set 7'`, in order. One of a set of addresses or ports is several rules of the classifier, which have a range.
@@ -26,7 +28,8 @@ pub fn mark_rules(line: &str) -> Result<Vec<MarkRule>, Unsupported> {
 /// What a rule says, a set in alternatives.
 struct Said {
     mark: u32,
-    protocol: Option<u8>,
+    protocols: Vec<Option<u8>>,
+    ingress: Option<u16>,
     networks: [Vec<Option<(IpAddr, u8)>>; 2],
     ports: [Vec<RangeInclusive<u16>>; 2],
 }
@@ -34,9 +37,12 @@ struct Said {
 impl Said {
     fn rules(&self) -> Vec<MarkRule> {
         let mut rules = vec![MarkRule {
-            protocol: self.protocol,
+            ingress: self.ingress,
             ..MarkRule::any(self.mark)
         }];
+        rules = each(&rules, &self.protocols, |rule, protocol| {
+            rule.protocol = *protocol
+        });
         let [sources, destinations] = &self.networks;
         let [source_ports, destination_ports] = &self.ports;
         rules = each(&rules, sources, |rule, network| rule.source = *network);
@@ -79,7 +85,8 @@ fn read(rule: &str) -> Result<Vec<MarkRule>, Unsupported> {
     let any = MarkRule::any(0);
     let mut said = Said {
         mark: 0,
-        protocol: None,
+        protocols: vec![None],
+        ingress: None,
         networks: [vec![None], vec![None]],
         ports: [vec![any.source_ports], vec![any.destination_ports]],
     };
@@ -87,26 +94,41 @@ fn read(rule: &str) -> Result<Vec<MarkRule>, Unsupported> {
         let mut next = || words.next().ok_or_else(|| unknown(rule));
         match word {
             "ip" | "ip6" => {
-                let side = side(next()?, "addr").ok_or_else(|| unknown(rule))?;
+                let what = next()?;
+                if matches!(what, "protocol" | "nexthdr") {
+                    said.protocols = protocols(next()?).ok_or_else(|| unknown(rule))?;
+                    continue;
+                }
+                let side = side(what, "addr").ok_or_else(|| unknown(rule))?;
                 let networks = set(next()?, network).ok_or_else(|| unknown(rule))?;
                 said.networks[side] = networks.into_iter().map(Some).collect();
             }
             "tcp" | "udp" | "sctp" => {
-                said.protocol = protocol(word);
+                said.protocols = vec![protocol(word)];
                 let side = side(next()?, "port").ok_or_else(|| unknown(rule))?;
                 said.ports[side] = set(next()?, ports).ok_or_else(|| unknown(rule))?;
             }
             "meta" => match next()? {
                 "mark" if next()? == "set" => {
-                    said.mark = next()?.parse().map_err(|_| unknown(rule))?;
+                    said.mark = number(next()?).ok_or_else(|| unknown(rule))?;
                 }
                 "l4proto" => {
-                    let name = next()?;
-                    said.protocol = Some(protocol(name).ok_or_else(|| unknown(name))?);
+                    said.protocols = protocols(next()?).ok_or_else(|| unknown(rule))?;
+                }
+                "iifname" | "iif" => {
+                    said.ingress = Some(device(next()?).ok_or_else(|| unknown(rule))?)
                 }
                 other => return Err(unknown(other)),
             },
-            "counter" => {}
+            "mark" if next()? == "set" => {
+                said.mark = number(next()?).ok_or_else(|| unknown(rule))?;
+            }
+            "th" => {
+                let side = side(next()?, "port").ok_or_else(|| unknown(rule))?;
+                said.ports[side] = set(next()?, ports).ok_or_else(|| unknown(rule))?;
+            }
+            "iifname" | "iif" => said.ingress = Some(device(next()?).ok_or_else(|| unknown(rule))?),
+            "counter" | "accept" => {}
             other => return Err(unknown(other)),
         }
     }
@@ -152,12 +174,35 @@ fn side(word: &str, of: &str) -> Option<usize> {
     }
 }
 
+/// One of a name or a number, or of a set of them.
+fn protocols(text: &str) -> Option<Vec<Option<u8>>> {
+    set(text, |name| Some(Some(protocol(name)?)))
+}
+
+/// `7` or `0x7`.
+fn number(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+fn device(name: &str) -> Option<u16> {
+    match name.trim_matches('"') {
+        "cl0" => Some(port(Wire::Cl)),
+        "rs0" => Some(port(Wire::Rs)),
+        _ => None,
+    }
+}
+
 fn protocol(name: &str) -> Option<u8> {
     match name {
+        "icmp" => Some(protocol::ICMP),
+        "icmpv6" | "ipv6-icmp" => Some(protocol::ICMPV6),
         "tcp" => Some(protocol::TCP),
         "udp" => Some(protocol::UDP),
         "sctp" => Some(protocol::SCTP),
-        _ => None,
+        other => other.parse().ok(),
     }
 }
 
@@ -208,6 +253,13 @@ mod tests {
         assert_eq!(marks, [1, 2, 2]);
         assert_eq!(rules[0].destination_ports, 53..=55);
         assert_eq!(rules[1].source, Some(("198.51.100.7".parse().unwrap(), 32)));
+        let line = "nft add rule ip t p iifname \"cl0\" meta l4proto { tcp, 17 } th dport 69 meta mark set 0x10";
+        let more = mark_rules(line).unwrap();
+        let of: Vec<_> = more
+            .iter()
+            .map(|rule| (rule.protocol, rule.ingress, rule.mark))
+            .collect();
+        assert_eq!(of, [(Some(6), Some(0), 16), (Some(17), Some(0), 16)]);
         assert_eq!(rules[2].source, Some(("198.18.0.0".parse().unwrap(), 16)));
     }
 }

@@ -6,16 +6,12 @@ use std::net::SocketAddr;
 use pollux_engine::connection::Direction;
 
 use super::agreed;
-use super::ask;
-use super::command::{self, Change, Command, Unsupported};
+use super::command::Unsupported;
 use super::compare;
 use super::director::{Director, Outcome};
 use super::kernel;
-use super::listing::{self, Zeroed};
 use super::packet;
-use super::refused::Refused;
-use super::saved;
-use super::setting;
+use super::session::{Compared, Session, Tools};
 use super::synchronisation::{self, Datagram};
 use super::topology::{GATEWAY_MAC, mac, server_mac, server_v4};
 use super::trace::{self, Frame, Ordered, Scenario, Step, Wire};
@@ -49,11 +45,22 @@ pub struct Replay {
     pub sent: Vec<Vec<u8>>,
 }
 
-/// Replays a scenario.
+/// Replays a scenario, with the stock tools where the runner does not know a command itself.
 pub fn replay(scenario: &Scenario) -> Replay {
+    replay_with(scenario, Tools::WhereNeeded)
+}
+
+/// Replays a scenario.
+pub fn replay_with(scenario: &Scenario, tools: Tools) -> Replay {
     let mut replay = Replay::default();
-    let mut session = Session::default();
-    session.director.keep_sent();
+    let mut session = match Session::new(scenario, tools) {
+        Ok(session) => session,
+        Err(unsupported) => {
+            replay.unsupported = Some(unsupported);
+            return replay;
+        }
+    };
+    session.director().keep_sent();
     let mut run = || {
         for setting in &scenario.sysctls {
             // The tables of states hold under either mode: one server, so rescheduling shows nowhere.
@@ -62,14 +69,24 @@ pub fn replay(scenario: &Scenario) -> Replay {
             if let Some(feature) = agreed::not_built(setting) {
                 replay.aside.push((0, feature.to_owned()));
             } else if !about_states {
-                let change = Change::Setting(setting::read(setting)?);
-                session
-                    .director
-                    .change(&change)
-                    .map_err(|refused| Unsupported(format!("{refused:?}")))?;
+                session.begin_with(setting)?;
             }
         }
         for (number, step) in scenario.steps.iter().enumerate() {
+            let own;
+            let step = match step {
+                // What a tool in the director sent of itself came out with the next frame.
+                Step::Frame { received, out } if out.iter().any(kernel::is_lookup) => {
+                    let mut out = out.clone();
+                    out.retain(|frame| !kernel::is_lookup(frame));
+                    own = Step::Frame {
+                        received: received.clone(),
+                        out,
+                    };
+                    &own
+                }
+                step => step,
+            };
             let result = match step {
                 Step::Command { cmd, rc, text } => {
                     session
@@ -78,11 +95,19 @@ pub fn replay(scenario: &Scenario) -> Replay {
                             Unsupported(format!("step {number}: {cmd}: {what}"))
                         })?
                 }
-                _ => match run_step(&mut session.director, scenario, step) {
-                    Ok(()) => Compared::Same,
-                    Err(what) => Compared::Different(what),
-                },
+                Step::Sleep { sleep, out } => {
+                    session.pass(*sleep);
+                    Compared::of(compare_by_itself(&mut session.director(), out))
+                }
+                Step::Unknown(what) => {
+                    return Err(Unsupported(format!("step {number}: no known step: {what}")));
+                }
+                _ => {
+                    let result = run_step(&mut session.director(), scenario, step);
+                    Compared::of(result)
+                }
             };
+            session.end_step(matches!(step, Step::Command { .. }));
             match result {
                 Compared::Same => replay.compared += 1,
                 Compared::Different(what) => {
@@ -95,31 +120,15 @@ pub fn replay(scenario: &Scenario) -> Replay {
         Ok(())
     };
     replay.unsupported = run().err();
-    replay.broken = session.director.check().err();
-    replay.sent = session.director.take_sent();
+    replay.broken = session.director().check().err();
+    replay.sent = session.director().take_sent();
     replay
-}
-
-/// What came of a step.
-enum Compared {
-    Same,
-    Different(String),
-    Not(String),
-}
-
-/// A director, and what a shell at it remembers.
-#[derive(Default)]
-struct Session {
-    director: Director,
-    zeroed: Zeroed,
-    saved: BTreeMap<String, Vec<Change>>,
-    refused: Refused,
 }
 
 /// A step that is no command.
 fn run_step(director: &mut Director, scenario: &Scenario, step: &Step) -> Result<(), String> {
     match step {
-        Step::Command { .. } => Ok(()),
+        Step::Command { .. } | Step::Sleep { .. } | Step::Unknown(_) => Ok(()),
         Step::Frame { received, out } => {
             let outcome = director.receive(received.port, &received.bytes);
             if let (Outcome::Punt(_), Some(datagram)) = (&outcome, Datagram::read(&received.bytes))
@@ -127,17 +136,13 @@ fn run_step(director: &mut Director, scenario: &Scenario, step: &Step) -> Result
                 director.hear(&datagram);
                 return compare_by_itself(director, out);
             }
-            check(&outcome, &received.bytes, out)
+            check(director, &outcome, &received.bytes, out)
         }
         Step::Pick {
             packet,
             server,
             out,
         } => pick(director, packet, *server, out),
-        Step::Sleep { sleep, out } => {
-            director.pass(trace::ticks(*sleep));
-            compare_by_itself(director, out)
-        }
         Step::Note { note } if note.starts_with("rows are reached by ") => {
             fill_table(director, note, &scenario.table)
         }
@@ -156,7 +161,10 @@ fn compare_by_itself(director: &mut Director, out: &[Frame]) -> Result<(), Strin
 
 /// The engine sends nothing of itself; the kernel's stack gives up a packet that never got whole.
 fn came_by_itself(frame: &Frame) -> Result<(), String> {
-    if kernel::is_about_reassembly(frame) {
+    if kernel::is_about_reassembly(frame)
+        || kernel::is_lookup(frame)
+        || kernel::is_membership(frame)
+    {
         return Ok(());
     }
     Err(format!(
@@ -165,126 +173,17 @@ fn came_by_itself(frame: &Frame) -> Result<(), String> {
     ))
 }
 
-impl Session {
-    /// A server that comes back to its service counts on; one that comes to a new service of the same name counts from
-    /// there on (`__ip_vs_update_dest`).
-    fn begin_counts(&mut self) {
-        let began = self.director.administrator.take_adopted();
-        let counted = listing::counted(&self.director, None).into_iter();
-        let counted = counted.filter(|(number, _)| began.contains(number));
-        self.zeroed.extend(counted);
-    }
-
-    /// Runs what a line has of commands, one after the other. What was printed is compared if only one of them prints.
-    fn run_line(
-        &mut self,
-        line: &str,
-        status: i32,
-        printed: &str,
-    ) -> Result<Compared, Unsupported> {
-        let parts = ask::parts(line);
-        let [first, rest @ ..] = &*parts else {
-            return Ok(Compared::Same);
-        };
-        let mut compared = self.run(first, status, printed)?;
-        for part in rest {
-            compared = match (compared, self.run(part, status, printed)?) {
-                (Compared::Different(_), _) | (_, Compared::Different(_)) => {
-                    Compared::Not("several commands' output".to_owned())
-                }
-                (compared @ Compared::Not(_), _) => compared,
-                (_, compared) => compared,
-            };
-        }
-        Ok(compared)
-    }
-
-    fn run(&mut self, line: &str, status: i32, printed: &str) -> Result<Compared, Unsupported> {
-        if self.refused.is_about(line) {
-            return Ok(Compared::Not(
-                "of a service that was passed over".to_owned(),
-            ));
-        }
-        let command = match command::parse(line) {
-            Ok(command) => command,
-            Err(Unsupported(what)) if status != 0 => {
-                return Ok(Compared::Not(format!("refused by both: {what}")));
-            }
-            Err(unsupported) => {
-                let feature = agreed::not_built(line).ok_or(unsupported)?;
-                self.refused.note(line);
-                return Ok(Compared::Not(feature.to_owned()));
-            }
-        };
-        let printed = &self.refused.without(printed);
-        let director = &mut self.director;
-        Ok(match command {
-            Command::Change(change) if status != 0 => {
-                let mut trial = director.administrator.clone();
-                match trial.apply(&change) {
-                    Err(_) => Compared::Same,
-                    Ok(()) => Compared::Not(
-                        "input that ipvsadm or polluxd refuses: see tests/ipvsadm.rs".to_owned(),
-                    ),
-                }
-            }
-            Command::Change(change) => match director.change(&change) {
-                Ok(()) => {
-                    self.begin_counts();
-                    Compared::Same
-                }
-                Err(refused) => Compared::Different(format!("{line}: engine {refused:?}")),
-            },
-            Command::List(_, Some(_)) if status != 0 => Compared::Same,
-            Command::List(listing, of) => {
-                match listing::compare(listing, of, printed, director, &self.zeroed) {
-                    Ok(()) => Compared::Same,
-                    Err(what) => Compared::Different(format!("{line}\n{what}")),
-                }
-            }
-            Command::Zero(of) => {
-                self.zeroed.extend(listing::counted(director, of));
-                Compared::Same
-            }
-            Command::Save(file) => {
-                let changes = saved::changes(director.administrator.services());
-                self.saved.insert(file, changes);
-                Compared::Same
-            }
-            Command::Restore(file) => {
-                let Some(changes) = self.saved.get(&file) else {
-                    return Err(Unsupported(format!("nothing was saved in {file}")));
-                };
-                let mut restored = changes.iter().map(|change| director.change(change));
-                match restored.find_map(Result::err) {
-                    None => Compared::Same,
-                    Some(refused) => Compared::Different(format!("{line}: engine {refused:?}")),
-                }
-            }
-            Command::ServerSideMtu(mtu) => {
-                director.rewire(|topology| topology.mtu[1] = mtu);
-                Compared::Same
-            }
-            Command::OnlyRoute(network, length) => {
-                director.rewire(|topology| {
-                    topology
-                        .by_gateway
-                        .retain(|(route, _)| route.is_ipv4() != network.is_ipv4());
-                    topology.by_gateway.push((network, length));
-                });
-                Compared::Same
-            }
-            Command::Aside(why) => Compared::Not(why.to_owned()),
-        })
-    }
-}
-
-fn check(outcome: &Outcome, received: &[u8], expected: &[Frame]) -> Result<(), String> {
+fn check(
+    director: &Director,
+    outcome: &Outcome,
+    received: &[u8],
+    expected: &[Frame],
+) -> Result<(), String> {
     match outcome {
         Outcome::Out(wire, bytes) => compare::compare(expected, Some((*wire, bytes))),
         Outcome::Drop | Outcome::Waits => compare::compare(expected, None),
         Outcome::Fragments(sent) => compare_fragments(expected, sent),
-        Outcome::Punt(_) => kernel::answers(received, expected),
+        Outcome::Punt(_) => kernel::answers(received, expected, director.topology()),
         Outcome::Hold => Err("engine waits for a neighbour".to_owned()),
     }
 }
@@ -342,7 +241,7 @@ fn pick(
     let frame = packet::ethernet(mac(Wire::Cl), GATEWAY_MAC, packet);
     let outcome = director.receive(Wire::Cl, &frame);
     let Some(server) = server else {
-        return check(&outcome, &frame, out);
+        return check(director, &outcome, &frame, out);
     };
     let expected = server_mac(u8::try_from(server).unwrap_or(u8::MAX - 0x10));
     match outcome {

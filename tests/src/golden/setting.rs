@@ -68,6 +68,33 @@ pub fn read(text: &str) -> Result<Setting, Unsupported> {
     .ok_or_else(unsupported)
 }
 
+/// Settings of synchronisation, of memory, and of the machine around IPVS that change nothing of what is replayed.
+const WITHOUT_EFFECT: [&str; 11] = [
+    "net.ipv4.vs.sync_",
+    "net.ipv4.vs.amemthresh=",
+    "net.ipv4.vs.est_",
+    "net.ipv4.vs.conn_tab",
+    "net.ipv4.conf.",
+    "net.ipv6.conf.",
+    "net.ipv4.icmp_",
+    "net.ipv6.icmp.",
+    "net.ipv4.ip_forward=1",
+    "net.core.",
+    "net.netfilter.",
+];
+
+/// Reads a setting that a scenario begins with; nothing for one that changes nothing here.
+///
+/// # Errors
+/// A setting that Pollux does not have.
+pub fn of_scenario(text: &str) -> Result<Option<Setting>, Unsupported> {
+    match read(text) {
+        Ok(setting) => Ok(Some(setting)),
+        Err(_) if WITHOUT_EFFECT.iter().any(|part| text.starts_with(part)) => Ok(None),
+        Err(unsupported) => Err(unsupported),
+    }
+}
+
 impl Setting {
     /// Sets it.
     pub fn apply(self, settings: &mut IpvsSettings) {

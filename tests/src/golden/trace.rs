@@ -75,6 +75,8 @@ pub enum Step {
         /// The frames.
         late: Vec<Frame>,
     },
+    /// None of these: it as it was written.
+    Unknown(serde_json::Value),
 }
 
 impl Step {
@@ -87,12 +89,13 @@ impl Step {
             Self::Sleep { sleep, .. } => format!("sleep {sleep}"),
             Self::Note { note } => format!("note {note}"),
             Self::Late { .. } => "late frames".to_owned(),
+            Self::Unknown(what) => what.to_string(),
         }
     }
 }
 
 /// A frame on one of the director's two wires.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Frame {
     /// Which wire.
     pub port: Wire,
