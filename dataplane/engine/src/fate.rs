@@ -67,6 +67,8 @@ fates! {
     TransportTruncated = "transport_truncated", true;
     /// Checksum of an ICMP error about a connection wrong.
     IcmpBadChecksum = "icmp_bad_checksum", true;
+    /// Checksum of a segment of an FTP control connection wrong.
+    HelperBadChecksum = "helper_bad_checksum", true;
     /// Time to live used up; answered with ICMP time exceeded.
     TimeExceeded = "time_exceeded", true;
     /// No server of the service takes connections; answered with ICMP port unreachable.

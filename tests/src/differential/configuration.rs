@@ -201,13 +201,7 @@ fn add_marks(world: &mut World, service: &mut Service, mark: usize) {
 /// Scheduler, persistence and so on.
 fn options(world: &mut World, service: &Service) -> String {
     let chance = &mut world.chance;
-    let scheduler = if service.kind == Kind::Ftp {
-        // Not by connections: those of data that are awaited count as other ones in Pollux.
-        chance.of(&["rr", "wrr", "sh", "mh"])
-    } else {
-        chance.of(&SCHEDULERS)
-    };
-    let mut options = format!(" -s {scheduler}");
+    let mut options = format!(" -s {}", chance.of(&SCHEDULERS));
     let port_is_open = service.port == 0 && !service.is_marked;
     let is_sip = service.kind == Kind::Sip;
     if port_is_open || is_sip || chance.one_in(4) {
@@ -277,8 +271,7 @@ fn method_of(world: &mut World, service: &Service, server: IpAddr) -> Method {
     }
 }
 
-/// Adds or edits a server; whether that was taken. An edit that changes nothing is not made: in the kernel it lets `wrr`
-/// begin at the front of its list again, but whoever keeps what is configured, and not how it came to be, sees no edit.
+/// Adds or edits a server; whether that was taken.
 fn put_server(
     world: &mut World,
     verb: &str,
@@ -286,19 +279,11 @@ fn put_server(
     server: &Server,
     options: &str,
 ) -> bool {
-    let key = (service.name.clone(), server.address);
-    if verb == "-e" && world.given.get(&key).is_some_and(|given| given == options) {
-        return false;
-    }
     let name = &service.name;
-    let taken = world.command(&format!(
+    world.command(&format!(
         "ipvsadm {verb} {name} -r {}{options}",
         server.address
-    ));
-    if taken {
-        world.given.insert(key, options.to_owned());
-    }
-    taken
+    ))
 }
 
 /// Adds a server, or tries to.

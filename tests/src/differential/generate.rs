@@ -2,7 +2,6 @@
 
 use super::configuration::{self, Service};
 use super::conversation::{Flow, Taste};
-use super::kinds::Kind;
 use super::pause::ESTIMATOR;
 use super::plan::Plan;
 use super::related;
@@ -60,7 +59,7 @@ pub fn generate(seed: u64) -> Plan {
         go_on(&mut world, taste, &mut services, &mut flows);
     }
     for listing in ["-Lnc", "-Ln", "-Sn"] {
-        list(&mut world, &services, listing);
+        world.command(&format!("ipvsadm {listing}"));
     }
     statistics(&mut world);
     world.plan
@@ -93,16 +92,8 @@ fn go_on(world: &mut World, taste: Taste, services: &mut Vec<Service>, flows: &m
             world.pause(&PAUSES);
         }
         94 => {
-            // Not expire_nodest_conn: the kernel ends what servers leave behind when they go, if it is set then; Pollux also
-            // what those left that went before.
-            let later = [
-                SETTINGS[0],
-                SETTINGS[2],
-                SETTINGS[3],
-                SETTINGS[4],
-                SETTINGS[5],
-            ];
-            let values = world.chance.of(&later);
+            // Not the defence, which begins from second to second.
+            let values = world.chance.of(&SETTINGS[..6]);
             let value = world.chance.of(values);
             world.command(&format!("sysctl -w net.ipv4.vs.{value}"));
         }
@@ -116,19 +107,8 @@ fn go_on(world: &mut World, taste: Taste, services: &mut Vec<Service>, flows: &m
                 "-Sn",
                 "-L --timeout",
             ]);
-            list(world, services, listing);
+            world.command(&format!("ipvsadm {listing}"));
         }
-    }
-}
-
-/// A listing. How many connections servers have it does not tell where data connections of FTP may be awaited: they count
-/// as inactive in Pollux, as active in Linux.
-fn list(world: &mut World, services: &[Service], listing: &str) {
-    let counts = !matches!(listing, "-Lnc" | "-Sn" | "-L --timeout");
-    let awaits = world.has_ftp || services.iter().any(|service| service.kind == Kind::Ftp);
-    world.has_ftp = awaits;
-    if !(counts && awaits) {
-        world.command(&format!("ipvsadm {listing}"));
     }
 }
 

@@ -1,7 +1,7 @@
 //! The scenario in the making: the engine lives through it, so that what is made up next fits what came before.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use crate::fuzz::choices::Seeded;
 use crate::golden::command::Change;
@@ -68,12 +68,8 @@ pub struct World {
     pub director: Director,
     /// The plan so far.
     pub plan: Plan,
-    /// What servers of services were last added or edited with.
-    pub given: BTreeMap<(String, SocketAddr), String>,
     /// Which servers of which services are, or were, routed to directly.
     pub direct: BTreeMap<(String, IpAddr), bool>,
-    /// Whether there is, or was, a service that speaks FTP.
-    pub has_ftp: bool,
     /// Whether fragments were sent that never make a packet.
     pub has_gaps: bool,
     /// The most that a server's wire carries.
@@ -100,9 +96,7 @@ impl World {
             chance,
             director,
             plan,
-            given: BTreeMap::new(),
             direct: BTreeMap::new(),
-            has_ftp: false,
             has_gaps: false,
             server_side_mtu: 1500,
         }

@@ -179,7 +179,9 @@ impl Session {
 
     /// So many seconds passed unseen, as a listing of connections shows.
     fn catch_up(&mut self, seconds: i64) {
-        if self.unseen_ms.is_none() || seconds < 1 || seconds > self.late_s() {
+        // The kernel shows what is left rounded down.
+        let seconds = seconds - 1;
+        if self.unseen_ms.is_none() || seconds < 2 || seconds > self.late_s() {
             return;
         }
         // What is older than the newest connection may be nearer to its end still.

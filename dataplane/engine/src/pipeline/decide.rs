@@ -103,6 +103,16 @@ impl Worker {
                 self.sign_options(context, frame, meta, Direction::Inbound, None);
                 return self.one_packet(context, ingress, frame, meta, (destination, port));
             }
+            Ok(Scheduled::OnePacketAnswer(answer)) => {
+                self.sign_options(
+                    context,
+                    frame,
+                    meta,
+                    Direction::Outbound,
+                    Some(answer.from()),
+                );
+                return self.answer_one_packet(context, ingress, frame, meta, answer);
+            }
             Ok(Scheduled::AnswerWithoutEntry(answer)) => {
                 self.sign_options(context, frame, meta, Direction::Outbound, None);
                 return self.answer_without_entry(context, ingress, frame, meta, answer);
@@ -381,6 +391,14 @@ impl Worker {
         let stopped = self.check_way(context, ingress, frame, meta, way);
         // Linux looks at the way before IPVS sees an answer (`ip_forward`): what goes no further changes no state.
         let goes_on = matches!(stopped, None | Some(Verdict::Split | Verdict::Punt(_)));
+        // What FTP's helper makes of it is what counts (`handle_response`).
+        let changed;
+        let meta = if connection.is_ftp_control() && stopped.is_none() {
+            changed = self.ftp_control(context, frame, (meta, mtu), hit)?;
+            &changed
+        } else {
+            meta
+        };
         // A worker that has not taken the snapshot yet in which the destination is new: a step that it cannot count there
         // is not taken. The next packet takes it.
         let found = context.snapshot.destination(connection.destination());
@@ -391,13 +409,6 @@ impl Worker {
         if let Some(verdict) = stopped {
             return Ok(verdict);
         }
-        let changed;
-        let meta = if connection.is_ftp_control() {
-            changed = self.ftp_control(context, frame, (meta, mtu), hit)?;
-            &changed
-        } else {
-            meta
-        };
         translate(frame, meta, connection, Direction::Outbound);
         deliver::deliver(
             context.snapshot.forwarding(),

@@ -45,6 +45,7 @@ impl Worker {
     /// # Errors
     /// [`Fate::TableFull`], [`Fate::ReplyKeyTaken`]: no entry for the data connection. The packet is dropped, as in
     /// Linux; perhaps there is one when it is sent again. [`Fate::TooBig`]: it has grown past `mtu`.
+    /// [`Fate::HelperBadChecksum`].
     #[inline(never)]
     pub(super) fn ftp_control<F: Frame>(
         &mut self,
@@ -53,6 +54,10 @@ impl Worker {
         (meta, mtu): (&Meta, u16),
         hit: &Hit<'_>,
     ) -> Result<Meta, Fate> {
+        // The kernel looks at the checksums of what a helper has a part in (`tcp_dnat_handler`, `tcp_snat_handler`).
+        if !is_intact(frame, meta) {
+            return Err(Fate::HelperBadChecksum);
+        }
         let connection = &hit.connection;
         let mut meta = *meta;
         if connection.life().state() != State::Established {
@@ -85,7 +90,7 @@ impl Worker {
         let connection = &hit.connection;
         let found = segment(frame, meta);
         let found = found.and_then(|(_, text)| ftp::command(text, meta.key.family));
-        let Some(command) = found.filter(|_| is_intact(frame, meta)) else {
+        let Some(command) = found else {
             return Ok(());
         };
         let waiting = match command {
@@ -113,7 +118,7 @@ impl Worker {
     ) -> Result<(), Fate> {
         let connection = &hit.connection;
         let found = awaited_reply(frame, meta, connection);
-        let Some((reply, text, sequence)) = found.filter(|_| is_intact(frame, meta)) else {
+        let Some((reply, text, sequence)) = found else {
             return Ok(());
         };
         let inbound = connection.key(Direction::Inbound);
@@ -322,7 +327,7 @@ fn signed(length: usize) -> i32 {
     length as i32
 }
 
-/// Whether the checksum is right: nothing is made of a segment that the receiver will not take.
+/// Whether the checksum is right.
 fn is_intact<F: Frame>(frame: &F, meta: &Meta) -> bool {
     let bytes = frame.bytes();
     let Some(segment) = bytes.get(meta.transport.into()..end_of(meta)) else {

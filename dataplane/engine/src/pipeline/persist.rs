@@ -4,6 +4,7 @@ use super::Worker;
 use super::drop_entry::counts_packets;
 use super::meta::Meta;
 use super::schedule::{Scheduled, full, is_one_packet, new_connection};
+use super::without_entry::Answer;
 use super::worker::Context;
 use crate::connection::{Direction, Family, FlowKey, Hit, NewConnection, State, Template};
 use crate::fate::Fate;
@@ -203,7 +204,7 @@ impl Worker {
         let (Some(destination), Ok(client)) = (destination, client) else {
             return Ok(None);
         };
-        if service.one_packet || !self.shard.has_room(context.table, flow.family) {
+        if !self.shard.has_room(context.table, flow.family) {
             return Ok(None);
         }
         let wanted = Some(destination);
@@ -212,6 +213,11 @@ impl Worker {
                 Scheduled::Connection(hit) => Some(Scheduled::Connection(Hit {
                     direction: Direction::Outbound,
                     ..hit
+                })),
+                // It has no connection, and goes out as one.
+                Scheduled::OnePacket(destination, _) => Some(Scheduled::OnePacketAnswer(Answer {
+                    destination,
+                    inbound: flow,
                 })),
                 _ => None,
             },

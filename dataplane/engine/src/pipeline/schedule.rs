@@ -30,6 +30,8 @@ pub(super) enum Scheduled<'c> {
     WithoutEntry(&'c Destination),
     /// It goes to this port of the destination and leaves no connection behind.
     OnePacket(&'c Destination, u16),
+    /// It goes to the client and leaves no connection behind.
+    OnePacketAnswer(Answer<'c>),
     /// It answers a flow without an entry.
     AnswerWithoutEntry(Answer<'c>),
     /// It is the kernel's.

@@ -46,9 +46,10 @@ impl Worker {
                 self.relay_error_once(context, frame, meta, destination, port)
             }
             // Without an entry nothing is known of the flow that the error is about.
-            Scheduled::WithoutEntry(_) | Scheduled::AnswerWithoutEntry(_) | Scheduled::NotOurs => {
-                Ok(Verdict::Punt(Fate::Punted))
-            }
+            Scheduled::WithoutEntry(_)
+            | Scheduled::AnswerWithoutEntry(_)
+            | Scheduled::OnePacketAnswer(_)
+            | Scheduled::NotOurs => Ok(Verdict::Punt(Fate::Punted)),
         }
     }
 

@@ -6,6 +6,8 @@
 //! or the packet is nobody's answer and the kernel's. What needs a connection's state is not done for such flows: ICMP
 //! errors about them are the kernel's.
 
+use std::net::IpAddr;
+
 use super::decide::ip_packet;
 use super::meta::Meta;
 use super::persist::destination_without_entry;
@@ -26,6 +28,13 @@ pub(super) struct Answer<'c> {
     pub destination: &'c Destination,
     /// The client's flow, to the virtual service.
     pub inbound: FlowKey,
+}
+
+impl Answer<'_> {
+    /// The virtual service's address, which it comes from in the client's eyes.
+    pub fn from(&self) -> IpAddr {
+        self.inbound.destination_address()
+    }
 }
 
 /// The destination of a client's flow without an entry; none when no destination takes any, or when the answers of the
@@ -139,6 +148,22 @@ impl Worker {
         meta: &Meta,
         answer: Answer<'_>,
     ) -> Result<Verdict, Fate> {
+        let verdict = self.answer_one_packet(context, ingress, frame, meta, answer);
+        if matches!(verdict, Ok(Verdict::Forward { .. } | Verdict::Hold { .. })) {
+            self.counters.without_entry.add(1);
+        }
+        verdict
+    }
+
+    /// The same of one that never was to have a connection.
+    pub(super) fn answer_one_packet<F: Frame>(
+        &mut self,
+        context: &Context<'_>,
+        ingress: u16,
+        frame: &mut F,
+        meta: &Meta,
+        answer: Answer<'_>,
+    ) -> Result<Verdict, Fate> {
         let forwarding = context.snapshot.forwarding();
         let client = answer.inbound.source().ip();
         let next_hop = forwarding.route(client);
@@ -146,7 +171,6 @@ impl Worker {
         if let Some(verdict) = self.check_way(context, ingress, frame, meta, way) {
             return Ok(verdict);
         }
-        self.counters.without_entry.add(1);
         self.count_outbound(answer.destination, meta);
         translate(frame, meta, End::Source, &answer.inbound);
         self.deliver_to(context, frame, meta, way)
