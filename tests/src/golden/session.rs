@@ -99,7 +99,10 @@ impl Session {
                 _ => None,
             })
         };
-        let needed = commands().find(|(line, status)| needs_tools(line, *status));
+        // With a daemon, what is refused is the runner's to say.
+        let has_daemon = commands().any(|(line, _)| line.contains("--start-daemon"));
+        let needed = commands()
+            .find(|(line, status)| needs_tools(line, if has_daemon { 0 } else { *status }));
         let machine = match (tools, needed) {
             (Tools::Never, _) | (Tools::WhereNeeded, None) => false,
             (Tools::WhereNeeded, Some((line, _))) => {
@@ -416,9 +419,10 @@ fn looks_names_up(line: &str) -> bool {
     })
 }
 
-/// The runner has daemons of synchronisation of its own, whose datagrams it compares.
+/// The runner has daemons of synchronisation of its own, whose datagrams it compares; polluxd has none yet, nor their settings.
 fn is_of_synchronisation(part: &str) -> bool {
-    part.contains("-daemon")
+    let words = ["-daemon", "vs/sync_", "vs.sync_", "backup_only"];
+    words.iter().any(|word| part.contains(word))
 }
 
 /// Whether only the stock tools can tell what a line prints.
