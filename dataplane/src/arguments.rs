@@ -165,6 +165,7 @@ fn parse_port(text: &str) -> Result<PortSettings, String> {
         name: name.to_owned(),
         device: device.to_owned(),
         mtu: None,
+        side: None,
     })
 }
 
@@ -185,6 +186,8 @@ fn parse_cores(text: &str) -> Result<CoreList, String> {
 
 #[cfg(test)]
 mod tests {
+    use pollux_api::settings::PuntRates;
+
     use super::*;
     use clap::CommandFactory;
 
@@ -231,6 +234,7 @@ mod tests {
             name: name.to_owned(),
             device: device.to_owned(),
             mtu: None,
+            side: None,
         };
         let expected = DataplaneSettings {
             cores: Some(vec![1, 4, 5, 6]),
@@ -239,6 +243,7 @@ mod tests {
             huge_pages: HugePages::Never,
             memory_mib: Some(32),
             file_prefix: "b".to_owned(),
+            punt: PuntRates::default(),
             ports: vec![
                 port("lan", "net_af_packet0,iface=veth0"),
                 port("wan", "0000:02:00.0"),

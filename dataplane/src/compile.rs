@@ -27,7 +27,7 @@ use pollux_engine::scheduler::{HashFlags, MaglevFlags, SchedulerKind};
 use pollux_engine::service::{self, DestinationSpec, ServiceIdentity, ServiceSpec};
 use pollux_engine::{Defence, SnapshotSpec, Tick};
 
-use crate::kernel::{self, Egress, KernelView, NeighbourKey};
+use crate::kernel::{self, Egress, KernelView, MacAddress, NeighbourKey};
 use crate::numbering::Numbering;
 
 /// A port as the forwarding table needs it.
@@ -349,6 +349,17 @@ pub fn forwarding(generation: u32, ports: &[PortFacts], view: &KernelView) -> Fo
     ForwardingTable::new(generation, specs, &routes, &neighbours)
 }
 
+/// The MACs beside the port's own whose frames are the director's: those of macvlan interfaces on its TAP, and that of the
+/// TAP if the administrator gave it another one.
+pub fn other_macs(number: u16, port: &PortFacts, view: &KernelView) -> BTreeSet<MacAddress> {
+    let tap = kernel::TapIndex::new(number);
+    let stacked = view.other_macs.iter().filter(|(of, _)| *of == tap);
+    let own = view.link(tap).map(|link| link.mac);
+    let all = stacked.map(|(_, mac)| *mac).chain(own);
+    all.filter(|mac| mac.0 != port.mac && *mac != MacAddress::default())
+        .collect()
+}
+
 /// The port with the director's addresses on it. The administrator may lower the MTU on the TAP, not raise it.
 fn port_spec(number: u16, port: &PortFacts, view: &KernelView) -> PortSpec {
     let tap = kernel::TapIndex::new(number);
@@ -369,7 +380,10 @@ fn port_spec(number: u16, port: &PortFacts, view: &KernelView) -> PortSpec {
         .collect();
     PortSpec {
         mac: port.mac,
-        other_macs: Vec::new(),
+        other_macs: other_macs(number, port, view)
+            .into_iter()
+            .map(|mac| mac.0)
+            .collect(),
         mtu,
         addresses,
     }

@@ -46,6 +46,11 @@ impl Frame for MbufFrame {
     }
 
     #[inline]
+    fn is_header_verified(&self) -> bool {
+        self.0.is_ipv4_header_verified()
+    }
+
+    #[inline]
     fn headroom(&self) -> &[u8] {
         self.0.headroom_bytes()
     }

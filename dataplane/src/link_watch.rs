@@ -1,5 +1,5 @@
 //! Shows each NIC's link as the carrier of its TAP, so that the kernel and what runs on it (VRRP, BGP, bonding) know of a
-//! cable that is out as they do on a NIC of the kernel's own.
+//! cable that is out as they do on a NIC of the kernel's own; and finds NICs that have been pulled out.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use tokio::time::interval;
 
 use crate::kernel::tap;
 use crate::port::OpenPort;
+use crate::publisher::Publisher;
 
 /// How often the links are looked at: BFD is quicker, and drivers that poll their PHY are not.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -24,22 +25,34 @@ enum Shown {
 }
 
 /// Follows the links for ever.
-pub async fn follow(ports: &[OpenPort]) {
+pub async fn follow(publisher: &Publisher) {
+    let ports = &publisher.ports;
     let mut shown = vec![Shown::Up; ports.len()];
     let mut ticks = interval(PERIOD);
     loop {
         ticks.tick().await;
-        for (port, shown) in ports.iter().zip(&mut shown) {
-            *shown = look(port, *shown).await;
+        for (number, (port, shown)) in ports.iter().zip(&mut shown).enumerate() {
+            if port.wire.is_pulled_out() {
+                log::error!(
+                    "port {}: its device {} is gone; the other ports go on. When it is back, restart pollux-dataplane",
+                    port.name,
+                    port.device
+                );
+                publisher.let_go_of_port(number).await;
+                *shown = show(port, false, *shown).await;
+            } else if !port.wire.is_gone() {
+                *shown = look(port, *shown).await;
+            }
         }
     }
 }
 
 async fn look(port: &OpenPort, shown: Shown) -> Shown {
-    let link = match port.wire.link() {
+    let link = match port.wire.ask(|wire| wire.link()) {
+        None => return shown,
         _ if shown == Shown::Unknown => return shown,
-        Ok(link) => link,
-        Err(error) => {
+        Some(Ok(link)) => link,
+        Some(Err(error)) => {
             log::warn!(
                 "port {}: {error}; its TAP shows a carrier whatever its link",
                 port.name
@@ -52,8 +65,16 @@ async fn look(port: &OpenPort, shown: Shown) -> Shown {
         return shown;
     }
     log::info!("port {}: {}", port.name, in_words(link));
-    match tap::set_carrier(&port.name, link.up).await {
-        Ok(()) => now,
+    show(port, link.up, shown).await
+}
+
+async fn show(port: &OpenPort, up: bool, shown: Shown) -> Shown {
+    if shown == Shown::Unknown {
+        return shown;
+    }
+    match tap::set_carrier(&port.name, up).await {
+        Ok(()) if up => Shown::Up,
+        Ok(()) => Shown::Down,
         Err(error) => {
             log::warn!("{error}");
             Shown::Unknown

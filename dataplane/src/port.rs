@@ -1,21 +1,26 @@
 //! Ports: each a DPDK device on the wire and a TAP to the kernel, their queues dealt out to the workers.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use dpdk_bindings::{
-    AttachError, Distribution, Eal, Mempool, MempoolError, MempoolSettings, Port, PortError,
-    PortSettings as DevicePortSettings, Queues, RxQueue, TxQueue,
+    AttachError, Distribution, Eal, HashedEnd, Mempool, MempoolError, MempoolSettings, Port,
+    PortError, PortInfo, PortSettings as DevicePortSettings, Queues, RxQueue, TxQueue,
 };
+use pollux_api::bond::BondMode;
 use pollux_api::memory::{
     self, TAP_DESCRIPTORS, WIRE_DESCRIPTORS, buffer_bytes, frame_bytes, frames_needed,
 };
+use pollux_api::settings::PortSide;
 use thiserror::Error;
 
 use crate::kernel::tap::TapError;
 use crate::kernel::{MacAddress, TapName, TapNameError, tap};
+use crate::numa::Topology;
 use crate::settings::{Device, ValidPort};
 use crate::transmit::{TransmitBuffer, Transmitter};
+use crate::wire::Wire;
 use crate::worker::PortQueues;
 
 /// What makes TAPs for jumbo frames.
@@ -88,7 +93,9 @@ pub struct OpenPort {
     /// The device it was made from.
     pub device: String,
     /// The device on the wire.
-    pub wire: Port,
+    pub wire: Wire,
+    /// What it is.
+    pub info: PortInfo,
     /// Its TAP.
     pub tap: Port,
     /// Its MAC address.
@@ -99,6 +106,12 @@ pub struct OpenPort {
     pub rx_queues: u16,
     /// Transmit queues of the device.
     pub tx_queues: u16,
+    /// How frames come to the receive queues.
+    pub distribution: Distribution,
+    /// Whether the device verifies the checksums of IPv4 headers.
+    pub verifies_ipv4_headers: bool,
+    /// Whether it has to be sent something now and then ([`TransmitBuffer::prod`]).
+    pub is_prodded: bool,
 }
 
 /// Frames for these ports and workers: at least those that may be on their way at one time, and what fits beside into
@@ -120,6 +133,7 @@ pub fn found_ports(eal: &Eal) -> Result<Vec<ValidPort>, OpenError> {
                 name,
                 device: Device::Virtual(device),
                 mtu: None,
+                side: None,
             })
         })
         .collect()
@@ -134,18 +148,17 @@ pub async fn open_all(
     settings: &[ValidPort],
     workers: usize,
     memory_mib: Option<u32>,
+    topology: &Topology,
 ) -> Result<(Vec<OpenPort>, Vec<Vec<PortQueues>>, Mempool), OpenError> {
     if settings.is_empty() {
         return Err(OpenError::NoPorts);
     }
     let mut attached = Vec::new();
-    for port in settings {
-        let wire = eal
-            .attach(&port.device.to_string())
-            .map_err(|source| OpenError::Attach {
-                name: port.name.to_string(),
-                source,
-            })?;
+    for (number, port) in settings.iter().enumerate() {
+        let wire = attach(eal, number, &port.device).map_err(|source| OpenError::Attach {
+            name: port.name.to_string(),
+            source,
+        })?;
         let mtu = match port.mtu {
             Some(mtu) => mtu,
             None => wire.mtu().map_err(|source| OpenError::Device {
@@ -156,25 +169,109 @@ pub async fn open_all(
         attached.push((port, wire, mtu));
     }
     let mtu_max = attached.iter().map(|(_, _, mtu)| *mtu).max().unwrap_or(0);
-    let pool = Mempool::create(
-        eal,
-        &MempoolSettings {
-            mbufs: frames(settings.len(), workers, mtu_max, memory_mib),
-            data_room: buffer_bytes(mtu_max),
-            ..MempoolSettings::default()
-        },
-    )?;
+    let mut nodes = Vec::new();
+    for (port, wire, _) in &attached {
+        let info = wire.info().map_err(|source| OpenError::Device {
+            name: port.name.to_string(),
+            source,
+        })?;
+        nodes.push(info.numa_node.filter(|_| topology.is_several()));
+    }
+    let pools = pools(eal, &nodes, workers, mtu_max, memory_mib)?;
     let mut ports = Vec::new();
     let mut by_worker: Vec<Vec<PortQueues>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut first = None;
     for (number, (port, wire, mtu)) in attached.into_iter().enumerate() {
-        let (open, queues) = open(eal, number, port, wire, mtu, workers, &pool).await?;
+        let node = nodes.get(number).copied().flatten();
+        let Some(pool) = pools.get(&node) else {
+            continue;
+        };
+        first.get_or_insert(*pool);
+        let (open, queues) = open(eal, number, port, wire, mtu, workers, pool).await?;
         ports.push(open);
         by_worker
             .iter_mut()
             .zip(queues)
             .for_each(|(worker, queues)| worker.push(queues));
     }
+    let pool = first.ok_or(OpenError::NoPorts)?;
     Ok((ports, by_worker, pool))
+}
+
+/// A pool of frames for the ports of each node, on that node where it has memory left.
+fn pools(
+    eal: &Eal,
+    nodes: &[Option<u16>],
+    workers: usize,
+    mtu_max: u16,
+    memory_mib: Option<u32>,
+) -> Result<BTreeMap<Option<u16>, Mempool>, OpenError> {
+    let mut pools = BTreeMap::new();
+    let counted = nodes.iter().fold(BTreeMap::new(), |mut counted, node| {
+        *counted.entry(*node).or_insert(0) += 1;
+        counted
+    });
+    // What was given is for all of them.
+    let memory_mib = memory_mib.filter(|_| counted.len() == 1);
+    for (node, ports) in counted {
+        let settings = MempoolSettings {
+            name: node.map_or_else(|| "frames".to_owned(), |node| format!("frames-{node}")),
+            mbufs: frames(ports, workers, mtu_max, memory_mib),
+            data_room: buffer_bytes(mtu_max),
+            numa_node: node,
+            ..MempoolSettings::default()
+        };
+        let pool = match Mempool::create(eal, &settings) {
+            Err(error) if node.is_some() => {
+                log::warn!("{error}; the frames of node {node:?} lie on another");
+                let anywhere = MempoolSettings {
+                    name: format!("{}-elsewhere", settings.name),
+                    numa_node: None,
+                    ..settings
+                };
+                Mempool::create(eal, &anywhere)?
+            }
+            other => other?,
+        };
+        pools.insert(node, pool);
+    }
+    Ok(pools)
+}
+
+/// Takes the device; of a bond, the members first.
+fn attach(eal: &Eal, number: usize, device: &Device) -> Result<Port, AttachError> {
+    let Device::Bond(mode, members) = device else {
+        return eal.attach(&device.to_string());
+    };
+    for member in members {
+        eal.probe(&member.to_string())?;
+    }
+    let names = members.iter().map(|member| {
+        let text = member.to_string();
+        text.split(',').next().unwrap_or(&text).to_owned()
+    });
+    eal.attach(&bond_words(
+        number,
+        *mode,
+        &names.collect::<Vec<_>>(),
+        eal.bond_member_word(),
+    ))
+}
+
+/// What DPDK is told of a bond. It looks itself at the links of members whose drivers know no interrupt for that.
+fn bond_words(number: usize, mode: BondMode, members: &[String], member_word: &str) -> String {
+    let mut words = format!("net_bonding{number}");
+    words.push_str(match mode {
+        BondMode::ActiveBackup => ",mode=1",
+        BondMode::Lacp => ",mode=4,xmit_policy=l34",
+    });
+    for member in members {
+        words.push_str(&format!(",{member_word}={member}"));
+    }
+    if let (BondMode::ActiveBackup, Some(first)) = (mode, members.first()) {
+        words.push_str(&format!(",primary={first}"));
+    }
+    words
 }
 
 async fn open(
@@ -198,9 +295,16 @@ async fn open(
         rx_descriptors: WIRE_DESCRIPTORS,
         tx_descriptors: WIRE_DESCRIPTORS,
         mtu: settings.mtu,
+        hash: match settings.side {
+            None => HashedEnd::Both,
+            Some(PortSide::Clients) => HashedEnd::Source,
+            Some(PortSide::Servers) => HashedEnd::Destination,
+        },
+        verify_ipv4_headers: true,
     };
     let wire_queues = wire.start(&wanted, pool).map_err(of_device)?;
-    report_queues(&settings.name, &wire_queues, workers);
+    report_queues(settings, &wire_queues, workers);
+    let info = wire.info().map_err(of_device)?;
     // Frames to multicast groups the kernel has joined: VRRP, ND. The engine punts them, the kernel chooses.
     // A device that cannot be told which is told to let everything pass.
     if let Err(error) = wire
@@ -221,6 +325,8 @@ async fn open(
         rx_descriptors: TAP_DESCRIPTORS,
         tx_descriptors: TAP_DESCRIPTORS,
         mtu: Some(mtu),
+        verify_ipv4_headers: false,
+        hash: HashedEnd::Both,
         ..wanted
     };
     let tap_queues = tap_port.start(&wanted, pool).map_err(of_device)?;
@@ -228,12 +334,16 @@ async fn open(
     let open = OpenPort {
         name,
         device: settings.device.to_string(),
-        wire,
+        wire: Wire::new(wire, info.kernel_interface),
+        info,
         tap: tap_port,
         mac,
         mtu,
         rx_queues: u16::try_from(wire_queues.rx.len()).unwrap_or(u16::MAX),
         tx_queues: u16::try_from(wire_queues.tx.len()).unwrap_or(u16::MAX),
+        distribution: wire_queues.distribution,
+        verifies_ipv4_headers: wire_queues.verifies_ipv4_headers,
+        is_prodded: matches!(settings.device, Device::Bond(BondMode::Lacp, _)),
     };
     Ok((open, deal_out(wire_queues, tap_queues, workers)))
 }
@@ -263,7 +373,8 @@ fn tap_device(
 }
 
 /// Says at the start when workers will not share the load as the administrator may think they do.
-fn report_queues(name: &TapName, queues: &Queues, workers: usize) {
+fn report_queues(settings: &ValidPort, queues: &Queues, workers: usize) {
+    let name = &settings.name;
     if queues.rx.len() < workers {
         log::warn!(
             "port {name}: the device has {} receive queues for {workers} workers; the others receive nothing from it",
@@ -281,6 +392,15 @@ fn report_queues(name: &TapName, queues: &Queues, workers: usize) {
             "port {name}: the driver has no RSS to set up; it spreads frames over its {} queues its own way, or gives all \
              of them to the first worker",
             queues.rx.len()
+        );
+    }
+    if queues.rx.len() > 1
+        && settings.side.is_some()
+        && queues.distribution != Distribution::RssOfOneEnd
+    {
+        log::info!(
+            "port {name}: the device cannot choose queues by the clients' end alone, as `side` asks: answers of servers come \
+             to any worker, which is as right, and a little slower"
         );
     }
 }
@@ -334,6 +454,19 @@ mod tests {
     #[test]
     fn a_buffer_for_the_usual_mtu_is_the_pools_own() {
         assert_eq!(buffer_bytes(1500), MempoolSettings::default().data_room);
+    }
+
+    #[test]
+    fn a_bond_is_told_to_dpdk_with_its_members() {
+        let members = ["0000:03:00.0".to_owned(), "net_null1".to_owned()];
+        assert_eq!(
+            bond_words(2, BondMode::ActiveBackup, &members, "slave"),
+            "net_bonding2,mode=1,slave=0000:03:00.0,slave=net_null1,primary=0000:03:00.0"
+        );
+        assert_eq!(
+            bond_words(0, BondMode::Lacp, &members, "member"),
+            "net_bonding0,mode=4,xmit_policy=l34,member=0000:03:00.0,member=net_null1"
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pollux_api::line::{Failure, FailureCode};
@@ -111,13 +112,22 @@ impl FirstSnapshot {
 }
 
 fn facts(ports: &[OpenPort]) -> Vec<PortFacts> {
-    ports
-        .iter()
-        .map(|port| PortFacts {
-            mac: port.mac,
-            mtu: port.mtu,
-        })
-        .collect()
+    ports.iter().map(facts_of).collect()
+}
+
+fn facts_of(port: &OpenPort) -> PortFacts {
+    PortFacts {
+        mac: port.mac,
+        mtu: port.mtu,
+    }
+}
+
+/// Has the devices receive frames for the MACs that the kernel has on their TAPs.
+fn tell_macs(ports: &[OpenPort], view: &KernelView) {
+    for (port, number) in ports.iter().zip(0..) {
+        let macs = compile::other_macs(number, &facts_of(port), view);
+        port.wire.set_other_macs(&port.name, &macs);
+    }
 }
 
 impl Publisher {
@@ -139,6 +149,7 @@ impl Publisher {
             counters,
         } = workers;
         mirror.set_in_use(compile::neighbours_in_use(&state.configuration, &view));
+        tell_macs(&ports, &view);
         let running = Mutex::new(Running {
             state,
             totals: Totals::default(),
@@ -250,6 +261,7 @@ impl Publisher {
         let mut running = self.running.lock().await;
         let generation = running.forwarding.generation().checked_add(1).unwrap_or(1);
         running.forwarding = Arc::new(compile::forwarding(generation, &facts(&self.ports), &view));
+        tell_macs(&self.ports, &view);
         running.view = view;
         self.mirror.set_in_use(compile::neighbours_in_use(
             &running.state.configuration.in_force(),
@@ -258,6 +270,20 @@ impl Publisher {
         if let Err(error) = self.publish(&running, &BTreeSet::new()).await {
             log::error!("after a change of the kernel's tables: {error}");
         }
+    }
+
+    /// A port's device has been pulled out: workers drop its queues, and then it is given back.
+    pub async fn let_go_of_port(&self, number: usize) {
+        let (Some(gone), Some(port)) = (self.shared.gone.get(number), self.ports.get(number))
+        else {
+            return;
+        };
+        gone.store(true, Ordering::Release);
+        let running = self.running.lock().await;
+        if let Err(error) = self.publish(&running, &BTreeSet::new()).await {
+            log::error!("while port {} was given up: {error}", port.name);
+        }
+        port.wire.let_go();
     }
 
     /// Numbers of removed destinations that had no connections for long enough become free.

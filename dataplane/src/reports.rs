@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 
+use dpdk_bindings::{Distribution, LinkState, PortError, PortStatistics};
 use pollux_api::dataplane::{
     ConnectionPage, ConnectionQuery, ConnectionReport, DirectorStatus, NicCounters, PortStatus,
     StateCount, TableStatus, Timeouts, WorkerStatus,
@@ -203,6 +204,8 @@ impl DataplaneControl for Publisher {
                     icmp_errors: counters.icmp_errors_sent.get(),
                     busy_share: self.busy_share.of(worker),
                     busy_ns: counters.busy_nanoseconds.get(),
+                    answers_met: counters.answers_met.get(),
+                    answers_apart: counters.answers_apart.get(),
                 }
             })
             .collect())
@@ -245,10 +248,16 @@ impl Publisher {
                 format!("port {}: {error}", port.name),
             )
         };
-        let statistics = port.wire.statistics().map_err(failed)?;
-        let link = port.wire.link().map_err(failed)?;
-        let info = port.wire.info().map_err(failed)?;
-        let extended = port.wire.extended_statistics().map_err(failed)?;
+        let asked = port.wire.ask(|wire| {
+            let (statistics, link) = (wire.statistics()?, wire.link()?);
+            Ok::<_, PortError>((statistics, link, wire.extended_statistics()?))
+        });
+        let gone = asked.is_none();
+        let (statistics, link, extended) = match asked {
+            Some(answer) => answer.map_err(failed)?,
+            None => (PortStatistics::default(), NO_LINK, Vec::new()),
+        };
+        let other_macs = port.wire.other_macs();
         let of_workers = self
             .counters
             .iter()
@@ -256,13 +265,18 @@ impl Publisher {
         Ok(PortStatus {
             name: port.name.to_string(),
             device: port.device.clone(),
-            driver: info.driver,
+            driver: port.info.driver.clone(),
             mac: MacAddress(port.mac).to_string(),
             mtu: port.mtu,
+            gone,
             link_up: link.up,
             speed_mbps: link.speed_mbps,
             receive_queues: port.rx_queues,
             transmit_queues: port.tx_queues,
+            spread: spread(port.distribution).to_owned(),
+            verifies_checksums: port.verifies_ipv4_headers,
+            numa_node: port.info.numa_node,
+            other_macs: other_macs.iter().map(MacAddress::to_string).collect(),
             nic: NicCounters {
                 received_packets: statistics.rx_packets,
                 sent_packets: statistics.tx_packets,
@@ -279,6 +293,22 @@ impl Publisher {
                 .map(|statistic| (statistic.name, statistic.value))
                 .collect(),
         })
+    }
+}
+
+/// Of a device that is gone.
+const NO_LINK: LinkState = LinkState {
+    up: false,
+    speed_mbps: None,
+    full_duplex: false,
+};
+
+fn spread(distribution: Distribution) -> &'static str {
+    match distribution {
+        Distribution::SingleQueue => "one queue",
+        Distribution::Rss => "rss",
+        Distribution::RssOfOneEnd => "rss of the clients' end",
+        Distribution::Driver => "the driver's way",
     }
 }
 

@@ -9,11 +9,15 @@ use std::io;
 
 use dpdk_bindings::PciAddress;
 use pollux_api::DataplaneSettings;
-use pollux_api::settings::{CONNECTIONS, HugePages, MEMORY_MIB, MTU, PollMode, PortSettings};
+use pollux_api::bond::{Bond, BondError, BondMode};
+use pollux_api::settings::{
+    CONNECTIONS, HugePages, MEMORY_MIB, MTU, PUNT_RATE, PollMode, PortSettings, PortSide, PuntRates,
+};
 use rustix::thread::{CpuSet, sched_getaffinity};
 use thiserror::Error;
 
 use crate::kernel::{TapName, TapNameError};
+use crate::numa::Topology;
 
 /// The most ports: DPDK knows 32 devices (`RTE_MAX_ETHPORTS`), and every port has a TAP beside it.
 pub const PORTS_MAX: usize = 16;
@@ -39,6 +43,27 @@ pub enum Device {
     Pci(PciAddress),
     /// A DPDK virtual device with its arguments: `net_af_xdp0,iface=eth1`.
     Virtual(String),
+    /// Several of those as one.
+    Bond(BondMode, Vec<Device>),
+}
+
+impl Device {
+    /// The NICs it is made from.
+    pub fn pci_addresses(&self) -> Vec<PciAddress> {
+        match self {
+            Self::Pci(address) => vec![*address],
+            Self::Virtual(_) => Vec::new(),
+            Self::Bond(_, members) => members.iter().flat_map(Self::pci_addresses).collect(),
+        }
+    }
+
+    fn is_virtual(&self) -> bool {
+        match self {
+            Self::Pci(_) => false,
+            Self::Virtual(_) => true,
+            Self::Bond(_, members) => members.iter().any(Self::is_virtual),
+        }
+    }
 }
 
 impl fmt::Display for Device {
@@ -46,6 +71,10 @@ impl fmt::Display for Device {
         match self {
             Self::Pci(address) => fmt::Display::fmt(address, f),
             Self::Virtual(text) => f.pad(text),
+            Self::Bond(mode, members) => {
+                let (mode, members) = (*mode, members.iter().map(Self::to_string).collect());
+                fmt::Display::fmt(&Bond { mode, members }, f)
+            }
         }
     }
 }
@@ -59,6 +88,8 @@ pub struct ValidPort {
     pub device: Device,
     /// Its MTU; none: the device's own.
     pub mtu: Option<u16>,
+    /// Who is behind it, where it is one kind only.
+    pub side: Option<PortSide>,
 }
 
 /// Settings that were found valid.
@@ -70,6 +101,7 @@ pub struct ValidSettings {
     huge_pages: HugePages,
     memory_mib: Option<u32>,
     file_prefix: String,
+    punt: PuntRates,
     ports: Vec<ValidPort>,
 }
 
@@ -134,6 +166,25 @@ pub enum SettingsProblem {
         /// The device.
         device: String,
     },
+    /// A bond that is none.
+    #[error("port {name}: {source}")]
+    Bond {
+        /// The port's name.
+        name: String,
+        /// Why.
+        source: BondError,
+    },
+    /// Out of [`PUNT_RATE`].
+    #[error(
+        "punt.{key} = {rate} packets a second is out of range: choose from {min} to {max}",
+        min = PUNT_RATE.start(), max = PUNT_RATE.end()
+    )]
+    PuntRate {
+        /// Which class.
+        key: &'static str,
+        /// What was written.
+        rate: u32,
+    },
     /// Neither kind of device.
     #[error(
         "port {name}: \"{device}\" is neither a PCI address nor a DPDK virtual device: write the address as `lspci -D` \
@@ -184,6 +235,18 @@ impl UsableCores {
         Ok(Self(
             usable.filter_map(|core| u16::try_from(core).ok()).collect(),
         ))
+    }
+
+    /// The cores that workers have when none are named: all but the first, of those the ones on nodes with NICs.
+    pub fn for_workers(&self, topology: &Topology, nics: &[Option<u16>]) -> Vec<u16> {
+        let all = self.default_workers();
+        topology.near(&all, nics).unwrap_or(all)
+    }
+
+    /// Those on a node, by their numbers.
+    pub fn on_node(&self, topology: &Topology, node: u16) -> Vec<u16> {
+        let on_it = |core: &&u16| topology.node(**core) == Some(node);
+        self.0.iter().filter(on_it).copied().collect()
     }
 
     /// All but the first, which is left to the control side and the rest of the system; of one, that one.
@@ -238,6 +301,11 @@ impl ValidSettings {
         {
             problems.push(SettingsProblem::Memory(memory));
         }
+        for (key, rate) in settings.punt.named() {
+            if !PUNT_RATE.contains(&rate) {
+                problems.push(SettingsProblem::PuntRate { key, rate });
+            }
+        }
         let is_taken = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let prefix = settings.file_prefix;
         if prefix.is_empty() || !prefix.chars().all(is_taken) || prefix.starts_with('.') {
@@ -246,8 +314,7 @@ impl ValidSettings {
         if !problems.is_empty() {
             return Err(SettingsProblems(problems));
         }
-        let is_virtual = |port: &ValidPort| matches!(port.device, Device::Virtual(_));
-        let fitting = if ports.iter().any(is_virtual) {
+        let fitting = if ports.iter().any(|port| port.device.is_virtual()) {
             PollMode::Adaptive
         } else {
             PollMode::Busy
@@ -259,6 +326,7 @@ impl ValidSettings {
             huge_pages: settings.huge_pages,
             memory_mib: settings.memory_mib,
             file_prefix: prefix,
+            punt: settings.punt,
             ports,
         })
     }
@@ -291,6 +359,11 @@ impl ValidSettings {
     /// DPDK's file prefix.
     pub fn file_prefix(&self) -> &str {
         &self.file_prefix
+    }
+
+    /// How much of each class the kernel gets from each worker.
+    pub fn punt(&self) -> &PuntRates {
+        &self.punt
     }
 
     /// The ports; none: every NIC bound to a DPDK driver.
@@ -340,34 +413,56 @@ fn valid_ports(wanted: &[PortSettings], problems: &mut Vec<SettingsProblem>) -> 
             let name = port.name.clone();
             problems.push(SettingsProblem::Mtu { name, mtu });
         }
-        let device = valid_device(&port.device);
-        match &device {
-            None => problems.push(SettingsProblem::Device {
-                name: port.name.clone(),
-                device: port.device.clone(),
-            }),
-            Some(device) => {
-                if let Some(first) = made_from.insert(identity(device), &port.name) {
-                    problems.push(SettingsProblem::DeviceTwice {
-                        first: first.to_owned(),
-                        second: port.name.clone(),
-                        device: identity(device).to_string(),
-                    });
-                }
+        let device = valid_device(port)
+            .map_err(|problem| problems.push(problem))
+            .ok();
+        for part in device.iter().flat_map(identities) {
+            let text = part.to_string();
+            if let Some(first) = made_from.insert(part, &port.name) {
+                problems.push(SettingsProblem::DeviceTwice {
+                    first: first.to_owned(),
+                    second: port.name.clone(),
+                    device: text,
+                });
             }
         }
         if let (Some(name), Some(device)) = (name, device) {
             if ports.iter().any(|known| known.name == name) {
                 problems.push(SettingsProblem::PortNameTwice(name.clone()));
             }
-            let mtu = port.mtu;
-            ports.push(ValidPort { name, device, mtu });
+            let (mtu, side) = (port.mtu, port.side);
+            ports.push(ValidPort {
+                name,
+                device,
+                mtu,
+                side,
+            });
         }
     }
     ports
 }
 
-fn valid_device(text: &str) -> Option<Device> {
+fn valid_device(port: &PortSettings) -> Result<Device, SettingsProblem> {
+    let invalid = |device: &str| SettingsProblem::Device {
+        name: port.name.clone(),
+        device: device.to_owned(),
+    };
+    let single = |device: &str| single_device(device).ok_or_else(|| invalid(device));
+    match Bond::of_device(&port.device) {
+        None => single(&port.device),
+        Some(Ok(Bond { mode, members })) => {
+            let members: Result<Vec<Device>, _> =
+                members.iter().map(|member| single(member)).collect();
+            Ok(Device::Bond(mode, members?))
+        }
+        Some(Err(source)) => Err(SettingsProblem::Bond {
+            name: port.name.clone(),
+            source,
+        }),
+    }
+}
+
+fn single_device(text: &str) -> Option<Device> {
     if let Ok(address) = text.parse() {
         return Some(Device::Pci(address));
     }
@@ -383,13 +478,14 @@ fn valid_device(text: &str) -> Option<Device> {
 }
 
 /// What DPDK tells devices apart by: virtual ones by the name before the arguments.
-fn identity(device: &Device) -> Device {
+fn identities(device: &Device) -> Vec<Device> {
     match device {
-        Device::Pci(address) => Device::Pci(*address),
+        Device::Pci(address) => vec![Device::Pci(*address)],
         Device::Virtual(text) => {
             let name = text.split(',').next().unwrap_or(text);
-            Device::Virtual(name.to_owned())
+            vec![Device::Virtual(name.to_owned())]
         }
+        Device::Bond(_, members) => members.iter().flat_map(identities).collect(),
     }
 }
 
@@ -406,6 +502,7 @@ mod tests {
             name: name.to_owned(),
             device: device.to_owned(),
             mtu: None,
+            side: None,
         }
     }
 
@@ -534,6 +631,33 @@ mod tests {
             (
                 with_ports(vec![port("a", "01:00.0"), port("b", "0000:01:00.0")]),
                 "ports a and b are both made from 0000:01:00.0: give each port a device of its own",
+            ),
+            (
+                with_ports(vec![
+                    port("a", "bond:lacp:net_null0,copy=1+01:00.0"),
+                    port("b", "0000:01:00.0"),
+                ]),
+                "ports a and b are both made from 0000:01:00.0: give each port a device of its own",
+            ),
+            (
+                with_ports(vec![port("a", "bond:active-backup:net_null0+eth1")]),
+                "port a: \"eth1\" is neither a PCI address nor a DPDK virtual device: write the address as `lspci -D` does \
+                 (0000:01:00.0) or the device as DPDK does (net_af_xdp0,iface=eth1)",
+            ),
+            (
+                with_ports(vec![port("a", "bond:round-robin:net_null0+net_null1")]),
+                "port a: \"bond:round-robin:net_null0+net_null1\" has no mode of a bond: write \
+                 bond:active-backup:DEVICE+DEVICE, or lacp where the switch speaks it",
+            ),
+            (
+                DataplaneSettings {
+                    punt: PuntRates {
+                        vrrp: 0,
+                        ..PuntRates::default()
+                    },
+                    ..DataplaneSettings::default()
+                },
+                "punt.vrrp = 0 packets a second is out of range: choose from 10 to 10000000",
             ),
             (
                 with_ports(vec![port("a-name-of-16-byte", "net_null0")]),

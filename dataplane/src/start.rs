@@ -23,15 +23,16 @@ use crate::arguments::Arguments;
 use crate::idle::Idle;
 use crate::kernel::{Mirror, MirrorHandle};
 use crate::link_watch;
+use crate::numa::{self, Crossing, Topology};
 use crate::port::{self, OpenPort};
 use crate::private_socket::{Limits, PrivateSocket};
 use crate::publication::Publication;
 use crate::publisher::{FirstSnapshot, Publisher, Workers};
 use crate::service_manager;
-use crate::settings::{Core, Device, UsableCores, ValidSettings};
+use crate::settings::{Core, UsableCores, ValidSettings};
 use crate::state_files::{State, StateDirectory};
 use crate::table_file::TableFile;
-use crate::worker::{PortQueues, Shared, Worker, now_nanoseconds, tick_of};
+use crate::worker::{PortQueues, Shared, Worker, WorkerSettings, now_nanoseconds, tick_of};
 
 /// Runs the data plane until SIGTERM or SIGINT.
 ///
@@ -39,7 +40,14 @@ use crate::worker::{PortQueues, Shared, Worker, now_nanoseconds, tick_of};
 /// Why it could not start, with what to do about it.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let usable = UsableCores::discover().context("cannot find out which cores there are")?;
-    let settings = ValidSettings::new(arguments.merged_settings()?, &usable)?;
+    let mut wanted = arguments.merged_settings()?;
+    let topology = Topology::read(Path::new("/"));
+    let nics = numa::of_nics(Path::new("/"), &wanted);
+    if wanted.cores.is_none() {
+        wanted.cores = Some(usable.for_workers(&topology, &nics));
+    }
+    let settings = ValidSettings::new(wanted, &usable)?;
+    let main_cpus = cpus_of_main(&settings, &usable, &topology, &nics);
     let state_directory = StateDirectory::open(&arguments.state_dir)?;
     let state = state_directory.load()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -47,9 +55,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         let socket = PrivateSocket::open(&arguments.run_dir, Limits::default())?;
-        let eal = start_eal(&settings)?;
+        let eal = start_eal(&settings, main_cpus)?;
         serve(
-            &settings,
+            (&settings, &topology),
             &eal,
             socket,
             &arguments.run_dir,
@@ -60,8 +68,29 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     })
 }
 
+/// Where the main thread is to run: on the NICs' node, beside the workers, for what it touches first is given memory there,
+/// frames and table; empty for anywhere.
+fn cpus_of_main(
+    settings: &ValidSettings,
+    usable: &UsableCores,
+    topology: &Topology,
+    nics: &[Option<u16>],
+) -> Vec<usize> {
+    let Some(home) = topology.home(nics) else {
+        return Vec::new();
+    };
+    let workers: Vec<u16> = settings.cores().iter().map(|core| core.get()).collect();
+    let there = usable.on_node(topology, home);
+    let beside = there.iter().filter(|core| !workers.contains(core));
+    let beside: Vec<usize> = beside.map(|core| usize::from(*core)).collect();
+    if beside.is_empty() {
+        log::info!("no core of node {home}, where the NICs are, is left for the main thread");
+    }
+    beside
+}
+
 /// Starts DPDK with huge pages, or without when that is allowed, and says which.
-fn start_eal(settings: &ValidSettings) -> anyhow::Result<Eal> {
+fn start_eal(settings: &ValidSettings, main_cpus: Vec<usize>) -> anyhow::Result<Eal> {
     let ports = if settings.ports().is_empty() {
         PORTS_EXPECTED
     } else {
@@ -79,6 +108,7 @@ fn start_eal(settings: &ValidSettings) -> anyhow::Result<Eal> {
         memory: Memory::HugePages { megabytes },
         file_prefix: settings.file_prefix().to_owned(),
         pci: pci_devices(settings),
+        main_cpus,
         ..EalArguments::default()
     };
     let without = Memory::OrdinaryPages { megabytes };
@@ -111,13 +141,8 @@ fn pci_devices(settings: &ValidSettings) -> PciDevices {
     if settings.ports().is_empty() {
         return PciDevices::All;
     }
-    let addresses = settings
-        .ports()
-        .iter()
-        .filter_map(|port| match &port.device {
-            Device::Pci(address) => Some(*address),
-            Device::Virtual(_) => None,
-        });
+    let ports = settings.ports().iter();
+    let addresses = ports.flat_map(|port| port.device.pci_addresses());
     let addresses: Vec<_> = addresses.collect();
     if addresses.is_empty() {
         PciDevices::None
@@ -127,7 +152,7 @@ fn pci_devices(settings: &ValidSettings) -> PciDevices {
 }
 
 async fn serve(
-    settings: &ValidSettings,
+    (settings, topology): (&ValidSettings, &Topology),
     eal: &Eal,
     socket: PrivateSocket,
     run_directory: &Path,
@@ -140,7 +165,7 @@ async fn serve(
         named => named.to_vec(),
     };
     let (ports, queues, pool) =
-        port::open_all(eal, &wanted, workers, settings.memory_mib()).await?;
+        port::open_all(eal, &wanted, workers, settings.memory_mib(), topology).await?;
     let names = ports.iter().map(|port| port.name.clone()).collect();
     let (mirror, mut handle) = Mirror::connect(names).await?;
     tokio::spawn(mirror.run());
@@ -159,12 +184,25 @@ async fn serve(
         publication: Publication::new(Arc::clone(&first.snapshot), workers),
         stop: AtomicBool::new(false),
         fragments: Handover::new(workers),
+        gone: ports.iter().map(|_| AtomicBool::new(false)).collect(),
     });
     let counters: Vec<Arc<WorkerCounters>> = (0..workers)
         .map(|_| Arc::new(WorkerCounters::new(ports.len())))
         .collect();
-    let threads = start_workers(settings, eal, &shared, (queues, pool), &counters, &handle)?;
-    report(settings, &ports);
+    // One worker is enough for that, and the first has a queue of every port.
+    let prodded = ports.iter().enumerate();
+    let prodded: Vec<usize> = prodded
+        .filter_map(|(number, port)| port.is_prodded.then_some(number))
+        .collect();
+    let threads = start_workers(
+        settings,
+        eal,
+        &shared,
+        (queues, pool),
+        (&counters, &prodded),
+        &handle,
+    )?;
+    report(settings, &ports, topology);
     let cores = settings.cores().iter().map(|core| core.get()).collect();
     let alive = service_manager::keep_alive(counters.clone());
     let workers = Workers {
@@ -186,7 +224,7 @@ async fn serve(
     tokio::select! {
         () = alive => {}
         () = socket.serve(Arc::clone(&publisher)) => {}
-        () = link_watch::follow(&publisher.ports) => {}
+        () = link_watch::follow(&publisher) => {}
         () = publisher.run() => log::error!("the kernel's tables are not followed any more"),
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -207,7 +245,7 @@ fn start_workers(
     eal: &Eal,
     shared: &Arc<Shared>,
     (queues, pool): (Vec<Vec<PortQueues>>, Mempool),
-    counters: &[Arc<WorkerCounters>],
+    (counters, prodded): (&[Arc<WorkerCounters>], &[usize]),
     mirror: &MirrorHandle,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let workers = settings.cores().len();
@@ -234,6 +272,10 @@ fn start_workers(
                 pool,
                 idle,
                 mirror.clone(),
+                WorkerSettings {
+                    punt: *settings.punt(),
+                    prodded: prodded.iter().filter(|_| number == 0).copied().collect(),
+                },
             );
             let (eal, core) = (*eal, *core);
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
@@ -268,7 +310,7 @@ fn pin(core: Core) {
     }
 }
 
-fn report(settings: &ValidSettings, ports: &[OpenPort]) {
+fn report(settings: &ValidSettings, ports: &[OpenPort], topology: &Topology) {
     for port in ports {
         log::info!(
             "port {}: {}, MTU {}, {} receive and {} transmit queues",
@@ -277,6 +319,17 @@ fn report(settings: &ValidSettings, ports: &[OpenPort]) {
             port.mtu,
             port.rx_queues,
             port.tx_queues
+        );
+    }
+    let nodes: Vec<(String, Option<u16>)> = ports
+        .iter()
+        .map(|port| (port.name.to_string(), port.info.numa_node))
+        .collect();
+    let numbers: Vec<u16> = settings.cores().iter().map(|core| core.get()).collect();
+    for Crossing { port, node, cores } in topology.crossings(&nodes, &numbers) {
+        log::warn!(
+            "port {port} is on NUMA node {node}, the workers on cores {cores:?} are not: its packets cross between the nodes; \
+             name cores of node {node} in [dataplane], or put the NIC into a slot of theirs"
         );
     }
     let cores: Vec<String> = settings

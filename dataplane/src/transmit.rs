@@ -61,6 +61,8 @@ pub enum Transmitter {
     Own(TxQueue),
     /// Taken for the time of one burst.
     Shared(Arc<Mutex<TxQueue>>),
+    /// None: the device is gone.
+    Gone,
 }
 
 impl Transmitter {
@@ -72,6 +74,7 @@ impl Transmitter {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .send(frames),
+            Self::Gone => 0,
         }
     }
 }
@@ -99,6 +102,19 @@ impl TransmitBuffer {
             transmitter,
             frames: ArrayVec::new(),
             runs: ArrayVec::new(),
+        }
+    }
+
+    /// Gives the queue back, for the device is gone; frames to come are dropped as such. To be called when the buffer is
+    /// empty, as it is after a flush.
+    pub fn let_go(&mut self) {
+        self.transmitter = Transmitter::Gone;
+    }
+
+    /// Has the device do what it does when frames are sent, without any: bonds exchange LACP's frames then.
+    pub fn prod(&mut self) {
+        if self.frames.is_empty() {
+            let _ = self.transmitter.send(&mut self.frames);
         }
     }
 
@@ -143,10 +159,16 @@ impl TransmitBuffer {
         if self.frames.is_empty() {
             return;
         }
+        if matches!(self.transmitter, Transmitter::Gone) {
+            let frames = self.frames.len();
+            self.frames.clear();
+            self.settle(frames, Outcome::Gone, counters);
+            return;
+        }
         let mut refusals = 0;
         while !self.frames.is_empty() {
             let sent = self.transmitter.send(&mut self.frames);
-            self.settle(sent, true, counters);
+            self.settle(sent, Outcome::Taken, counters);
             if sent == 0 {
                 refusals += 1;
             }
@@ -154,19 +176,19 @@ impl TransmitBuffer {
                 // Perhaps it is the first frame that the device does not take: a TAP refuses one that is too long, and
                 // with it all behind it. The others get their chance, each once.
                 drop(self.frames.pop_at(0));
-                self.settle(1, false, counters);
+                self.settle(1, Outcome::Refused, counters);
                 refusals = ATTEMPTS - 1;
             }
         }
     }
 
     /// Counts the first frames' fates.
-    fn settle(&mut self, mut frames: usize, taken: bool, counters: &WorkerCounters) {
+    fn settle(&mut self, mut frames: usize, outcome: Outcome, counters: &WorkerCounters) {
         while frames > 0
             && let Some(run) = self.runs.first_mut()
         {
             let settled = frames.min(run.frames);
-            count_run(run.origin, settled as u64, taken, counters);
+            count_run(run.origin, settled as u64, outcome, counters);
             frames -= settled;
             run.frames -= settled;
             if run.frames == 0 {
@@ -176,7 +198,15 @@ impl TransmitBuffer {
     }
 }
 
-fn count_run(origin: Origin, frames: u64, taken: bool, counters: &WorkerCounters) {
+/// What the device did with frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Taken,
+    Refused,
+    Gone,
+}
+
+fn count_run(origin: Origin, frames: u64, outcome: Outcome, counters: &WorkerCounters) {
     match origin {
         Origin::Received {
             ingress,
@@ -184,12 +214,17 @@ fn count_run(origin: Origin, frames: u64, taken: bool, counters: &WorkerCounters
             refused,
         } => {
             if let Some(port) = counters.port(ingress.into()) {
-                port.count_many(if taken { sent } else { refused }, frames);
+                let fate = match outcome {
+                    Outcome::Taken => sent,
+                    Outcome::Refused => refused,
+                    Outcome::Gone => Fate::PortGone,
+                };
+                port.count_many(fate, frames);
             }
         }
         Origin::Kernel { port } => {
             if let Some(port) = counters.port(port.into()) {
-                let counter = if taken {
+                let counter = if outcome == Outcome::Taken {
                     &port.kernel_transmitted
                 } else {
                     &port.kernel_transmit_refused

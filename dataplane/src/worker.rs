@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use dpdk_bindings::{Mbuf, Mempool, RxQueue};
+use pollux_api::settings::PuntRates;
 use pollux_engine::check_path::{CheckPaths, Outcome};
 use pollux_engine::connection::ConnectionTable;
 use pollux_engine::counters::{PortCounters, WorkerCounters};
@@ -25,6 +26,8 @@ use crate::hold::HoldQueue;
 use crate::idle::Idle;
 use crate::kernel::{Egress, MirrorHandle, NeighbourKey, TapIndex};
 use crate::publication::Publication;
+use crate::punt::{Class, PuntLimits};
+use crate::settings::PORTS_MAX;
 use crate::transmit::{Origin, TransmitBuffer};
 
 /// A worker's queues of one port and of its TAP. Where a device has fewer receive queues than there are workers, some
@@ -52,10 +55,16 @@ pub struct Shared {
     pub stop: AtomicBool,
     /// Fragments that came to another worker than the one that gathers them.
     pub fragments: Handover<Mbuf>,
+    /// For each port: whether its device is gone. Workers look when there is a new snapshot, and let go of its queues
+    /// before they say that they have it.
+    pub gone: Box<[AtomicBool]>,
 }
 
 /// While frames keep coming from the wires the TAPs are looked at this often: a look costs a system call.
 const KERNEL_POLL_NS: u64 = 50_000;
+
+/// Bonds that speak LACP want to be polled, both ways, at least every 100 ms.
+const PROD_NS: u64 = 20_000_000;
 
 /// One core's worker.
 #[derive(Debug)]
@@ -72,6 +81,23 @@ pub struct Worker {
     ask_for: MirrorHandle,
     /// Time since the TAPs were looked at.
     since_kernel_poll_ns: u64,
+    /// What of the packets for the kernel it gets.
+    limits: PuntLimits,
+    /// When the loop began, by [`now_nanoseconds`].
+    now_ns: u64,
+    /// Of this worker's ports, those that are to be prodded: see [`TransmitBuffer::prod`].
+    prodded: ArrayVec<usize, PORTS_MAX>,
+    /// Time since they were.
+    since_prod_ns: u64,
+}
+
+/// What the settings say of a worker.
+#[derive(Debug, Clone, Default)]
+pub struct WorkerSettings {
+    /// How much of each class the kernel gets.
+    pub punt: PuntRates,
+    /// Ports of which this worker has to send something now and then.
+    pub prodded: ArrayVec<usize, PORTS_MAX>,
 }
 
 /// The monotonic clock that also runs in suspend, in nanoseconds: entries of the table outlive the process.
@@ -106,6 +132,7 @@ impl Worker {
         pool: Mempool,
         idle: Idle,
         ask_for: MirrorHandle,
+        settings: WorkerSettings,
     ) -> Self {
         let number = engine.shard().worker();
         Self {
@@ -119,6 +146,10 @@ impl Worker {
             idle,
             ask_for,
             since_kernel_poll_ns: 0,
+            limits: PuntLimits::new(&settings.punt),
+            now_ns: 0,
+            prodded: settings.prodded,
+            since_prod_ns: 0,
         }
     }
 
@@ -136,6 +167,7 @@ impl Worker {
             if shared.publication.generation() != snapshot.generation() {
                 // The publisher still holds the old one: this frees nothing.
                 snapshot = shared.publication.current();
+                self.let_go_of_what_is_gone(&shared.gone);
                 shared
                     .publication
                     .acknowledge(self.number, snapshot.generation());
@@ -144,6 +176,7 @@ impl Worker {
             let now = now_nanoseconds();
             let elapsed = now.saturating_sub(loop_start);
             loop_start = now;
+            self.now_ns = now;
             if found {
                 self.engine.counters().busy_loops.add(1);
                 self.engine.counters().busy_nanoseconds.add(elapsed);
@@ -165,6 +198,16 @@ impl Worker {
         shared.publication.acknowledge(self.number, u64::MAX);
     }
 
+    #[cold]
+    fn let_go_of_what_is_gone(&mut self, gone: &[AtomicBool]) {
+        for (queues, gone) in self.ports.iter_mut().zip(gone) {
+            if gone.load(Ordering::Acquire) {
+                queues.wire_rx = None;
+                queues.wire_tx.let_go();
+            }
+        }
+    }
+
     /// One loop. Whether it found a packet.
     fn turn(&mut self, context: &Context<'_>, elapsed_ns: u64) -> bool {
         let mut found = false;
@@ -184,6 +227,9 @@ impl Worker {
             port.wire_tx.flush(self.engine.counters());
             port.tap_tx.flush(self.engine.counters());
         }
+        if !self.prodded.is_empty() {
+            self.prod(elapsed_ns);
+        }
         if !self.hold.is_empty() {
             self.expire_held(context.now);
         }
@@ -196,6 +242,20 @@ impl Worker {
         counters.loops.add(1);
         counters.connections.set(self.engine.shard().in_use());
         found
+    }
+
+    #[cold]
+    fn prod(&mut self, elapsed_ns: u64) {
+        self.since_prod_ns = self.since_prod_ns.saturating_add(elapsed_ns);
+        if self.since_prod_ns < PROD_NS {
+            return;
+        }
+        self.since_prod_ns = 0;
+        for port in &self.prodded {
+            if let Some(queues) = self.ports.get_mut(*port) {
+                queues.wire_tx.prod();
+            }
+        }
     }
 
     fn receive_from_wire(&mut self, context: &Context<'_>, port: usize) -> bool {
@@ -261,6 +321,10 @@ impl Worker {
                 }
             }
             Verdict::Punt(fate) => {
+                if !self.limits.take(Class::of(frame.data()), self.now_ns) {
+                    count(counters, ingress, Fate::PuntLimited);
+                    return;
+                }
                 let origin = Origin::Received {
                     ingress,
                     sent: fate,

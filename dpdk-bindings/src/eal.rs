@@ -201,6 +201,25 @@ impl Eal {
         Port::attach(self, device)
     }
 
+    /// Has DPDK drive a device that is to be part of another one, a bond's member; named as for
+    /// [`Eal::attach`].
+    ///
+    /// # Errors
+    /// See [`AttachError`].
+    pub fn probe(&self, device: &str) -> Result<(), AttachError> {
+        Port::probe(self, device)
+    }
+
+    /// What `net_bonding` of this DPDK calls its devices in its arguments.
+    #[must_use]
+    pub fn bond_member_word(&self) -> &'static str {
+        if dpdk_sys::SHIM_BOND_HAS_MEMBERS == 1 {
+            "member"
+        } else {
+            "slave"
+        }
+    }
+
     /// The devices DPDK found at its start that no [`Port`] was made of, by the name
     /// [`Eal::attach`] takes.
     #[must_use]

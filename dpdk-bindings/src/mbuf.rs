@@ -87,6 +87,15 @@ impl Mbuf {
         unsafe { std::slice::from_raw_parts_mut(start, usize::from(fields.data_len)) }
     }
 
+    /// Whether the device that received the frame found the checksum of its IPv4 header right
+    /// ([`PortSettings::verify_ipv4_headers`](crate::PortSettings::verify_ipv4_headers)).
+    #[inline]
+    #[must_use]
+    pub fn is_ipv4_header_verified(&self) -> bool {
+        let flags = self.fields().ol_flags & dpdk_sys::SHIM_MBUF_IPV4_CHECKSUM_MASK;
+        flags == dpdk_sys::SHIM_MBUF_IPV4_CHECKSUM_GOOD
+    }
+
     /// How many bytes the frame has, all of its chain together.
     #[inline]
     #[must_use]

@@ -40,7 +40,9 @@
 //! has.
 
 mod attach;
+mod filter;
 mod info;
+mod removal;
 mod start;
 mod statistics;
 
@@ -51,7 +53,7 @@ pub use attach::AttachError;
 pub(crate) use attach::unowned_ports;
 pub use info::{LinkState, OffloadCapabilities, PortInfo};
 pub(crate) use start::Running;
-pub use start::{Distribution, PortSettings, Queues};
+pub use start::{Distribution, HashedEnd, PortSettings, Queues};
 pub use statistics::{ExtendedStatistic, PortStatistics};
 
 use crate::error::{DpdkError, check};
@@ -159,58 +161,5 @@ impl Port {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.device.name
-    }
-
-    /// Sets the port's own MAC address.
-    ///
-    /// # Errors
-    /// [`PortError::Dpdk`] if the driver cannot, or not with this address.
-    pub fn set_mac(&self, mac: [u8; 6]) -> Result<(), PortError> {
-        let _exclusive = self.device.lock();
-        let mut address = dpdk_sys::rte_ether_addr { addr_bytes: mac };
-        // SAFETY: the id is of a device that is ours until it is closed; `address` lives through
-        // the call.
-        let code = unsafe {
-            dpdk_sys::rte_eth_dev_default_mac_addr_set(self.device.id.0, &raw mut address)
-        };
-        self.device.check(code, "set the MAC address of port")?;
-        Ok(())
-    }
-
-    /// Receives frames for every MAC address, or only for the port's own again.
-    ///
-    /// # Errors
-    /// [`PortError::Dpdk`] if the driver cannot.
-    pub fn set_promiscuous(&self, on: bool) -> Result<(), PortError> {
-        let _exclusive = self.device.lock();
-        let id = self.device.id.0;
-        let code = if on {
-            // SAFETY: the id is of a device that is ours until it is closed.
-            unsafe { dpdk_sys::rte_eth_promiscuous_enable(id) }
-        } else {
-            // SAFETY: as above.
-            unsafe { dpdk_sys::rte_eth_promiscuous_disable(id) }
-        };
-        self.device
-            .check(code, "set the promiscuous mode of port")?;
-        Ok(())
-    }
-
-    /// Receives frames for every multicast address, or only for those joined again.
-    ///
-    /// # Errors
-    /// [`PortError::Dpdk`] if the driver cannot.
-    pub fn set_all_multicast(&self, on: bool) -> Result<(), PortError> {
-        let _exclusive = self.device.lock();
-        let id = self.device.id.0;
-        let code = if on {
-            // SAFETY: the id is of a device that is ours until it is closed.
-            unsafe { dpdk_sys::rte_eth_allmulticast_enable(id) }
-        } else {
-            // SAFETY: as above.
-            unsafe { dpdk_sys::rte_eth_allmulticast_disable(id) }
-        };
-        self.device.check(code, "set the multicast mode of port")?;
-        Ok(())
     }
 }

@@ -1,8 +1,11 @@
 /* fopencookie */
 #define _GNU_SOURCE
+/* rte_dev_event_callback_register, which has had this mark since 2018. */
+#define ALLOW_EXPERIMENTAL_API
 #include "shim.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 
 #define SAME_FIELD(field)                                                                          \
 	static_assert(offsetof(struct shim_mbuf, field) == offsetof(struct rte_mbuf, field) &&         \
@@ -80,6 +83,42 @@ uint16_t shim_receive(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, ui
 uint16_t shim_send(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
 {
 	return rte_eth_tx_burst(port, queue, mbufs, count);
+}
+
+/* Written by DPDK's interrupt thread. Ids of ports are used once, so a flag is never cleared. */
+static atomic_bool removed[RTE_MAX_ETHPORTS];
+
+static int note_removed_port(uint16_t port, enum rte_eth_event_type event, void *argument,
+			     void *result)
+{
+	(void)event;
+	(void)argument;
+	(void)result;
+	if (port < RTE_MAX_ETHPORTS)
+		atomic_store(&removed[port], true);
+	return 0;
+}
+
+/* vfio-pci asks for the device back. */
+static void note_removed_device(const char *name, enum rte_dev_event_type event, void *argument)
+{
+	(void)name;
+	if (event == RTE_DEV_EVENT_REMOVE)
+		atomic_store((atomic_bool *)argument, true);
+}
+
+int shim_watch_removal(uint16_t port, const char *name)
+{
+	if (port >= RTE_MAX_ETHPORTS)
+		return -EINVAL;
+	/* Of a virtual device there is no such event. */
+	rte_dev_event_callback_register(name, note_removed_device, &removed[port]);
+	return rte_eth_dev_callback_register(port, RTE_ETH_EVENT_INTR_RMV, note_removed_port, NULL);
+}
+
+bool shim_is_removed(uint16_t port)
+{
+	return port < RTE_MAX_ETHPORTS && atomic_load(&removed[port]);
 }
 
 int shim_link_nowait(uint16_t port, struct shim_link *link)

@@ -55,11 +55,17 @@ struct shim_link {
 /* Macros that bindgen cannot evaluate. */
 static const uint64_t SHIM_RSS_TYPES =
 	RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_SCTP;
+/* What is added to them for a hash over one end of a flow only. */
+static const uint64_t SHIM_RSS_SOURCE_ONLY = RTE_ETH_RSS_L3_SRC_ONLY | RTE_ETH_RSS_L4_SRC_ONLY;
+static const uint64_t SHIM_RSS_DESTINATION_ONLY =
+	RTE_ETH_RSS_L3_DST_ONLY | RTE_ETH_RSS_L4_DST_ONLY;
 static const uint32_t SHIM_RX_MODE_NONE = RTE_ETH_MQ_RX_NONE;
 static const uint32_t SHIM_RX_MODE_RSS = RTE_ETH_MQ_RX_RSS;
 static const uint64_t SHIM_RX_IPV4_CHECKSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t SHIM_RX_TCP_CHECKSUM = RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
 static const uint64_t SHIM_RX_UDP_CHECKSUM = RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
+static const uint64_t SHIM_MBUF_IPV4_CHECKSUM_MASK = RTE_MBUF_F_RX_IP_CKSUM_MASK;
+static const uint64_t SHIM_MBUF_IPV4_CHECKSUM_GOOD = RTE_MBUF_F_RX_IP_CKSUM_GOOD;
 static const uint64_t SHIM_TX_IPV4_CHECKSUM = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t SHIM_TX_TCP_CHECKSUM = RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
 static const uint64_t SHIM_TX_UDP_CHECKSUM = RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
@@ -67,6 +73,9 @@ static const uint32_t SHIM_SPEED_UNKNOWN = RTE_ETH_SPEED_NUM_UNKNOWN;
 static const uint16_t SHIM_MBUF_PORT_INVALID = RTE_MBUF_PORT_INVALID;
 static const uint32_t SHIM_POOL_PACKED = RTE_MEMPOOL_F_NO_IOVA_CONTIG;
 static const uint32_t SHIM_POOL_ALIGN = RTE_MEMPOOL_ALIGN;
+/* Whether net_bonding calls its devices members (since 23.11) or slaves. */
+static const uint32_t SHIM_BOND_HAS_MEMBERS =
+	RTE_VERSION >= RTE_VERSION_NUM(23, 11, 0, 0) ? 1 : 0;
 static const uint32_t SHIM_LOG_ERR = RTE_LOG_ERR;
 static const uint32_t SHIM_LOG_WARNING = RTE_LOG_WARNING;
 static const uint32_t SHIM_LOG_INFO = RTE_LOG_INFO;
@@ -89,6 +98,13 @@ int shim_mbuf_linearize(struct rte_mbuf *mbuf);
 
 uint16_t shim_receive(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
 uint16_t shim_send(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
+
+/*
+ * From now on shim_is_removed tells whether the device of this name has been pulled out, by either
+ * of the two events by which DPDK says so. Returns what the registration of the first says.
+ */
+int shim_watch_removal(uint16_t port, const char *name);
+bool shim_is_removed(uint16_t port);
 
 int shim_link_nowait(uint16_t port, struct shim_link *link);
 

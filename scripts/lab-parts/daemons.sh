@@ -2,15 +2,19 @@
 # The two daemons of Pollux, in pollux-director. Sourced by scripts/lab.
 
 director_ports=(client0 server0)
+# Lines of [dataplane] beside those that are always there.
+settings_more=()
 
 start_daemons() {
     local workers=0 pmd=any huge=any keep_state=no
+    settings_more=()
     while (($# > 0)); do
         case $1 in
         --workers) workers=${2:?a number must follow --workers} && shift ;;
         --pmd) pmd=${2:?af_xdp or af_packet must follow --pmd} && shift ;;
         --no-huge) huge=no ;;
         --keep-state) keep_state=yes ;;
+        --set) settings_more+=("${2:?a line of [dataplane] must follow --set}") && shift ;;
         *) fail "start-daemons does not know '$1'" ;;
         esac
         shift
@@ -77,6 +81,7 @@ write_settings() {
     echo 'poll = "adaptive"'
     echo "huge_pages = \"$([[ $huge == yes ]] && echo always || echo never)\""
     echo "file_prefix = \"$prefix\""
+    for port in ${settings_more[@]+"${settings_more[@]}"}; do echo "$port"; done
     for port in "${director_ports[@]}"; do
         echo
         echo "[[dataplane.port]]"

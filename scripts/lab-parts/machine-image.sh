@@ -44,7 +44,7 @@ build_machine_image() {
     printf 'root:x:0:\npollux:x:990:\n' >"$tree/etc/group"
     for module in irqbypass vfio vfio_virqfd vfio_iommu_type1 vfio-pci-core vfio-pci tun tap vhost_iotlb vhost vhost_net \
         virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci \
-        failover net_failover virtio_net; do
+        failover net_failover virtio_net llc stp mrp garp 8021q macvlan; do
         library=$(find "$modules" -name "$module.ko" | head -n 1)
         [[ -z $library ]] || cp "$library" "$tree/lib/modules/$version/"
     done

@@ -16,6 +16,12 @@ start_machine() {
         machine_nic "$nic" server "$((number + 1))"
         number=$((number + 2))
     done
+    machine_nic pulled client "$number"
+    # Its frames come and go as datagrams, tags and all: tests/src/lab/trunk.rs is the switch.
+    arguments+=(-device "virtio-net-pci,id=trunk,netdev=trunk,mac=52:54:00:00:00:$(printf '%x' $((number + 1))),addr=$(
+    )$(printf '%x' $((number + 1))),disable-legacy=on,iommu_platform=on,ats=off"
+        -netdev "dgram,id=trunk,local.type=unix,local.path=$machine_dir/trunk-qemu.sock,remote.type=unix,$(
+        )remote.path=$machine_dir/trunk.sock")
     run_machine -m 1536 -no-reboot \
         -kernel "$(echo "$machine_kernel"/boot/vmlinuz-*)" -initrd "$machine_dir/initramfs" \
         -append "console=ttyS0 quiet panic=-1 no_timer_check nowatchdog intel_iommu=on iommu=pt" \
@@ -60,6 +66,11 @@ machine_nic() {
         queues=2
         arguments+=(-device "virtio-net-pci,id=$tap,netdev=$tap,mac=$mac,addr=$device,mq=on,vectors=6,rss=on,rx_queue_size=1024,$(
         )disable-legacy=on,iommu_platform=on,ats=off")
+        ;;
+    # In a slot of its own, out of which it can be pulled: device_del pulled-client.
+    pulled)
+        arguments+=(-device "pcie-root-port,id=slot,chassis=1,addr=$device" -device "virtio-net-pci,id=$tap,netdev=$tap,$(
+        )mac=$mac,bus=slot,disable-legacy=on,iommu_platform=on,ats=off")
         ;;
     vmxnet3) arguments+=(-device "vmxnet3,id=$tap,netdev=$tap,mac=$mac,addr=$device") ;;
     esac
@@ -127,4 +138,5 @@ remove_machine_links() {
             ip -n pollux-router link del "$nic-$side" 2>/dev/null || true
         done
     done
+    ip -n pollux-router link del pulled-client 2>/dev/null || true
 }

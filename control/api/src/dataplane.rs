@@ -196,6 +196,9 @@ pub struct PortStatus {
     pub mac: String,
     /// Maximum transmission unit in bytes.
     pub mtu: u16,
+    /// Whether the device was there at the start and is no more.
+    #[serde(default)]
+    pub gone: bool,
     /// Whether the link is up.
     pub link_up: bool,
     /// Link speed in Mbit/s; none when the driver does not know.
@@ -204,6 +207,18 @@ pub struct PortStatus {
     pub receive_queues: u16,
     /// Transmit queues.
     pub transmit_queues: u16,
+    /// How frames come to the receive queues: `one queue`, `rss`, `rss of the clients' end` or `the driver's way`.
+    #[serde(default)]
+    pub spread: String,
+    /// Whether the device verifies the checksums of IPv4 headers.
+    #[serde(default)]
+    pub verifies_checksums: bool,
+    /// The NUMA node the device is plugged into, where it says so.
+    #[serde(default)]
+    pub numa_node: Option<u16>,
+    /// MAC addresses beside its own whose frames are the director's.
+    #[serde(default)]
+    pub other_macs: Vec<String>,
     /// Packets and bytes the NIC says it received, sent, missed and failed.
     pub nic: NicCounters,
     /// Frames the kernel sent through the TAP, forwarded to the wire.
@@ -264,4 +279,10 @@ pub struct WorkerStatus {
     pub busy_share: f64,
     /// Time it spent with packets since start, in nanoseconds.
     pub busy_ns: u64,
+    /// Connections whose first answer came to the worker that made them, this one.
+    #[serde(default)]
+    pub answers_met: u64,
+    /// Connections of other workers whose first answer came to this one.
+    #[serde(default)]
+    pub answers_apart: u64,
 }

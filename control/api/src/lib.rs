@@ -11,6 +11,7 @@
 //! checked in one place, [`Configuration::apply`], and both daemons call it.
 
 pub mod audit;
+pub mod bond;
 pub mod configuration;
 pub mod control;
 pub mod dataplane;

@@ -32,6 +32,8 @@ pub struct DataplaneSettings {
     pub memory_mib: Option<u32>,
     /// DPDK's file prefix; two data planes on one machine need different ones.
     pub file_prefix: String,
+    /// How much of what is for the kernel it gets.
+    pub punt: PuntRates,
     /// The ports; none: every NIC bound to a DPDK driver.
     #[serde(rename = "port")]
     pub ports: Vec<PortSettings>,
@@ -48,6 +50,67 @@ pub struct PortSettings {
     /// Maximum transmission unit in bytes, without Ethernet header; none: the device's own.
     #[serde(default)]
     pub mtu: Option<u16>,
+    /// Who is on this side, where it is one kind only: then a NIC that can chooses queues by the client's end of a
+    /// connection, so that its answers come to the worker that has its packets.
+    #[serde(default)]
+    pub side: Option<PortSide>,
+}
+
+/// Who is behind a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PortSide {
+    /// Clients only.
+    Clients,
+    /// Servers only.
+    Servers,
+}
+
+/// Packets a second that each worker hands to the kernel, by class; what is more is dropped, so that a flood of one class
+/// leaves the others their place. Short bursts of up to a tenth of a second's worth pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PuntRates {
+    /// ARP, and IPv6's neighbour and router discovery.
+    pub arp: u32,
+    /// VRRP.
+    pub vrrp: u32,
+    /// BGP, OSPF, IS-IS, RIP, PIM, IGMP, MLD and BFD.
+    pub routing: u32,
+    /// ICMP but for the above: ping.
+    pub icmp: u32,
+    /// All else: SSH, DNS, packets to ports that nobody serves.
+    pub other: u32,
+}
+
+/// Rates of [`PuntRates`] that may be given, packets a second.
+pub const PUNT_RATE: RangeInclusive<u32> = 10..=10_000_000;
+
+impl PuntRates {
+    /// Each with its key in the configuration file.
+    pub fn named(&self) -> [(&'static str, u32); 5] {
+        [
+            ("arp", self.arp),
+            ("vrrp", self.vrrp),
+            ("routing", self.routing),
+            ("icmp", self.icmp),
+            ("other", self.other),
+        ]
+    }
+}
+
+impl Default for PuntRates {
+    /// ARP for a network of some thousand hosts that all ask at once; a full table over BGP in a minute; a worker that
+    /// spends no more than some tenth of its time on the rest.
+    fn default() -> Self {
+        Self {
+            arp: 10_000,
+            vrrp: 2_000,
+            routing: 20_000,
+            icmp: 5_000,
+            other: 50_000,
+        }
+    }
 }
 
 /// How a worker waits for packets.
@@ -82,6 +145,7 @@ impl Default for DataplaneSettings {
             huge_pages: HugePages::Auto,
             memory_mib: None,
             file_prefix: "pollux".to_owned(),
+            punt: PuntRates::default(),
             ports: Vec::new(),
         }
     }

@@ -396,8 +396,9 @@ pub enum View {
     },
     /// The workers, one core each: how busy each was in the last second, its packets and connections
     ///
-    /// PPS and CPS are packets received and connections created a second, averaged as `show rates` does; Gen is the
-    /// generation of the configuration it runs with.
+    /// PPS and CPS are packets received and connections created a second, averaged as `show rates` does; Met is the share
+    /// of connections whose first answer came to the worker that made them; Gen is the generation of the configuration it
+    /// runs with.
     #[command(alias = "worker")]
     Workers,
     /// What became of every packet received, by port

@@ -4,7 +4,10 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
+use pollux_api::DataplaneSettings;
+use pollux_api::bond::Bond;
 use pollux_api::control::{Answer, Command};
+use pollux_api::settings::PortSettings;
 
 use super::{CliError, Outcome, Session, output_json};
 use crate::config;
@@ -33,7 +36,7 @@ impl<W: Write> Session<'_, W> {
         let root = Root::new(&options.root);
         let file = config::load(&options.path)?;
         let mut patient = Patient {
-            settings: file.dataplane().clone(),
+            settings: with_members_apart(file.dataplane()),
             configuration: file.configuration().clone(),
             daemons: self.daemons(),
             root,
@@ -101,4 +104,19 @@ fn text(shown: &[&Finding], all: &[Finding]) -> String {
     );
     text.push_str(&format!("wrong: {wrong}, advice: {advice}, fine: {fine}\n"));
     text
+}
+
+/// The settings with a port for each device, also where several are one port.
+fn with_members_apart(settings: &DataplaneSettings) -> DataplaneSettings {
+    let apart = settings.ports.iter().flat_map(|port| {
+        let devices = Bond::devices(&port.device).into_iter();
+        devices.map(|device| PortSettings {
+            device,
+            ..port.clone()
+        })
+    });
+    DataplaneSettings {
+        ports: apart.collect(),
+        ..settings.clone()
+    }
 }

@@ -1,6 +1,7 @@
 //! `show ports` and `show workers` as tables.
 
 use pollux_api::control::{PortReport, WorkerReport};
+use pollux_api::dataplane::WorkerStatus;
 
 use super::numbers::{percent, short, speed};
 use super::table::{Align, Table};
@@ -14,6 +15,7 @@ pub fn port(report: &PortReport, extended: bool) -> Table {
     let number = (Align::Right, 9);
     let mut table = Table::new(&[(Align::Left, 12), number, number, number, number, number]);
     let link = match (port.link_up, port.speed_mbps) {
+        _ if port.gone => "gone: its device was pulled out".to_owned(),
         (false, _) => "down".to_owned(),
         (true, None) => "up".to_owned(),
         (true, Some(mbps)) => format!("up, {}", speed(mbps)),
@@ -23,10 +25,20 @@ pub fn port(report: &PortReport, extended: bool) -> Table {
         port.name, port.mtu, port.mac
     ));
     table.text(format!("    device {}", port.device));
-    table.text(format!(
+    let mut queues = format!(
         "    driver {}, queues: {} receive, {} transmit",
         port.driver, port.receive_queues, port.transmit_queues
-    ));
+    );
+    if port.receive_queues > 1 && !port.spread.is_empty() {
+        queues.push_str(&format!(", by {}", port.spread));
+    }
+    if let Some(node) = port.numa_node {
+        queues.push_str(&format!(", node {node}"));
+    }
+    table.text(queues);
+    if !port.other_macs.is_empty() {
+        table.text(format!("    also {}", port.other_macs.join(", ")));
+    }
     let nic = &port.nic;
     table.cells(["", "packets", "bytes", "errors", "missed", "no buffer"]);
     table.cells([
@@ -78,10 +90,12 @@ pub fn workers(workers: &[WorkerReport]) -> Table {
         number(8),
         number(7),
         number(8),
+        number(7),
         number(5),
     ]);
     table.cells([
-        "Worker", "Core", "Busy", "Received", "PPS", "Conns", "Created", "CPS", "Expired", "Gen",
+        "Worker", "Core", "Busy", "Received", "PPS", "Conns", "Created", "CPS", "Expired", "Met",
+        "Gen",
     ]);
     for WorkerReport { status, rates } in workers {
         table.cells([
@@ -94,8 +108,19 @@ pub fn workers(workers: &[WorkerReport]) -> Table {
             short(status.connections_created),
             short(rates.connections),
             short(status.connections_expired),
+            met(status),
             status.generation.to_string(),
         ]);
     }
     table
+}
+
+/// Of the first answers that came to a worker, the share that belongs to its own connections.
+fn met(status: &WorkerStatus) -> String {
+    let all = status.answers_met.saturating_add(status.answers_apart);
+    if all == 0 {
+        return "-".to_owned();
+    }
+    #[allow(clippy::cast_precision_loss, reason = "a share of 100")]
+    percent(status.answers_met as f64 / all as f64)
 }

@@ -11,8 +11,17 @@
 //!
 //! [[dataplane.port]]               # default: every NIC bound to a DPDK driver
 //! name = "wan"                     # also the name of its TAP
-//! device = "0000:01:00.0"          # or a DPDK vdev: "net_af_packet0,iface=eth1"
+//! device = "0000:01:00.0"          # or a DPDK vdev: "net_af_packet0,iface=eth1"; or several as one, with active-backup
+//!                                  # or lacp: "bond:lacp:0000:01:00.0+0000:01:00.1"
 //! mtu = 1500
+//! side = "clients"                 # who is behind it, if one kind only, or "servers": how the NIC chooses queues
+//!
+//! [dataplane.punt]                 # packets a second that each worker hands to the kernel, by class; more is dropped
+//! arp = 10000                      # ARP, neighbour discovery
+//! vrrp = 2000
+//! routing = 20000                  # BGP, OSPF, IS-IS, RIP, PIM, IGMP, MLD, BFD
+//! icmp = 5000
+//! other = 50000                    # SSH, DNS, packets to ports that nobody serves
 //!
 //! [control]
 //! socket_mode = "0660"             # of control.sock
@@ -73,7 +82,9 @@ use pollux_api::identity::Endpoint;
 use pollux_api::ipvs_settings::SETTINGS;
 use pollux_api::persistence;
 use pollux_api::service_timeouts::TIMEOUT_S;
-use pollux_api::settings::{CONNECTIONS, HugePages, MEMORY_MIB, MTU, PollMode};
+use pollux_api::settings::{
+    CONNECTIONS, HugePages, MEMORY_MIB, MTU, PUNT_RATE, PollMode, PortSide, PuntRates,
+};
 use pollux_api::{
     Family, ForwardingMethod, MarkRule, Netmask, PersistenceEngine, Protocol, SchedulerFlags,
     SchedulerName, TunnelChecksum, TunnelType, Weight,
@@ -131,6 +142,8 @@ pub struct DataplaneTable {
     pub memory_mib: Option<Located<u32>>,
     /// DPDK's file prefix.
     pub file_prefix: Option<Located<String>>,
+    /// `[dataplane.punt]`
+    pub punt: PuntRates,
     /// `[[dataplane.port]]`
     pub ports: Vec<PortTable>,
 }
@@ -144,6 +157,8 @@ pub struct PortTable {
     pub device: Option<Located<String>>,
     /// MTU in bytes.
     pub mtu: Option<Located<u16>>,
+    /// Who is behind it.
+    pub side: Option<Located<PortSide>>,
 }
 
 /// `[control]`
@@ -273,6 +288,7 @@ fn read_dataplane(table: TableReader<'_>) -> DataplaneTable {
         huge_pages: read_huge_pages(&table),
         memory_mib: table.number("memory_mib", MEMORY_MIB),
         file_prefix: table.text("file_prefix", "pollux"),
+        punt: table.table("punt").map(read_punt).unwrap_or_default(),
         ports: table.tables("port").into_iter().map(read_port).collect(),
     };
     table.finish();
@@ -302,6 +318,30 @@ fn read_port(table: TableReader<'_>) -> PortTable {
         name: table.require(table.text("name", name), "name", name),
         device: table.require(table.text("device", device), "device", device),
         mtu: table.number("mtu", MTU),
+        side: table.word(
+            "side",
+            &[
+                ("clients", PortSide::Clients),
+                ("servers", PortSide::Servers),
+            ],
+        ),
+    };
+    table.finish();
+    read
+}
+
+fn read_punt(table: TableReader<'_>) -> PuntRates {
+    let defaults = PuntRates::default();
+    let rate = |key, default| {
+        let given = table.number(key, PUNT_RATE);
+        given.map_or(default, |located: Located<u32>| located.value)
+    };
+    let read = PuntRates {
+        arp: rate("arp", defaults.arp),
+        vrrp: rate("vrrp", defaults.vrrp),
+        routing: rate("routing", defaults.routing),
+        icmp: rate("icmp", defaults.icmp),
+        other: rate("other", defaults.other),
     };
     table.finish();
     read

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 
+use pollux_api::bond::Bond;
 use pollux_api::configuration::{Change, ChangeError, Configuration, Destination, VirtualService};
 use pollux_api::service_timeouts::ServiceTimeoutError;
 use pollux_api::settings::PortSettings;
@@ -447,6 +448,9 @@ fn dataplane_settings(table: DataplaneTable, problems: &ProblemList) -> Dataplan
             continue;
         };
         check_port_name(&name, problems);
+        if let Some(Err(problem)) = Bond::of_device(&device.value) {
+            problems.add(&device.place, problem.to_string());
+        }
         for (what, located) in [("name", &name), ("device", &device)] {
             let key = (what, located.value.clone());
             let line = *first_seen.entry(key).or_insert(located.place.line);
@@ -462,6 +466,7 @@ fn dataplane_settings(table: DataplaneTable, problems: &ProblemList) -> Dataplan
             name: name.value,
             device: device.value,
             mtu: port.mtu.map(|mtu| mtu.value),
+            side: port.side.map(|side| side.value),
         });
     }
     DataplaneSettings {
@@ -475,6 +480,7 @@ fn dataplane_settings(table: DataplaneTable, problems: &ProblemList) -> Dataplan
         file_prefix: table
             .file_prefix
             .map_or(defaults.file_prefix, |located| located.value),
+        punt: table.punt,
         ports,
     }
 }

@@ -10,6 +10,16 @@ pub fn examine(patient: &Patient) -> Vec<Finding> {
     let mut findings = Vec::new();
     for port in &patient.daemons.ports {
         let name = &port.name;
+        if port.gone {
+            let text = format!(
+                "port {name}: its device {} is gone since the start",
+                port.device
+            );
+            findings.push(Finding::wrong(ABOUT, text).mend(
+                "put it back, `pollux setup` it if it is bound to another driver now, and restart pollux-dataplane",
+            ));
+            continue;
+        }
         if !port.link_up {
             findings.push(
                 Finding::wrong(ABOUT, format!("port {name} has no link"))

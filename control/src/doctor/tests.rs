@@ -392,6 +392,12 @@ fn ports_without_link_or_queues() {
         "Wrong ports: port wan has no link",
         "pollux show ports",
     );
+    patient.daemons.ports[0].gone = true;
+    only(
+        &patient,
+        "Wrong ports: port wan: its device 0000:03:00.0 is gone since the start",
+        "restart pollux-dataplane",
+    );
     patient.daemons.ports[0] = port();
     patient.daemons.ports[0].receive_queues = 1;
     only(

@@ -97,6 +97,13 @@ pub fn ports(families: &mut Families<'_>, sample: &DataplaneSample) -> fmt::Resu
         plain("pollux_port_up", "Whether the port's link is up"),
         each(|port| port.link_up.into()),
     )?;
+    families.gauges(
+        plain(
+            "pollux_port_gone",
+            "Whether the port's device was pulled out since the start",
+        ),
+        each(|port| port.gone.into()),
+    )?;
     let speeds = ports.iter().filter_map(|port| {
         let bits = u64::from(port.speed_mbps?) * 1_000_000;
         Some(([("port", port.name.as_str())], bits / 8))
@@ -198,7 +205,7 @@ pub fn workers(families: &mut Families<'_>, workers: &[WorkerStatus]) -> fmt::Re
         ),
         busy,
     )?;
-    let counters: [Field<WorkerStatus>; 8] = [
+    let counters: [Field<WorkerStatus>; 10] = [
         (
             plain("pollux_worker_loops", "Loops of the worker"),
             |worker| worker.loops,
@@ -245,6 +252,20 @@ pub fn workers(families: &mut Families<'_>, workers: &[WorkerStatus]) -> fmt::Re
         (
             plain("pollux_worker_icmp_errors", "ICMP errors the worker made"),
             |worker| worker.icmp_errors,
+        ),
+        (
+            plain(
+                "pollux_worker_answers_met",
+                "Connections whose first answer came to the worker that made them",
+            ),
+            |worker| worker.answers_met,
+        ),
+        (
+            plain(
+                "pollux_worker_answers_apart",
+                "Connections of other workers whose first answer came to this one",
+            ),
+            |worker| worker.answers_apart,
         ),
     ];
     for (description, value) in counters {

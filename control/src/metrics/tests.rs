@@ -105,10 +105,15 @@ fn port() -> PortStatus {
         driver: "net_ixgbe".to_owned(),
         mac: "02:00:00:00:00:01".to_owned(),
         mtu: 1500,
+        gone: false,
         link_up: true,
         speed_mbps: Some(10_000),
         receive_queues: 1,
         transmit_queues: 1,
+        spread: "rss".to_owned(),
+        verifies_checksums: true,
+        numa_node: Some(0),
+        other_macs: Vec::new(),
         nic: NicCounters {
             received_packets: 20,
             ..NicCounters::default()
@@ -134,6 +139,8 @@ fn worker() -> WorkerStatus {
         icmp_errors: 0,
         busy_share: 0.5,
         busy_ns: 1_500_000_000,
+        answers_met: 3,
+        answers_apart: 1,
     }
 }
 

@@ -278,6 +278,8 @@ impl State {
             icmp_errors: 5,
             busy_share: 0.125,
             busy_ns: 1_500_000_000,
+            answers_met: 3,
+            answers_apart: 1,
         }
     }
 
@@ -330,10 +332,15 @@ fn port() -> PortStatus {
         driver: "net_af_packet".to_owned(),
         mac: "02:00:00:00:00:01".to_owned(),
         mtu: 1500,
+        gone: false,
         link_up: true,
         speed_mbps: Some(10_000),
         receive_queues: 2,
         transmit_queues: 2,
+        spread: "rss".to_owned(),
+        verifies_checksums: true,
+        numa_node: Some(0),
+        other_macs: Vec::new(),
         nic: NicCounters {
             received_packets: 12_345_678,
             sent_packets: 12_345_600,

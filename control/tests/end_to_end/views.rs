@@ -184,7 +184,7 @@ fn ports_and_workers_fit_the_screen() {
         "\
 lan: link up, 10 Gbit/s, mtu 1500, 02:00:00:00:00:01
     device net_af_packet0,iface=eth1,qpairs=2
-    driver net_af_packet, queues: 2 receive, 2 transmit
+    driver net_af_packet, queues: 2 receive, 2 transmit, by rss, node 0
                                 packets     bytes    errors    missed no buffer
     received                     12.34M    1.234G         0         3         0
     sent                         12.34M    1.234G         0
@@ -202,9 +202,9 @@ lan: link up, 10 Gbit/s, mtu 1500, 02:00:00:00:00:01
         &machine,
         "show workers",
         "\
-Worker Core    Busy Received     PPS    Conns  Created     CPS  Expired   Gen
-     0    1  12.5 %   12.34M       0      500      600       0      100     5
-     1    2  12.5 %   12.34M       0      500      600       0      100     5
+Worker Core    Busy Received     PPS    Conns  Created     CPS  Expired     Met   Gen
+     0    1  12.5 %   12.34M       0      500      600       0      100  75.0 %     5
+     1    2  12.5 %   12.34M       0      500      600       0      100  75.0 %     5
 ",
     );
 }

@@ -3,8 +3,8 @@
 //! Mirrored are the tables `local` and `main`, which Linux itself searches as one tree as long as no policy rule is
 //! added. Left out are routes that only some packets take (TOS, source prefix) and cached exceptions.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -33,6 +33,9 @@ impl Table {
     }
 }
 
+/// The way out that an interface is, by the kernel's number; none: it is none of ours.
+type EgressOf<'e> = &'e dyn Fn(u32) -> Option<Egress>;
+
 /// Which of several routes for the same prefix the kernel uses: the smallest.
 type Preference = (Table, u32);
 
@@ -50,7 +53,7 @@ pub(super) struct BestRoutes {
 
 impl BestRoutes {
     /// Takes one route of the dump.
-    pub(super) fn add(&mut self, message: &RouteMessage, egress: &HashMap<u32, Egress>) {
+    pub(super) fn add(&mut self, message: &RouteMessage, egress: EgressOf<'_>) {
         let Some((prefix, preference, route)) = read(message, egress) else {
             return;
         };
@@ -80,10 +83,7 @@ pub(super) fn is_relevant(message: &RouteMessage) -> bool {
     table(message).is_some() && !is_cached
 }
 
-fn read(
-    message: &RouteMessage,
-    egress: &HashMap<u32, Egress>,
-) -> Option<(IpNet, Preference, Route)> {
+fn read(message: &RouteMessage, egress: EgressOf<'_>) -> Option<(IpNet, Preference, Route)> {
     let header = &message.header;
     if !is_relevant(message) || header.tos != 0 || header.source_prefix_length != 0 {
         return None;
@@ -160,7 +160,7 @@ fn prefix(message: &RouteMessage) -> Option<IpNet> {
 }
 
 /// None when every next hop is dead, so that the next best route counts, as in the kernel.
-fn unicast_target(message: &RouteMessage, egress: &HashMap<u32, Egress>) -> Option<RouteTarget> {
+fn unicast_target(message: &RouteMessage, egress: EgressOf<'_>) -> Option<RouteTarget> {
     let hops: Vec<KernelHop> = match multipath(&message.attributes) {
         Some(hops) => hops
             .iter()
@@ -210,7 +210,7 @@ fn next_hop(
     interface: u32,
     weight: u16,
     attributes: &[RouteAttribute],
-    egress: &HashMap<u32, Egress>,
+    egress: EgressOf<'_>,
 ) -> KernelHop {
     let mut gateway = None;
     for attribute in attributes {
@@ -223,9 +223,9 @@ fn next_hop(
             _ => {}
         }
     }
-    match egress.get(&interface) {
+    match egress(interface) {
         Some(egress) => KernelHop::Ours(NextHop {
-            egress: *egress,
+            egress,
             gateway,
             weight,
         }),
@@ -246,6 +246,8 @@ mod tests {
     use super::*;
     use crate::kernel::view::TapIndex;
 
+    use std::collections::HashMap;
+
     const TAP0: u32 = 10;
     const TAP1: u32 = 11;
     const ETH0: u32 = 2;
@@ -257,7 +259,7 @@ mod tests {
         });
         let mut best = BestRoutes::default();
         for message in messages {
-            best.add(message, &HashMap::from(egress));
+            best.add(message, &|index| HashMap::from(egress).get(&index).copied());
         }
         best.finish()
     }

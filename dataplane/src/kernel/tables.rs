@@ -2,10 +2,11 @@
 //!
 //! Interfaces, addresses and routes are replaced whole by dumps; an event only says *that* they changed
 //! ([`Tables::note`]), because not every change comes with an event that tells it fully: Linux removes the IPv4 routes
-//! of an interface that goes down without a word, and appends next hops to IPv6 routes in several messages. Neighbours
+//! of an interface that goes down without a word, and appends next hops to IPv6 routes in several messages. A macvlan interface
+//! is its parent with another MAC: its addresses and routes are the parent's, and neighbours are asked for on the parent. Neighbours
 //! are many and change often, and each event holds one of them complete, so those are applied as they come.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -73,6 +74,8 @@ pub struct Tables {
     links: Vec<Option<Link>>,
     /// The TAPs and their VLANs, by the kernel's interface number.
     egress: HashMap<u32, Egress>,
+    /// Macvlan interfaces on those, by the kernel's number: other MACs of the same way out.
+    macvlans: HashMap<u32, (Egress, MacAddress)>,
     loopback: Option<u32>,
     addresses: Arc<Vec<Address>>,
     routes_v4: BTreeMap<IpNet, Route>,
@@ -90,6 +93,7 @@ impl Tables {
             links: vec![None; names.len()],
             names,
             egress: HashMap::new(),
+            macvlans: HashMap::new(),
             loopback: None,
             addresses: Arc::default(),
             routes_v4: BTreeMap::new(),
@@ -104,10 +108,24 @@ impl Tables {
     pub fn view(&self) -> KernelView {
         KernelView {
             links: self.links.clone(),
+            other_macs: self.other_macs(),
             addresses: Arc::clone(&self.addresses),
             routes: Arc::clone(&self.routes),
             neighbours: Arc::clone(&self.neighbours),
         }
+    }
+
+    fn other_macs(&self) -> Vec<(TapIndex, MacAddress)> {
+        let macvlans = self.macvlans.values();
+        let macs: BTreeSet<(TapIndex, MacAddress)> =
+            macvlans.map(|(egress, mac)| (egress.tap, *mac)).collect();
+        macs.into_iter().collect()
+    }
+
+    /// The way out that an interface is, or is a macvlan of.
+    fn egress_of(&self, index: u32) -> Option<Egress> {
+        let own = self.egress.get(&index).copied();
+        own.or_else(|| self.macvlans.get(&index).map(|(egress, _)| *egress))
     }
 
     /// How far the kernel is with a neighbour.
@@ -154,6 +172,7 @@ impl Tables {
     /// Takes all interfaces. True when those that matter have come or gone, so that everything has to be read anew.
     pub fn replace_links(&mut self, messages: &[LinkMessage]) -> bool {
         let (egress_before, loopback_before) = (std::mem::take(&mut self.egress), self.loopback);
+        let macvlans_before = std::mem::take(&mut self.macvlans);
         self.links = vec![None; self.names.len()];
         self.loopback = messages
             .iter()
@@ -191,7 +210,17 @@ impl Tables {
             })
             .collect();
         self.egress.extend(vlans);
-        self.egress != egress_before || self.loopback != loopback_before
+        self.macvlans = messages
+            .iter()
+            .filter_map(|message| {
+                let parent = macvlan(message)?;
+                let egress = *self.egress.get(&parent)?;
+                Some((message.header.index, (egress, link(message).mac)))
+            })
+            .collect();
+        self.egress != egress_before
+            || self.loopback != loopback_before
+            || self.macvlans != macvlans_before
     }
 
     /// Takes all addresses.
@@ -207,7 +236,7 @@ impl Tables {
 
     /// Takes one route of a dump.
     pub(super) fn add_route(&self, dump: &mut BestRoutes, message: &RouteMessage) {
-        dump.add(message, &self.egress);
+        dump.add(message, &|index| self.egress_of(index));
     }
 
     /// Takes all routes of one family.
@@ -303,7 +332,7 @@ impl Tables {
 
     /// None for addresses of other interfaces and for those the kernel does not answer for (yet).
     fn address(&self, message: &AddressMessage) -> Option<Address> {
-        let egress = self.egress.get(&message.header.index).copied();
+        let egress = self.egress_of(message.header.index);
         if egress.is_none() && self.loopback != Some(message.header.index) {
             return None;
         }
@@ -372,6 +401,21 @@ fn vlan(message: &LinkMessage) -> Option<(u32, u16)> {
     }
     is_vlan.then_some(())?;
     Some((parent?, tag?))
+}
+
+/// Parent of an interface that has nothing but a MAC of its own.
+fn macvlan(message: &LinkMessage) -> Option<u32> {
+    let is_macvlan = message.attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::Kind(InfoKind::MacVlan)),
+        _ => false,
+    });
+    let mut attributes = message.attributes.iter();
+    attributes
+        .find_map(|attribute| match attribute {
+            LinkAttribute::Link(index) => Some(*index),
+            _ => None,
+        })
+        .filter(|_| is_macvlan)
 }
 
 fn vlan_tag(data: &[InfoVlan]) -> Option<u16> {

@@ -140,6 +140,8 @@ pub enum Neighbour {
 pub struct KernelView {
     /// The TAPs by [`TapIndex`]; none: the interface does not exist now.
     pub links: Vec<Option<Link>>,
+    /// MAC addresses of macvlan interfaces on the TAPs, in order: what VRRP makes for its virtual MACs.
+    pub other_macs: Vec<(TapIndex, MacAddress)>,
     /// The director's own addresses on the TAPs, their VLANs and `lo`, in the kernel's order; unusable ones
     /// (duplicate address detection not passed) are left out.
     pub addresses: Arc<Vec<Address>>,

@@ -57,30 +57,8 @@ pub enum AttachError {
 
 impl Port {
     pub(crate) fn attach(eal: &Eal, device: &str) -> Result<Self, AttachError> {
-        let (name, arguments) = device.split_once(',').unwrap_or((device, ""));
-        let address = name.parse::<PciAddress>().ok();
-        let name = address.map_or_else(|| name.to_owned(), |address| address.to_string());
-        if let Some(address) = address
-            && !eal.uses_pci()
-        {
-            return Err(AttachError::PciDisabled(address));
-        }
-        let invalid = || AttachError::InvalidDevice(device.to_owned());
-        let c_name = CString::new(name.as_str()).map_err(|_| invalid())?;
-        if name.is_empty() || name.len() >= dpdk_sys::RTE_ETH_NAME_MAX_LEN as usize {
-            return Err(invalid());
-        }
         let _exclusive = lock_devices();
-        let id = match find(&c_name) {
-            Some(id) => id,
-            None => {
-                let separator = if arguments.is_empty() { "" } else { "," };
-                let words = format!("{name}{separator}{arguments}");
-                let words = CString::new(words).map_err(|_| invalid())?;
-                probe(&words, &name, address)?;
-                find(&c_name).ok_or_else(|| no_port(&name, address))?
-            }
-        };
+        let Found { id, name, address } = find_or_probe(eal, device)?;
         take(id, &name)?;
         Ok(Self {
             device: Arc::new(Device {
@@ -91,6 +69,47 @@ impl Port {
             }),
         })
     }
+
+    pub(crate) fn probe(eal: &Eal, device: &str) -> Result<(), AttachError> {
+        let _exclusive = lock_devices();
+        find_or_probe(eal, device).map(drop)
+    }
+}
+
+/// A device that DPDK drives.
+struct Found {
+    id: PortId,
+    name: String,
+    /// Of a NIC.
+    address: Option<PciAddress>,
+}
+
+/// The caller has the lock of DPDK's lists.
+fn find_or_probe(eal: &Eal, device: &str) -> Result<Found, AttachError> {
+    let (name, arguments) = device.split_once(',').unwrap_or((device, ""));
+    let address = name.parse::<PciAddress>().ok();
+    let name = address.map_or_else(|| name.to_owned(), |address| address.to_string());
+    if let Some(address) = address
+        && !eal.uses_pci()
+    {
+        return Err(AttachError::PciDisabled(address));
+    }
+    let invalid = || AttachError::InvalidDevice(device.to_owned());
+    let c_name = CString::new(name.as_str()).map_err(|_| invalid())?;
+    if name.is_empty() || name.len() >= dpdk_sys::RTE_ETH_NAME_MAX_LEN as usize {
+        return Err(invalid());
+    }
+    let id = match find(&c_name) {
+        Some(id) => id,
+        None => {
+            let separator = if arguments.is_empty() { "" } else { "," };
+            let words = format!("{name}{separator}{arguments}");
+            let words = CString::new(words).map_err(|_| invalid())?;
+            probe(&words, &name, address)?;
+            find(&c_name).ok_or_else(|| no_port(&name, address))?
+        }
+    };
+    Ok(Found { id, name, address })
 }
 
 fn find(name: &CStr) -> Option<PortId> {
@@ -194,14 +213,19 @@ impl Drop for Device {
         if let Err(error) = self.check(code, "close port") {
             log::error!("{error}");
         }
-        if !self.is_virtual {
-            return;
-        }
+        // SAFETY: reads a flag; any number is allowed.
+        let is_removed = unsafe { dpdk_sys::shim_is_removed(self.id.0) };
+        let bus = match (self.is_virtual, is_removed) {
+            (true, _) => c"vdev",
+            // The kernel waits for it.
+            (false, true) => c"pci",
+            (false, false) => return,
+        };
         let Ok(name) = CString::new(self.name.as_str()) else {
             return;
         };
         // SAFETY: both strings are NUL-terminated and live through the call.
-        let code = unsafe { dpdk_sys::rte_eal_hotplug_remove(c"vdev".as_ptr(), name.as_ptr()) };
+        let code = unsafe { dpdk_sys::rte_eal_hotplug_remove(bus.as_ptr(), name.as_ptr()) };
         if let Err(error) = self.check(code, "remove device") {
             log::error!("{error}");
         }

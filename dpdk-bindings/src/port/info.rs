@@ -229,7 +229,7 @@ impl Mempool {
     }
 }
 
-fn driver_name(info: &dpdk_sys::rte_eth_dev_info) -> String {
+pub(super) fn driver_name(info: &dpdk_sys::rte_eth_dev_info) -> String {
     if info.driver_name.is_null() {
         return String::new();
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::info::driver_name;
 use super::{Device, Port, PortError, State};
 use crate::mempool::Mempool;
 use crate::rx_queue::RxQueue;
@@ -13,7 +14,8 @@ const ANY_NUMA_NODE: u32 = u32::MAX;
 const RSS_KEY_LENGTH_MAX: usize = 256;
 /// With this pattern Toeplitz gives both directions of a flow one hash, so that they meet on one
 /// worker (Woo and Park, "Scalable TCP Session Monitoring with Symmetric Receive-side Scaling",
-/// 2012).
+/// 2012). It repeats every 16 bits, so that an address and a port give one hash as source and as
+/// destination, wherever a device puts them in what it hashes: what [`HashedEnd`] rests on.
 const SYMMETRIC_RSS_PATTERN: [u8; 2] = [0x6d, 0x5a];
 
 /// How a port is to run.
@@ -29,6 +31,23 @@ pub struct PortSettings {
     pub tx_descriptors: u16,
     /// The MTU; `None` leaves it as it is.
     pub mtu: Option<u16>,
+    /// Which end of a flow chooses the queue, where the device can go by one.
+    pub hash: HashedEnd,
+    /// Whether the device is to verify the checksums of IPv4 headers, if it can.
+    pub verify_ipv4_headers: bool,
+}
+
+/// Which end of a flow RSS goes by. Behind NAT the two directions of a connection have only the
+/// client in common: with its end on both sides they come to one queue number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HashedEnd {
+    /// Source and destination.
+    #[default]
+    Both,
+    /// The source: of frames from clients.
+    Source,
+    /// The destination: of frames to clients.
+    Destination,
 }
 
 impl Default for PortSettings {
@@ -39,6 +58,8 @@ impl Default for PortSettings {
             rx_descriptors: 1024,
             tx_descriptors: 1024,
             mtu: None,
+            hash: HashedEnd::Both,
+            verify_ipv4_headers: false,
         }
     }
 }
@@ -51,6 +72,8 @@ pub enum Distribution {
     /// By RSS over addresses and, for TCP, UDP and SCTP, ports; with a symmetric key where the
     /// device takes a key.
     Rss,
+    /// By RSS over the address and port of one end, as [`HashedEnd`] has it.
+    RssOfOneEnd,
     /// The driver has its own way, or none and all come to the first queue.
     Driver,
 }
@@ -64,6 +87,28 @@ pub struct Queues {
     pub tx: Vec<TxQueue>,
     /// How frames are spread over `rx`.
     pub distribution: Distribution,
+    /// Whether the device verifies the checksums of IPv4 headers.
+    pub verifies_ipv4_headers: bool,
+}
+
+/// What RSS is to go by on a device that offers `capabilities` (`flow_type_rss_offloads`), best
+/// first: each with what it is called.
+fn hash_choices(capabilities: u64, end: HashedEnd) -> Vec<(u64, Distribution)> {
+    let fields = capabilities & dpdk_sys::SHIM_RSS_TYPES;
+    if fields == 0 {
+        return Vec::new();
+    }
+    let only = match end {
+        HashedEnd::Both => 0,
+        HashedEnd::Source => dpdk_sys::SHIM_RSS_SOURCE_ONLY,
+        HashedEnd::Destination => dpdk_sys::SHIM_RSS_DESTINATION_ONLY,
+    };
+    let mut choices = Vec::new();
+    if only != 0 && capabilities & only == only {
+        choices.push((fields | only, Distribution::RssOfOneEnd));
+    }
+    choices.push((fields, Distribution::Rss));
+    choices
 }
 
 /// A started device; stopped on drop. Every queue holds it.
@@ -98,7 +143,12 @@ impl Port {
         if *state != State::Stopped {
             return Err(PortError::Running(self.device.name.clone()));
         }
-        let info = self.raw_info()?;
+        let mut info = self.raw_info()?;
+        if driver_name(&info) == "net_bonding" {
+            // Its members join with the first configuration, and only then does it say what all of them can.
+            self.raw_configure(1, 1, &dpdk_sys::rte_eth_conf::default())?;
+            info = self.raw_info()?;
+        }
         let rx_queues = settings.rx_queues.min(info.max_rx_queues);
         let tx_queues = settings.tx_queues.min(info.max_tx_queues);
         if rx_queues == 0 || tx_queues == 0 {
@@ -111,7 +161,17 @@ impl Port {
         self.check_mtu(mtu, &info)?;
         let frame_length_max = Self::frame_length_max(pool, &info);
         self.check_frame_length(mtu, frame_length_max)?;
-        let distribution = self.configure(rx_queues, tx_queues, mtu, &info)?;
+        let verifies_ipv4_headers = settings.verify_ipv4_headers && verifies(&info);
+        let offloads = if verifies_ipv4_headers {
+            dpdk_sys::SHIM_RX_IPV4_CHECKSUM
+        } else {
+            0
+        };
+        let mut conf = dpdk_sys::rte_eth_conf::default();
+        conf.rxmode.mtu = u32::from(mtu);
+        conf.rxmode.mq_mode = dpdk_sys::SHIM_RX_MODE_NONE;
+        conf.rxmode.offloads = offloads;
+        let distribution = self.configure((rx_queues, tx_queues), &conf, settings.hash, &info)?;
         if settings.mtu.is_some() {
             self.set_mtu_of_driver(mtu)?;
         }
@@ -122,6 +182,7 @@ impl Port {
         self.device.check(code, "start port")?;
         *state = State::Started { frame_length_max };
         drop(state);
+        self.watch_removal();
         let running = Arc::new(Running {
             device: Arc::clone(&self.device),
         });
@@ -134,45 +195,43 @@ impl Port {
                 .map(|queue| TxQueue::new(id, queue, Arc::clone(&running)))
                 .collect(),
             distribution,
+            verifies_ipv4_headers,
         })
     }
+
     /// Tells the device its queues, with RSS if it has that and there is something to spread.
     fn configure(
         &self,
-        rx_queues: u16,
-        tx_queues: u16,
-        mtu: u16,
+        (rx_queues, tx_queues): (u16, u16),
+        conf: &dpdk_sys::rte_eth_conf,
+        hash: HashedEnd,
         info: &dpdk_sys::rte_eth_dev_info,
     ) -> Result<Distribution, PortError> {
-        let mut conf = dpdk_sys::rte_eth_conf::default();
-        conf.rxmode.mtu = u32::from(mtu);
-        conf.rxmode.mq_mode = dpdk_sys::SHIM_RX_MODE_NONE;
         if rx_queues == 1 {
-            self.raw_configure(rx_queues, tx_queues, &conf)?;
+            self.raw_configure(rx_queues, tx_queues, conf)?;
             return Ok(Distribution::SingleQueue);
         }
-        let hashes = info.flow_type_rss_offloads & dpdk_sys::SHIM_RSS_TYPES;
-        if hashes != 0 {
-            let mut key = [0; RSS_KEY_LENGTH_MAX];
-            for (to, from) in key
-                .iter_mut()
-                .zip(SYMMETRIC_RSS_PATTERN.into_iter().cycle())
-            {
-                *to = from;
-            }
-            let mut with_rss = conf;
+        let mut key = [0; RSS_KEY_LENGTH_MAX];
+        for (to, from) in key
+            .iter_mut()
+            .zip(SYMMETRIC_RSS_PATTERN.into_iter().cycle())
+        {
+            *to = from;
+        }
+        for (fields, distribution) in hash_choices(info.flow_type_rss_offloads, hash) {
+            let mut with_rss = *conf;
             with_rss.rxmode.mq_mode = dpdk_sys::SHIM_RX_MODE_RSS;
-            with_rss.rx_adv_conf.rss_conf.rss_hf = hashes;
+            with_rss.rx_adv_conf.rss_conf.rss_hf = fields;
             if info.hash_key_size != 0 {
                 with_rss.rx_adv_conf.rss_conf.rss_key = key.as_mut_ptr();
                 with_rss.rx_adv_conf.rss_conf.rss_key_len = info.hash_key_size;
             }
             match self.raw_configure(rx_queues, tx_queues, &with_rss) {
-                Ok(()) => return Ok(Distribution::Rss),
-                Err(error) => log::warn!("no RSS: {error}"),
+                Ok(()) => return Ok(distribution),
+                Err(error) => log::warn!("no {distribution:?}: {error}"),
             }
         }
-        self.raw_configure(rx_queues, tx_queues, &conf)?;
+        self.raw_configure(rx_queues, tx_queues, conf)?;
         Ok(Distribution::Driver)
     }
 
@@ -256,5 +315,65 @@ impl Port {
                 .check(code, &format!("set up transmit queue {queue} of port"))?;
         }
         Ok(())
+    }
+}
+
+/// Whether it verifies checksums of IPv4 headers itself: `net_tap` does so with the CPU.
+fn verifies(info: &dpdk_sys::rte_eth_dev_info) -> bool {
+    info.rx_offload_capa & dpdk_sys::SHIM_RX_IPV4_CHECKSUM != 0 && driver_name(info) != "net_tap"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TCP: u64 = dpdk_sys::SHIM_RSS_TYPES & !1;
+
+    #[test]
+    fn a_hash_goes_by_one_end_where_the_device_can() {
+        let source = dpdk_sys::SHIM_RSS_SOURCE_ONLY;
+        let destination = dpdk_sys::SHIM_RSS_DESTINATION_ONLY;
+        let all = TCP | source | destination | 1 << 40;
+        let both = (TCP, Distribution::Rss);
+        assert_eq!(hash_choices(all, HashedEnd::Both), [both]);
+        let one = |only| (TCP | only, Distribution::RssOfOneEnd);
+        assert_eq!(hash_choices(all, HashedEnd::Source), [one(source), both]);
+        let choices = hash_choices(all, HashedEnd::Destination);
+        assert_eq!(choices, [one(destination), both]);
+        // One of the two bits is half of what is wanted: a hash over both ports with one address.
+        let half = TCP | source & (source - 1);
+        assert_eq!(hash_choices(half, HashedEnd::Source), [both]);
+        assert_eq!(hash_choices(TCP, HashedEnd::Destination), [both]);
+        assert_eq!(hash_choices(source, HashedEnd::Source), []);
+    }
+
+    /// Toeplitz over `input` with the key as it is given to devices.
+    fn toeplitz(input: &[u8]) -> u32 {
+        let bit = |at: usize| {
+            let byte = SYMMETRIC_RSS_PATTERN[at / 8 % SYMMETRIC_RSS_PATTERN.len()];
+            u32::from(byte >> (7 - at % 8) & 1)
+        };
+        let window = |at: usize| (at..at + 32).fold(0, |word, at| word << 1 | bit(at));
+        let ones = (0..input.len() * 8).filter(|at| input[at / 8] >> (7 - at % 8) & 1 == 1);
+        ones.fold(0, |hash, at| hash ^ window(at))
+    }
+
+    #[test]
+    fn one_end_hashes_alike_as_source_and_as_destination() {
+        let (client, port) = ([192, 0, 2, 77], [0xc3, 0x51]);
+        let none = ([0; 4], [0; 2]);
+        let input = |from: ([u8; 4], [u8; 2]), to: ([u8; 4], [u8; 2])| {
+            [&from.0[..], &to.0, &from.1, &to.1].concat()
+        };
+        // What is left out is zero in the input, or not in it at all.
+        let as_source = toeplitz(&input((client, port), none));
+        let as_destination = toeplitz(&input(none, (client, port)));
+        let alone = toeplitz(&[&client[..], &port].concat());
+        assert_eq!(as_source, as_destination);
+        assert_eq!(as_source, alone);
+        assert_ne!(as_source, toeplitz(&input((client, [0xc3, 0x52]), none)));
+        let server = ([10, 0, 0, 9], [0, 80]);
+        let there = toeplitz(&input((client, port), server));
+        assert_eq!(there, toeplitz(&input(server, (client, port))));
     }
 }

@@ -55,6 +55,29 @@ pub const VMXNET3: Nic = Nic {
     receive_queues: 2,
 };
 
+/// Virtio on the clients' network, in a slot that it can be pulled out of.
+pub const PULLED: Nic = Nic {
+    kind: "pulled",
+    client: "0000:01:00.0",
+    receive_queues: 1,
+    ..VIRTIO
+};
+/// The two kinds on the clients' network with most in common, as one.
+pub const BOND: Nic = Nic {
+    client: "bond:active-backup:0000:00:12.0+0000:00:10.0",
+    driver: "net_bonding",
+    ..VIRTIO
+};
+
+/// Virtio at a trunk with both networks, see [`super::trunk`].
+pub const TRUNK: Nic = Nic {
+    kind: "trunk",
+    client: "0000:00:17.0",
+    server: "-",
+    receive_queues: 1,
+    ..VIRTIO
+};
+
 /// The running machine, and the lab around it.
 pub struct Machine {
     lab: Lab,

@@ -71,7 +71,7 @@ fn assert_it_is(machine: &Machine, nic: Nic) {
     }
 }
 
-fn all_servers_answer(address: &str, port: u16) {
+pub fn all_servers_answer(address: &str, port: u16) {
     let line = format!(
         "curl -sS --fail --max-time 20 http://{}/",
         endpoint(address, port)

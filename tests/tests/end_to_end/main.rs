@@ -14,6 +14,7 @@ mod methods;
 mod neighbours;
 mod path_mtu;
 mod persistence;
+mod ports;
 mod real_servers;
 mod restarts;
 mod scale;

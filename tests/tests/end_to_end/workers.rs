@@ -36,6 +36,14 @@ fn requests_and_answers_may_land_on_different_workers() {
         created, 300,
         "one entry for each connection, not one for each worker"
     );
+    let met: u64 = workers.iter().map(|worker| worker.answers_met).sum();
+    let apart: u64 = workers.iter().map(|worker| worker.answers_apart).sum();
+    assert_eq!(
+        met + apart,
+        300,
+        "each was answered first once: {workers:?}"
+    );
+    assert!(met > 50 && apart > 50, "{met} met, {apart} did not");
 }
 
 #[test]

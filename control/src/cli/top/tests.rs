@@ -114,6 +114,8 @@ fn reading(at: Instant, dropped: u64) -> Reading {
             icmp_errors: 0,
             busy_share,
             busy_ns: 0,
+            answers_met: 3,
+            answers_apart: 1,
         },
         rates: WorkerRates {
             connections: 500,
@@ -127,10 +129,15 @@ fn reading(at: Instant, dropped: u64) -> Reading {
             driver: "net_ixgbe".to_owned(),
             mac: "02:00:00:00:00:01".to_owned(),
             mtu: 1500,
+            gone: false,
             link_up,
             speed_mbps: Some(10_000),
             receive_queues: 2,
             transmit_queues: 2,
+            spread: "rss".to_owned(),
+            verifies_checksums: true,
+            numa_node: Some(0),
+            other_macs: Vec::new(),
             nic: NicCounters {
                 missed_packets: 3,
                 ..NicCounters::default()

@@ -166,6 +166,7 @@ fn the_nics_and_the_table_are_those_of_the_configuration_file() {
         name: name.to_owned(),
         device: device.to_owned(),
         mtu: None,
+        side: None,
     };
     let mut wanted = Request {
         settings: DataplaneSettings {

@@ -95,6 +95,47 @@ fn an_8021ad_interface_is_not_a_way_out() {
     assert_eq!(tables.interface(egress(1, Some(100))), None);
 }
 
+/// What keepalived makes for `use_vmac`.
+#[test]
+fn a_macvlan_is_its_parent_with_another_mac() {
+    const VMAC: u32 = 20;
+    let mut tables = tables();
+    let mut all = interfaces();
+    let mut vmac = interface(VMAC, "vrrp.51", LinkFlags::Up);
+    vmac.attributes.push(LinkAttribute::Link(TAP0));
+    vmac.attributes
+        .push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(
+            InfoKind::MacVlan,
+        )]));
+    all.push(vmac);
+    // One on an interface that is none of ours.
+    let mut other = all[5].clone();
+    other.header.index = VMAC + 1;
+    other
+        .attributes
+        .retain(|attribute| !matches!(attribute, LinkAttribute::Link(_)));
+    other.attributes.push(LinkAttribute::Link(ETH0));
+    all.push(other);
+    assert!(tables.replace_links(&all));
+    assert!(!tables.replace_links(&all));
+    let mac = MacAddress([2, 0, 0, 0, 0, 20]);
+    assert_eq!(tables.view().other_macs, [(TapIndex::new(0), mac)]);
+    assert_eq!(tables.interface(egress(0, None)), Some(TAP0));
+    let ip: IpAddr = "192.0.2.100".parse().unwrap();
+    let mut message = AddressMessage::default();
+    message.header.index = VMAC;
+    message.header.prefix_len = 32;
+    message.attributes = vec![AddressAttribute::Address(ip)];
+    tables.replace_addresses(&[message]);
+    assert_eq!(tables.view().addresses[0].egress, Some(egress(0, None)));
+    // Its own neighbours are not: the parent's are kept.
+    let event = neighbour(VMAC, "192.0.2.9", NeighbourState::Reachable, Some(1));
+    tables.note(&RouteNetlinkMessage::NewNeighbour(event));
+    assert!(tables.view().neighbours.is_empty());
+    assert!(tables.replace_links(&interfaces()));
+    assert_eq!(tables.view().other_macs, []);
+}
+
 #[test]
 fn only_interfaces_that_come_or_go_make_everything_stale() {
     let mut tables = tables();
