@@ -403,10 +403,22 @@ impl Running {
     }
 
     /// Every destination that was removed from this service and has a number yet.
-    pub fn removed_from(&self, service: ServiceId) -> impl Iterator<Item = DestinationNumber> {
+    fn removed_from(&self, service: ServiceId) -> impl Iterator<Item = DestinationNumber> {
         let trash = self.state.numbering.trash();
         trash
             .filter(move |(_, of, _)| *of == service)
             .map(|(number, ..)| number)
     }
+
+    /// The totals of a service and of its servers begin now.
+    pub fn zero(&mut self, service: ServiceId, snapshot: &Snapshot) {
+        let removed: BTreeSet<_> = self.removed_from(service).collect();
+        let numbers: Vec<_> = self.numbers_of(service).collect();
+        let listed = numbers.into_iter().filter(|it| !removed.contains(it));
+        let removed = removed.iter().copied();
+        self.totals.zero(service, listed, removed, snapshot);
+    }
 }
+
+#[cfg(test)]
+mod tests;

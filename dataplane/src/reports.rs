@@ -3,7 +3,7 @@
 //! Nothing here takes a lock that a worker takes. The table is read while it changes: an entry that is freed and used
 //! again meanwhile may be shown as either connection.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use dpdk_bindings::{Distribution, LinkState, PortError, PortStatistics};
@@ -50,12 +50,7 @@ impl DataplaneControl for Publisher {
             _ => {}
         }
         for id in ids {
-            let removed: BTreeSet<_> = running.removed_from(id).collect();
-            let numbers: Vec<_> = running.numbers_of(id).collect();
-            let listed = numbers.into_iter().filter(|it| !removed.contains(it));
-            running
-                .totals
-                .zero(id, listed, removed.iter().copied(), &snapshot);
+            running.zero(id, &snapshot);
         }
         if service.is_none() {
             let numbers: Vec<_> = running.numbers().collect();
