@@ -71,7 +71,6 @@ const NO_MEMORY_WATCH: &str =
     "the connection table has a fixed size, so its fill counts, not free memory";
 /// Seconds: 115 days, some less than ticks can be compared over.
 const EXPIRATION_MAX: u32 = 10_000_000;
-const KERNEL_THREAD: &str = "there is no estimator thread of the kernel";
 
 /// All settings, in the order of their names.
 pub const SETTINGS: &[Setting] = &[
@@ -108,7 +107,7 @@ pub const SETTINGS: &[Setting] = &[
         "expire_nodest_conn",
         0,
         1,
-        "connections of a removed server end at once; 0: they wait for it to return",
+        "connections of a server end when it is removed, or with their next packet; 0: they wait for it to return",
     ),
     acts(
         "expire_quiescent_template",
@@ -156,7 +155,12 @@ pub const SETTINGS: &[Setting] = &[
         1,
         "the client is told the size that fits the tunnel; 0: what is too large goes in fragments",
     ),
-    fixed("run_estimation", 1, KERNEL_THREAD),
+    acts(
+        "run_estimation",
+        1,
+        1,
+        "0: rates of services and servers stand still, and IPVS tools see totals as they stood",
+    ),
     acts(
         "schedule_icmp",
         0,

@@ -289,8 +289,11 @@ impl Running<'_> {
     fn set(&self, settings: &BTreeMap<String, u32>) -> (Live, ConnectionFate, String) {
         if !settings.keys().any(|name| name.starts_with("timeout_")) {
             let ends = settings.get("expire_nodest_conn") == Some(&1);
-            let meaning = if ends {
-                "connections that wait for a removed server end"
+            let deals = settings.contains_key("mh_tab_index");
+            let meaning = if deals {
+                "tables of mh are dealt anew: most clients' new connections go to other servers"
+            } else if ends {
+                "connections that wait for a removed server end with their next packet"
             } else {
                 "for packets from now on"
             };

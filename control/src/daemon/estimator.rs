@@ -53,6 +53,11 @@ impl Estimator {
         }
     }
 
+    /// The totals of the last sample.
+    pub fn totals(&self) -> TrafficTotals {
+        self.last
+    }
+
     /// The counters now, `ticks` ticks after the last sample; more than one when samples were missed.
     pub fn sample(&mut self, totals: TrafficTotals, ticks: u32) {
         let last = self.last;

@@ -8,8 +8,8 @@ use pollux_api::line::Failure;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::Daemon;
 use super::dataplane_client::unexpected;
+use super::{Daemon, lock};
 use crate::health::Asking;
 
 /// Pause after the data plane could not be told.
@@ -105,6 +105,8 @@ impl Daemon {
                         return Err(unexpected());
                     };
                     self.health.follow(&configuration);
+                    let estimates = configuration.settings.get("run_estimation") != 0;
+                    lock(&self.rates).suspend(!estimates);
                     followed.notify_one();
                     *running.insert(generation)
                 }

@@ -75,14 +75,12 @@ impl Tool<'_> {
             }
             Request::Service(key) => {
                 let service = self.daemon.service(self.known(&key)?).await?;
-                let service = service.ok_or(Errno::SRCH)?;
-                let rates = self.rates_of(std::slice::from_ref(&service));
-                let rates = rates.first().ok_or(Errno::SRCH)?;
-                Ok(Reply::One(Body::service(&service, rates)))
+                let (services, rates) = self.estimated(service.into_iter().collect());
+                let (service, rates) = services.first().zip(rates.first()).ok_or(Errno::SRCH)?;
+                Ok(Reply::One(Body::service(service, rates)))
             }
             Request::Services => {
-                let services = self.daemon.services().await?;
-                let rates = self.rates_of(&services);
+                let (services, rates) = self.estimated(self.daemon.services().await?);
                 Ok(off_loop(move || list_services(&services, &rates)).await)
             }
             Request::AddDestination(key, destination, settings) => {
@@ -209,10 +207,11 @@ impl Tool<'_> {
         let Ok(id) = key.id() else {
             return Ok(Reply::Many(Vec::new()));
         };
-        let Some(service) = self.daemon.service(id).await? else {
+        let service = self.daemon.service(id).await?;
+        let (services, rates) = self.estimated(service.into_iter().collect());
+        let Some(service) = services.into_iter().next() else {
             return Ok(Reply::Many(Vec::new()));
         };
-        let rates = self.rates_of(std::slice::from_ref(&service));
         Ok(off_loop(move || list_destinations(&service, &rates)).await)
     }
 
@@ -228,8 +227,15 @@ impl Tool<'_> {
         }
     }
 
-    fn rates_of(self, services: &[ServiceStatistics]) -> Vec<RateReport> {
-        lock(&self.daemon.rates).report(services)
+    /// Services as the kernel's estimator would have them, and their rates.
+    fn estimated(
+        self,
+        services: Vec<ServiceStatistics>,
+    ) -> (Vec<ServiceStatistics>, Vec<RateReport>) {
+        let table = lock(&self.daemon.rates);
+        let services = table.as_estimated(services);
+        let rates = table.report(&services);
+        (services, rates)
     }
 
     async fn change(self, change: Change) -> Result<Reply, Refusal> {

@@ -144,9 +144,12 @@ impl ProcFile {
             Self::SyncThreshold => pipe.write_all(b"3\t50\n").await?,
             Self::Director | Self::Workers => {
                 let director = daemon.director().await?;
-                let statistics = Statistics {
-                    totals: director.totals,
-                    rates: lock(&daemon.rates).director(),
+                let statistics = {
+                    let table = lock(&daemon.rates);
+                    Statistics {
+                        totals: table.director_as_estimated(director.totals),
+                        rates: table.director(),
+                    }
                 };
                 let text = match self {
                     Self::Workers => director_file::text_by_worker(&statistics, &director.workers),

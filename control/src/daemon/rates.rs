@@ -17,6 +17,8 @@ use super::estimator::Estimator;
 pub struct RateTable {
     /// False until the first sample: what runs by then has been counting since before.
     started: bool,
+    /// Rates of services and destinations stand still (`run_estimation`).
+    is_suspended: bool,
     /// Of all services together; none until its first sample.
     director: Option<Estimator>,
     services: HashMap<ServiceId, ServiceRates>,
@@ -56,8 +58,41 @@ impl ServiceRates {
 }
 
 impl RateTable {
+    /// Lets rates stand still, or go on: then with all that was counted meanwhile in one tick, as in the kernel.
+    pub fn suspend(&mut self, is_suspended: bool) {
+        self.is_suspended = is_suspended;
+    }
+
+    /// Services as Linux tells them: totals are the estimator's, so they stand still with the rates.
+    pub fn as_estimated(&self, mut services: Vec<ServiceStatistics>) -> Vec<ServiceStatistics> {
+        if !self.is_suspended {
+            return services;
+        }
+        for service in &mut services {
+            let known = self.services.get(&service.service.id);
+            service.totals = known.map(|known| known.own.totals()).unwrap_or_default();
+            for destination in &mut service.destinations {
+                let id = destination.destination.id;
+                let own = known.and_then(|known| known.destinations.get(&id));
+                destination.totals = own.map(Estimator::totals).unwrap_or_default();
+            }
+        }
+        services
+    }
+
+    /// The director's totals as Linux tells them.
+    pub fn director_as_estimated(&self, totals: TrafficTotals) -> TrafficTotals {
+        if self.is_suspended {
+            return self.director.map(|own| own.totals()).unwrap_or_default();
+        }
+        totals
+    }
+
     /// Takes the counters in, `ticks` ticks after the last time. What is not among them is forgotten.
     pub fn sample(&mut self, services: &[ServiceStatistics], ticks: u32) {
+        if self.is_suspended {
+            return;
+        }
         let mut before = std::mem::take(&mut self.services);
         for service in services {
             let id = service.service.id;
@@ -98,6 +133,9 @@ impl RateTable {
 
     /// Takes the counters of the director as a whole in, `ticks` ticks after the last time.
     pub fn sample_director(&mut self, totals: TrafficTotals, ticks: u32) {
+        if self.is_suspended {
+            return;
+        }
         match &mut self.director {
             Some(estimator) => estimator.sample(totals, ticks),
             first => *first = Some(Estimator::starting_at(totals)),
@@ -352,6 +390,32 @@ mod tests {
             table.sample(std::slice::from_ref(&without), 1);
         }
         assert!(table.services[&without.service.id].resting.is_empty());
+    }
+
+    #[test]
+    fn suspended_rates_stand_still_and_totals_with_them_for_ipvs_tools() {
+        let totals = |table: &RateTable, connections| {
+            let told = table.as_estimated(vec![service(80, connections)]);
+            let of_server = told[0].destinations[0].totals.connections;
+            (told[0].totals.connections, of_server)
+        };
+        let mut table = RateTable::default();
+        table.sample(&[service(80, 0)], 1);
+        table.sample(&[service(80, 200)], 1);
+        table.suspend(true);
+        for _ in 0..3 {
+            table.sample(&[service(80, 600)], 1);
+        }
+        assert_eq!(connection_rates(&table, &[service(80, 0)]), [25]);
+        assert_eq!(totals(&table, 600), (200, 200));
+        table.suspend(false);
+        assert_eq!(totals(&table, 600), (600, 600));
+        table.sample(&[service(80, 600)], 1);
+        // 400 in one tick of 2 s.
+        assert_eq!(connection_rates(&table, &[service(80, 0)]), [69]);
+        table.suspend(true);
+        table.zero(None);
+        assert_eq!(totals(&table, 600), (0, 0));
     }
 
     #[test]
