@@ -253,13 +253,6 @@ pub enum ChangeError {
          {2} needs a server of the service's own family"
     )]
     WrongFamily(ServiceId, DestinationId, ForwardingMethod),
-    /// Tunnel and direct cannot translate the port.
-    #[error(
-        "server {1} of service {0}: method {2} leaves packets as they are, so the server's port must be the service's, {port}; \
-         only nat (-m) translates ports",
-        port = .0.port()
-    )]
-    PortDiffers(ServiceId, DestinationId, ForwardingMethod),
     /// A tunnel that the server cannot have.
     #[error("server {1} of service {0}: {2}")]
     Tunnel(ServiceId, DestinationId, TunnelError),
@@ -333,7 +326,6 @@ impl From<ChangeError> for Failure {
             | ChangeError::MarkFamilies(_)
             | ChangeError::WrongFamily(..)
             | ChangeError::ForeignFlag(..)
-            | ChangeError::PortDiffers(..)
             | ChangeError::Tunnel(..)
             | ChangeError::Thresholds(..) => FailureCode::Invalid,
         };
@@ -537,12 +529,9 @@ impl Destination {
         if !same_family && self.method != ForwardingMethod::Tunnel {
             return Err(ChangeError::WrongFamily(service, self.id, self.method));
         }
-        let (port, virtual_port) = (self.id.port(), service.port());
-        if port == 0 && virtual_port != 0 {
+        // Of method direct or tunnel it may be any other: packets keep theirs, and checks go there.
+        if self.id.port() == 0 && service.port() != 0 {
             return Err(ChangeError::NoServerPort(service, self.id));
-        }
-        if self.method != ForwardingMethod::Nat && port != virtual_port {
-            return Err(ChangeError::PortDiffers(service, self.id, self.method));
         }
         self.tunnel
             .check(self.method)

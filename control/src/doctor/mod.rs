@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! settings, services ─┐
-//! host (/sys, /proc) ─┼─► huge_pages, devices, cores, queues, addresses, neighbours, daemons, boot ──► findings
+//! host (/sys, /proc) ─┼─► huge_pages, devices, cores, queues, addresses, neighbours, daemons, boot, services ──► findings
 //! polluxd's answers ──┘
 //! ```
 //!
@@ -16,6 +16,7 @@ mod devices;
 mod huge_pages;
 mod neighbours;
 mod queues;
+mod services;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -110,7 +111,7 @@ impl Finding {
 
 /// Looks at everything.
 pub fn examine(patient: &Patient) -> Vec<Finding> {
-    let parts: [fn(&Patient) -> Vec<Finding>; 8] = [
+    let parts: [fn(&Patient) -> Vec<Finding>; 9] = [
         daemons::examine,
         huge_pages::examine,
         devices::examine,
@@ -118,6 +119,7 @@ pub fn examine(patient: &Patient) -> Vec<Finding> {
         queues::examine,
         addresses::examine,
         neighbours::examine,
+        services::examine,
         boot::examine,
     ];
     parts.iter().flat_map(|part| part(patient)).collect()

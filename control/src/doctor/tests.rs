@@ -651,3 +651,33 @@ fn more_servers_than_the_kernel_keeps_neighbours() {
     );
     assert_eq!(found("8192"), [""; 0]);
 }
+
+#[test]
+fn servers_that_services_share_under_nat() {
+    let second = |address: &str, method: &str| {
+        format!(
+            "{FILE}[[service]]\nprotocol = \"tcp\"\naddress = \"{address}\"\n[[service.server]]\n\
+             address = \"203.0.113.11:80\"\nmethod = \"{method}\"\n"
+        )
+    };
+    only(
+        &patient(&well(), &second("198.51.100.1:81", "nat")),
+        "Advice services: services TCP 198.51.100.1:80 and TCP 198.51.100.1:81 share server 203.0.113.11:80 under nat: a client",
+        "reply_key_taken",
+    );
+    let udp = second("198.51.100.1:80", "nat").replacen("\"tcp\"", "\"udp\"", 1);
+    assert_eq!(ills(&patient(&well(), &udp)), [""; 0]);
+}
+
+#[test]
+fn ports_of_servers_that_no_packet_goes_to() {
+    let direct = FILE.replace("method = \"nat\"", "method = \"direct\"");
+    assert_eq!(ills(&patient(&well(), &direct)), [""; 0]);
+    let other = direct.replace("203.0.113.11:80", "203.0.113.11:8080");
+    only(
+        &patient(&well(), &other),
+        "Advice services: server 203.0.113.11:8080 of service TCP 198.51.100.1:80: method direct leaves packets as they are, so \
+         they come to port 80, and only checks go to port 8080",
+        "",
+    );
+}

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
+use pollux_api::ServiceId;
 use pollux_api::configuration::{Change, ChangeError, Configuration, Destination, VirtualService};
 use pollux_api::health::{Check, CheckedService};
-use pollux_api::{ForwardingMethod, ServiceId};
 
 use super::note::{Note, Place};
 
@@ -59,14 +59,8 @@ impl Draft {
         )
     }
 
-    /// Adds a server. Methods that leave packets as they are do not look at the port in Linux; here it is the service's.
-    pub fn add_server(
-        &mut self,
-        place: &Place,
-        service: ServiceId,
-        mut server: Destination,
-    ) -> bool {
-        self.adopt_port(place, service, &mut server);
+    /// Adds a server.
+    pub fn add_server(&mut self, place: &Place, service: ServiceId, server: Destination) -> bool {
         let what = format!("server {} of service {service}", server.id);
         let change = Change::AddDestination {
             service,
@@ -159,23 +153,5 @@ impl Draft {
     pub fn set(&mut self, place: &Place, name: &str, value: u32) {
         let settings = BTreeMap::from([(name.to_owned(), value)]);
         self.apply(place, Change::Set { settings }, name);
-    }
-
-    /// Gives a server that is not reached by NAT the port of its service.
-    pub fn adopt_port(&mut self, place: &Place, service: ServiceId, server: &mut Destination) {
-        let (port, wanted) = (server.id.port(), service.port());
-        if server.method == ForwardingMethod::Nat || port == wanted {
-            return;
-        }
-        let address = server.id.address();
-        if let Ok(id) = pollux_api::identity::Endpoint::new(address, wanted) {
-            server.id = id;
-            let text = format!(
-                "server {address}: method {} leaves ports as they are, so its port is the service's, {wanted}, and not {port}; \
-                 that is where packets went in Linux, too",
-                server.method
-            );
-            self.note(place, text);
-        }
     }
 }

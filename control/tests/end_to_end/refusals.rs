@@ -147,10 +147,6 @@ fn what_makes_no_valid_configuration_is_refused() {
             "server [2001:db8:2::11]:80 is not of the address family of service TCP 198.51.100.1:80: only method tunnel (-i)",
         ),
         (
-            "server add -t 198.51.100.1:80 -r 203.0.113.12:8080",
-            "method direct leaves packets as they are, so the server's port must be the service's, 80; only nat (-m)",
-        ),
-        (
             "server add -t 198.51.100.1:80 -r 203.0.113.12 -m --tun-type gre",
             "server 203.0.113.12:80 of service TCP 198.51.100.1:80: tunnel options on a server of method nat: make its",
         ),

@@ -59,10 +59,6 @@ fn mistakes_on_the_command_line() {
             "only method tunnel (-i)",
         ),
         (
-            "server add -t 198.51.100.1:80 -r 203.0.113.12:8080 -g",
-            "must be the service's, 80",
-        ),
-        (
             "server add -t 198.51.100.1:80 -r 203.0.113.12:80 -m -w -1",
             "from 0 to",
         ),

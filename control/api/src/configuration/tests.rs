@@ -61,6 +61,15 @@ fn a_bad_change_leaves_nothing_behind() {
     assert_eq!(before, untouched);
 }
 
+/// As in Linux: packets keep their port whatever the server's is.
+#[test]
+fn a_server_by_direct_routing_or_tunnel_may_have_any_port() {
+    for method in [ForwardingMethod::Direct, ForwardingMethod::Tunnel] {
+        let changes = [add_service(VIP), add(VIP, "203.0.113.12:81", method)];
+        assert!(Configuration::default().apply(&changes).is_ok());
+    }
+}
+
 #[test]
 fn every_error_says_how_to_mend_it() {
     let base = Configuration::default()
@@ -84,10 +93,6 @@ fn every_error_says_how_to_mend_it() {
         (
             add(VIP, "[2001:db8::1]:80", ForwardingMethod::Nat),
             "only method tunnel",
-        ),
-        (
-            add(VIP, "203.0.113.12:81", ForwardingMethod::Direct),
-            "must be the service's, 80",
         ),
         (
             Change::AddDestination {

@@ -274,11 +274,6 @@ fn servers_are_checked() {
         "6: service[0].server[0].weight: weight 99999999999999999999 out of range: write a number from 0 to 2147483647",
     );
     assert_problem(
-        &server("address = \"203.0.113.11:8080\""),
-        "5: service[0].server[0].address: server 203.0.113.11:8080 of service TCP 198.51.100.1:80: method direct leaves \
-         packets as they are, so the server's port must be the service's, 80; only nat (-m) translates ports",
-    );
-    assert_problem(
         &format!("{SERVICE}[service.server]\naddress = \"203.0.113.11\"\n"),
         "4: service[0].server: a table stands here: write [[service.server]] with two brackets on each side",
     );

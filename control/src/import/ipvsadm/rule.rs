@@ -80,11 +80,10 @@ fn perform(place: &Place, rule: &Rule, draft: &mut Draft) -> Result<(), Refused>
         }
         Some("add-server" | "edit-server") => {
             let service = rule.service()?;
-            let mut destination = rule.server_settings(place, service, draft)?;
+            let destination = rule.server_settings(place, service, draft)?;
             if command == Some("add-server") {
                 draft.add_server(place, service, destination);
             } else {
-                draft.adopt_port(place, service, &mut destination);
                 let change = Change::EditDestination {
                     service,
                     destination,

@@ -155,16 +155,14 @@ impl Sorry {
             }
         };
         let (method, tunnel) = self.method;
-        let mut server = Destination {
+        Some(Destination {
             id,
             method,
             tunnel,
             weight: Default::default(),
             upper_threshold: 0,
             lower_threshold: 0,
-        };
-        draft.adopt_port(&self.place, service, &mut server);
-        Some(server)
+        })
     }
 }
 
