@@ -152,9 +152,14 @@ impl Health {
 
     /// The checks of a service.
     pub fn checks_of(&self, service: ServiceId) -> impl Iterator<Item = &Check> {
-        let names = self.checked(service).map(|used| used.check.iter());
+        let used = self.checked(service).into_iter();
+        used.flat_map(|used| self.checks_named(&used.check))
+    }
+
+    /// The checks of these names. Of a service that is judged, it is not known yet which it uses.
+    fn checks_named<'a>(&'a self, names: &'a CheckNames) -> impl Iterator<Item = &'a Check> {
         let find = |name| self.checks.iter().find(move |check| check.name == name);
-        names.into_iter().flatten().filter_map(find)
+        names.iter().filter_map(find)
     }
 
     /// Whether a server is off.
@@ -186,12 +191,9 @@ impl Health {
     }
 
     /// Whether there is a port to check a server at.
-    pub(crate) fn check_port(
-        &self,
-        service: ServiceId,
-        server: DestinationId,
-    ) -> Result<(), CheckError> {
-        let mut checks = self.checks_of(service);
+    fn check_port(&self, used: &CheckedService, server: DestinationId) -> Result<(), CheckError> {
+        let service = used.service;
+        let mut checks = self.checks_named(&used.check);
         let has_none = |check: &&Check| check.port.is_none() && check.probe.has_port();
         match checks.find(has_none) {
             Some(check) if server.port() == 0 => {
@@ -263,14 +265,15 @@ impl Health {
         {
             return Err(CheckError::SorryServerTwice(used.service, id));
         }
-        self.check_port(used.service, id)?;
-        self.check_path(used.service, id)
+        self.check_port(used, id)?;
+        self.check_path(used, id)
     }
 
     /// Whether a server can be asked by the path of its service, if a check wants that.
-    fn check_path(&self, service: ServiceId, server: DestinationId) -> Result<(), CheckError> {
+    fn check_path(&self, used: &CheckedService, server: DestinationId) -> Result<(), CheckError> {
+        let service = used.service;
         let is_other_family = (service.family() == Family::Ipv4) != server.address().is_ipv4();
-        let mut checks = self.checks_of(service);
+        let mut checks = self.checks_named(&used.check);
         match checks.find(|check| check.service_path) {
             Some(check) if is_other_family => {
                 Err(CheckError::PathFamily(service, server, check.name.clone()))

@@ -461,6 +461,19 @@ fn a_check_by_the_path_of_a_service_needs_one() {
     }
 }
 
+/// Before, all checks of such a file were left out, and nobody was told.
+#[test]
+fn a_server_without_a_port_needs_a_check_that_has_one() {
+    let file = "[[check]]\nname = \"connect\"\nkind = \"tcp\"\n\
+                [[service]]\nprotocol = \"tcp\"\naddress = \"198.51.100.1:0\"\npersistence_timeout = 300\ncheck = \"connect\"\n\
+                server = [{ address = \"203.0.113.11:0\" }]\n";
+    let found = problems(file);
+    let text = "server 203.0.113.11:0 of service TCP 198.51.100.1:0 has no port to check: write port = NUMBER in check \"connect\"";
+    assert!(found.contains(text), "{found}");
+    let good = read(&file.replace("kind = \"tcp\"", "kind = \"tcp\"\nport = 80"));
+    assert_eq!(good.health.services.len(), 1);
+}
+
 #[test]
 fn the_examples_of_the_documentation_are_right() {
     let text = include_str!("../../../../docs/health-checks.md");
