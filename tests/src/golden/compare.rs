@@ -328,5 +328,6 @@ fn mask_v6(packet: &mut [u8]) {
         && header[6] == protocol::UDP
     {
         mask_gue(payload, Sum::of(&header[8..]), false);
+        mask_time_in_gue(payload);
     }
 }
