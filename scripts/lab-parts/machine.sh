@@ -17,9 +17,10 @@ start_machine() {
         number=$((number + 2))
     done
     machine_nic pulled client "$number"
-    # Its frames come and go as datagrams, tags and all: tests/src/lab/trunk.rs is the switch.
+    # Its frames come and go as datagrams, tags and all: tests/src/lab/trunk.rs is the switch. ctrl_vlan=off: else the
+    # host passes only VLANs that the driver names.
     arguments+=(-device "virtio-net-pci,id=trunk,netdev=trunk,mac=52:54:00:00:00:$(printf '%x' $((number + 1))),addr=$(
-    )$(printf '%x' $((number + 1))),disable-legacy=on,iommu_platform=on,ats=off"
+    )$(printf '%x' $((number + 1))),disable-legacy=on,iommu_platform=on,ats=off,ctrl_vlan=off"
         -netdev "dgram,id=trunk,local.type=unix,local.path=$machine_dir/trunk-qemu.sock,remote.type=unix,$(
         )remote.path=$machine_dir/trunk.sock")
     run_machine -m 1536 -no-reboot \
@@ -69,8 +70,8 @@ machine_nic() {
         ;;
     # In a slot of its own, out of which it can be pulled: device_del pulled-client.
     pulled)
-        arguments+=(-device "pcie-root-port,id=slot,chassis=1,addr=$device" -device "virtio-net-pci,id=$tap,netdev=$tap,$(
-        )mac=$mac,bus=slot,disable-legacy=on,iommu_platform=on,ats=off")
+        arguments+=(-device "pcie-root-port,id=bay,chassis=1,addr=$device" -device "virtio-net-pci,id=$tap,netdev=$tap,$(
+        )mac=$mac,bus=bay,disable-legacy=on,iommu_platform=on,ats=off")
         ;;
     vmxnet3) arguments+=(-device "vmxnet3,id=$tap,netdev=$tap,mac=$mac,addr=$device") ;;
     esac
