@@ -25,6 +25,7 @@ use pollux_engine::forwarding_table::{
 };
 use pollux_engine::scheduler::{HashFlags, MaglevFlags, SchedulerKind};
 use pollux_engine::service::{self, DestinationSpec, ServiceIdentity, ServiceSpec};
+use pollux_engine::synchronisation::SyncSettings;
 use pollux_engine::{Defence, SnapshotSpec, Tick};
 
 use crate::kernel::{self, Egress, KernelView, MacAddress, NeighbourKey};
@@ -248,7 +249,14 @@ fn settings(settings: &IpvsSettings) -> pollux_engine::IpvsSettings {
         lblcr_expiration: seconds(settings.get("lblcr_expiration")),
         mh_tab_index: u8::try_from(settings.get("mh_tab_index")).unwrap_or(12),
         secure_tcp: defence("secure_tcp"),
-        ..pollux_engine::IpvsSettings::default()
+        sync: SyncSettings {
+            threshold: settings.get("sync_threshold"),
+            period: settings.get("sync_period"),
+            refresh: seconds(settings.get("sync_refresh_period")),
+            retries: settings.get("sync_retries"),
+            persist_mode: is_set("sync_persist_mode"),
+        },
+        backup_only: is_set("backup_only"),
     }
 }
 

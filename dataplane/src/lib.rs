@@ -31,6 +31,7 @@ pub mod service_manager;
 pub mod settings;
 pub mod start;
 pub mod state_files;
+pub mod synchronisation;
 pub mod table_file;
 pub mod totals;
 pub mod transmit;

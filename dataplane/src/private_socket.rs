@@ -17,6 +17,7 @@ use pollux_api::dataplane::{
 };
 use pollux_api::line::{self, Failure, FailureCode, LINE_BYTES_MAX, Request, Response};
 use pollux_api::statistics::{DropReport, ServiceStatistics};
+use pollux_api::synchronisation::SyncStatus;
 use pollux_api::{Configuration, ServiceId, Transaction};
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -71,6 +72,9 @@ pub trait DataplaneControl: Send + Sync + 'static {
 
     /// Fates of packets by port.
     fn drops(&self) -> impl Future<Output = Result<Vec<DropReport>, Failure>> + Send;
+
+    /// The daemons of connection synchronisation.
+    fn sync(&self) -> impl Future<Output = Result<SyncStatus, Failure>> + Send;
 }
 
 /// What a client may cost.
@@ -326,6 +330,7 @@ async fn answer<C: DataplaneControl>(control: &C, query: Query) -> Result<Report
         Query::Ports => Report::Ports(control.ports().await?),
         Query::Workers => Report::Workers(control.workers().await?),
         Query::Drops => Report::Drops(control.drops().await?),
+        Query::Sync => Report::Sync(control.sync().await?),
     })
 }
 

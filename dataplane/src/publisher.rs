@@ -28,6 +28,7 @@ use crate::kernel::{KernelView, MirrorHandle};
 use crate::numbering::DestinationNumber;
 use crate::port::OpenPort;
 use crate::state_files::{State, StateDirectory};
+use crate::synchronisation::Daemons;
 use crate::totals::Totals;
 use crate::trash::Trash;
 use crate::worker::{Shared, now_nanoseconds, tick_of};
@@ -72,6 +73,7 @@ pub(crate) struct Running {
     trash: Trash,
     view: Arc<KernelView>,
     forwarding: Arc<ForwardingTable>,
+    pub daemons: Daemons,
 }
 
 /// The first snapshot of a process: what is needed before there are workers.
@@ -80,15 +82,16 @@ pub struct FirstSnapshot {
     pub snapshot: Arc<Snapshot>,
     forwarding: Arc<ForwardingTable>,
     view: Arc<KernelView>,
+    daemons: Daemons,
 }
 
 impl FirstSnapshot {
-    /// Compiles what was stored last against the kernel as it is.
+    /// Compiles what was stored last against the kernel as it is, and starts the daemons of synchronisation that ran.
     pub fn compile(
         state: &State,
         ports: &[OpenPort],
         view: Arc<KernelView>,
-        workers: usize,
+        (workers, entries): (usize, u32),
     ) -> Self {
         let forwarding = Arc::new(compile::forwarding(1, &facts(ports), &view));
         let names: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
@@ -97,6 +100,12 @@ impl FirstSnapshot {
         let first = (1, tick_of(now_nanoseconds()));
         let mut spec = compile::services(&configuration, &names, &state.numbering, first, &nothing);
         spec.check_paths = compile::check_paths(&state.configuration);
+        let mut daemons = Daemons::new(entries, workers);
+        match daemons.prepare(&state.configuration, false) {
+            Ok(prepared) => daemons.adopt(prepared, &state.configuration),
+            Err(failure) => log::error!("{failure}"),
+        }
+        daemons.put_into(&mut spec);
         let snapshot = Arc::new(Snapshot::compile(
             &spec,
             Arc::clone(&forwarding),
@@ -107,6 +116,7 @@ impl FirstSnapshot {
             snapshot,
             forwarding,
             view,
+            daemons,
         }
     }
 }
@@ -140,7 +150,10 @@ impl Publisher {
         mirror: MirrorHandle,
     ) -> Self {
         let FirstSnapshot {
-            forwarding, view, ..
+            forwarding,
+            view,
+            daemons,
+            ..
         } = first;
         let Workers {
             shared,
@@ -156,6 +169,7 @@ impl Publisher {
             trash: Trash::default(),
             view,
             forwarding,
+            daemons,
         });
         let busy_share = BusyShare::new(counters.len());
         Self {
@@ -214,6 +228,7 @@ impl Publisher {
         }
         let configuration = before.configuration.apply(&transaction.changes)?;
         self.check_ingress(&configuration)?;
+        let prepared = running.daemons.prepare(&configuration, true)?;
         let mut next = State {
             generation: before.generation + 1,
             numbering: before.numbering.clone(),
@@ -226,6 +241,8 @@ impl Publisher {
             .map_err(|error| Failure::new(FailureCode::Internal, error))?;
         running.note_changes(&next, &self.shared.publication.current());
         running.state = next;
+        let Running { daemons, state, .. } = &mut *running;
+        daemons.adopt(prepared, &state.configuration);
         self.mirror.set_in_use(compile::neighbours_in_use(
             &running.state.configuration.in_force(),
             &running.view,
@@ -339,6 +356,7 @@ impl Publisher {
             edited,
         );
         spec.check_paths = compile::check_paths(&running.state.configuration);
+        running.daemons.put_into(&mut spec);
         let forwarding = Arc::clone(&running.forwarding);
         let next = Arc::new(Snapshot::compile(
             &spec,

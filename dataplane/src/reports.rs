@@ -13,9 +13,10 @@ use pollux_api::dataplane::{
 };
 use pollux_api::line::{Failure, FailureCode};
 use pollux_api::statistics::{DestinationStatistics, DropReport, FateCount, ServiceStatistics};
+use pollux_api::synchronisation::SyncStatus;
 use pollux_api::{ChangeError, Configuration, ForwardingMethod, Protocol, ServiceId, Transaction};
 use pollux_engine::clock::TICKS_PER_SECOND;
-use pollux_engine::connection::{self, Connection, State};
+use pollux_engine::connection::{self, Connection, State, UNBOUND};
 use pollux_engine::counters::{Counter, PortCounters, WorkerCounters};
 use pollux_engine::{Fate, Snapshot};
 
@@ -206,6 +207,10 @@ impl DataplaneControl for Publisher {
             .collect())
     }
 
+    async fn sync(&self) -> Result<SyncStatus, Failure> {
+        Ok(self.running().await.daemons.status(&self.counters))
+    }
+
     async fn drops(&self) -> Result<Vec<DropReport>, Failure> {
         let numbered = self.ports.iter().enumerate();
         Ok(numbered
@@ -357,7 +362,14 @@ fn connection_report(
     now: pollux_engine::Tick,
 ) -> Option<ConnectionReport> {
     let (inbound, call) = entry.listed();
-    let destination = snapshot.destination(entry.destination())?;
+    let address = match snapshot.destination(entry.destination()) {
+        Some(destination) => destination.spec.address,
+        // Of another director, and its server is not known here.
+        None if entry.destination() == UNBOUND => {
+            entry.key(connection::Direction::Outbound).source().ip()
+        }
+        None => return None,
+    };
     let left = now.until(entry.end(now));
     Some(ConnectionReport {
         protocol: Protocol::of_number(inbound.listed_protocol()),
@@ -366,7 +378,8 @@ fn connection_report(
         state: entry.life().state().name().to_owned(),
         client: inbound.source(),
         virtual_address: inbound.destination(),
-        destination: SocketAddr::new(destination.spec.address, entry.destination_port()),
+        destination: SocketAddr::new(address, entry.destination_port()),
+        synced: entry.is_synced(),
         method: match entry.method() {
             connection::ForwardingMethod::Masquerade => ForwardingMethod::Nat,
             connection::ForwardingMethod::Tunnel => ForwardingMethod::Tunnel,

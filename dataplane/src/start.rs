@@ -169,8 +169,9 @@ async fn serve(
     let names = ports.iter().map(|port| port.name.clone()).collect();
     let (mirror, mut handle) = Mirror::connect(names).await?;
     tokio::spawn(mirror.run());
-    let first = FirstSnapshot::compile(&state, &ports, handle.view(), workers);
     let size = TableSize::for_connections(settings.connections());
+    let sizes = (workers, size.connections());
+    let first = FirstSnapshot::compile(&state, &ports, handle.view(), sizes);
     let file = TableFile::locate(run_directory, settings.file_prefix(), eal.uses_huge_pages());
     let table = file.open(size, workers, tick_of(now_nanoseconds()))?;
     log::info!(

@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use pollux_api::{Change, Configuration, DestinationId, ServiceId};
+use pollux_api::{Change, Configuration, DestinationId, ServiceId, SyncRole};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -296,6 +296,10 @@ fn checked(configuration: &Configuration) -> Result<Configuration, String> {
         service: adjusted.service,
         id: adjusted.server,
         weight: Some(adjusted.weight),
+    }));
+    changes.extend(SyncRole::ALL.into_iter().filter_map(|role| {
+        let daemon = configuration.sync.get(role)?.clone();
+        Some(Change::StartSync { role, daemon })
     }));
     let made = Configuration::default().apply(&changes);
     let mut made = made.map_err(|error| error.to_string())?;

@@ -66,6 +66,9 @@ const KERNEL_POLL_NS: u64 = 50_000;
 /// Bonds that speak LACP want to be polled, both ways, at least every 100 ms.
 const PROD_NS: u64 = 20_000_000;
 
+/// Connections of other directors that are taken over in a loop that has packets, at most.
+const SYNCED_BESIDE_PACKETS: usize = 8;
+
 /// One core's worker.
 #[derive(Debug)]
 pub struct Worker {
@@ -223,6 +226,7 @@ impl Worker {
             }
         }
         found |= self.receive_fragments(context);
+        found |= self.receive_synced(context, found);
         for port in &mut self.ports {
             port.wire_tx.flush(self.engine.counters());
             port.tap_tx.flush(self.engine.counters());
@@ -375,6 +379,22 @@ impl Worker {
                 .gather(&mut self.engine, context, ingress, frame, spare);
             self.send_fragments(context);
         }
+    }
+
+    /// Connections that other directors have told of: a few beside packets, which they are not to hold up.
+    #[inline]
+    fn receive_synced(&mut self, context: &Context<'_>, found: bool) -> bool {
+        let Some(backup) = context.snapshot.backup() else {
+            return false;
+        };
+        let most = if found { SYNCED_BESIDE_PACKETS } else { BURST };
+        for taken in 0..most {
+            let Some(told) = backup.take(self.number) else {
+                return taken > 0;
+            };
+            self.engine.take_synced(context, &told);
+        }
+        true
     }
 
     /// Fragments that other workers have received.

@@ -17,6 +17,7 @@ use crate::patch::{DestinationPatch, ServicePatch};
 use crate::persistence::{Persistence, PersistenceEngine, PersistenceError};
 use crate::scheduler::{SchedulerFlags, SchedulerName};
 use crate::service_timeouts::{ServiceTimeoutError, ServiceTimeouts};
+use crate::synchronisation::{SyncDaemon, SyncDaemons, SyncError, SyncRole};
 use crate::tunnel::{Tunnel, TunnelError};
 
 /// A virtual service without its destinations.
@@ -115,6 +116,9 @@ pub struct Configuration {
     /// How servers are checked, and which are off.
     #[serde(default, skip_serializing_if = "Health::is_empty")]
     pub health: Health,
+    /// Which daemons of connection synchronisation run.
+    #[serde(default, skip_serializing_if = "SyncDaemons::is_empty")]
+    pub sync: SyncDaemons,
 }
 
 /// One change.
@@ -220,6 +224,18 @@ pub enum Change {
         /// The weight; none: the configured one.
         weight: Option<Weight>,
     },
+    /// Starts a daemon of connection synchronisation.
+    StartSync {
+        /// Which.
+        role: SyncRole,
+        /// How.
+        daemon: SyncDaemon,
+    },
+    /// Stops one.
+    StopSync {
+        /// Which.
+        role: SyncRole,
+    },
 }
 
 /// Changes that are done together or not at all.
@@ -288,6 +304,9 @@ pub enum ChangeError {
     /// A health check.
     #[error(transparent)]
     Check(#[from] CheckError),
+    /// A daemon of connection synchronisation.
+    #[error(transparent)]
+    Sync(#[from] SyncError),
     /// A rule that is there.
     #[error("the rule \"{0}\" is there already")]
     MarkExists(Box<MarkRule>),
@@ -311,10 +330,12 @@ impl From<ChangeError> for Failure {
         let code = match error {
             ChangeError::ServiceExists(_)
             | ChangeError::DestinationExists(..)
-            | ChangeError::MarkExists(_) => FailureCode::AlreadyExists,
+            | ChangeError::MarkExists(_)
+            | ChangeError::Sync(SyncError::Runs(_)) => FailureCode::AlreadyExists,
             ChangeError::NoService(_)
             | ChangeError::NoDestination(..)
             | ChangeError::NoMark(_)
+            | ChangeError::Sync(SyncError::DoesNotRun(_))
             | ChangeError::Setting(SettingError::Unknown(_)) => FailureCode::NotFound,
             ChangeError::NoServerPort(..)
             | ChangeError::AnyPortNotPersistent(_)
@@ -323,6 +344,7 @@ impl From<ChangeError> for Failure {
             | ChangeError::Timeouts(..)
             | ChangeError::Setting(_)
             | ChangeError::Check(_)
+            | ChangeError::Sync(_)
             | ChangeError::MarkFamilies(_)
             | ChangeError::WrongFamily(..)
             | ChangeError::ForeignFlag(..)
@@ -331,6 +353,10 @@ impl From<ChangeError> for Failure {
         };
         Self::new(code, error)
     }
+}
+
+fn is_of_other_family(service: ServiceId, server: DestinationId) -> bool {
+    server.address().is_ipv4() != (service.family() == Family::Ipv4)
 }
 
 impl Configuration {
@@ -390,6 +416,9 @@ impl Configuration {
                 self.service(*service)
                     .ok_or(ChangeError::NoService(*service))?;
                 self.check_new_server(*service, destination.id)?;
+                if !self.sync.is_empty() && is_of_other_family(*service, destination.id) {
+                    return Err(SyncError::MixedFamilies(*service, destination.id).into());
+                }
                 let entry = self.service_mut(*service)?;
                 destination.check(*service)?;
                 if entry
@@ -439,6 +468,7 @@ impl Configuration {
                 for (name, value) in settings {
                     next.set(name, *value)?;
                 }
+                next.check()?;
                 self.settings = next;
             }
             Change::AddMark { rule } => {
@@ -459,6 +489,19 @@ impl Configuration {
                 id,
                 weight,
             } => self.adjust_server(*service, *id, *weight)?,
+            Change::StartSync { role, daemon } => {
+                let entries = self.services.iter();
+                let mut servers = entries.flat_map(|entry| {
+                    let servers = entry.destinations.iter();
+                    servers.map(|server| (entry.service.id, server.id))
+                });
+                let mixed = servers.find(|(service, id)| is_of_other_family(*service, *id));
+                if let Some((service, id)) = mixed {
+                    return Err(SyncError::MixedFamilies(service, id).into());
+                }
+                self.sync.start(*role, daemon)?;
+            }
+            Change::StopSync { role } => self.sync.stop(*role)?,
         }
         Ok(())
     }

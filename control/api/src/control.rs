@@ -11,6 +11,7 @@ use crate::identity::ServiceId;
 use crate::statistics::{
     DropReport, PortRates, RateReport, Rates, ServiceStatistics, TrafficTotals, WorkerRates,
 };
+use crate::synchronisation::SyncStatus;
 
 /// A request to `polluxd`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,6 +50,8 @@ pub enum Command {
     ShowWorkers,
     /// Answered by [`Answer::Drops`].
     ShowDrops,
+    /// The daemons of connection synchronisation. Answered by [`Answer::Sync`].
+    ShowSync,
     /// What the health checks found. Answered by [`Answer::Health`].
     ShowHealth,
     /// Whether services have their quorum. Answered by [`Answer::ServiceHealth`].
@@ -107,6 +110,8 @@ pub enum Answer {
     Workers(Vec<WorkerReport>),
     /// Fates of all packets by port.
     Drops(Vec<DropReport>),
+    /// The daemons of connection synchronisation.
+    Sync(SyncStatus),
     /// All servers that are checked.
     Health(Vec<ServerHealth>),
     /// All services whose servers are checked.

@@ -8,6 +8,7 @@ use crate::configuration::{Configuration, Transaction};
 use crate::identity::{ForwardingMethod, Protocol, ServiceId};
 use crate::persistence::PersistenceEngine;
 use crate::statistics::{DropReport, ServiceStatistics, TrafficTotals};
+use crate::synchronisation::SyncStatus;
 
 /// A request to the data plane.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,6 +42,8 @@ pub enum Query {
     Workers,
     /// Answered by [`Report::Drops`].
     Drops,
+    /// Answered by [`Report::Sync`].
+    Sync,
 }
 
 /// An answer of the data plane.
@@ -73,6 +76,8 @@ pub enum Report {
     Workers(Vec<WorkerStatus>),
     /// Fates by port.
     Drops(Vec<DropReport>),
+    /// The daemons of connection synchronisation.
+    Sync(SyncStatus),
 }
 
 /// What holds for the director as a whole, whatever its services are.
@@ -166,6 +171,9 @@ pub struct ConnectionReport {
     pub destination: SocketAddr,
     /// How packets reach it.
     pub method: ForwardingMethod,
+    /// Another director has told of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub synced: bool,
     /// Of a template that a persistence engine made: its name and what it goes by, as far as the table keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<(PersistenceEngine, String)>,

@@ -66,7 +66,8 @@ const fn timeout(name: &'static str, default: u32, what: &'static str) -> Settin
 }
 
 const NO_CONNTRACK: &str = "packets do not pass the kernel's connection tracking";
-const NO_SYNC: &str = "connections are not synchronised yet";
+const OLD_VERSION: &str =
+    "messages of version 0, of kernels before 2.6.39, are understood and not sent";
 const NO_MEMORY_WATCH: &str =
     "the connection table has a fixed size, so its fill counts, not free memory";
 /// Seconds: 115 days, some less than ticks can be compared over.
@@ -81,7 +82,12 @@ pub const SETTINGS: &[Setting] = &[
         "drop_packet drops one new connection in so many",
     ),
     fixed("amemthresh", 1024, NO_MEMORY_WATCH),
-    fixed("backup_only", 0, NO_SYNC),
+    acts(
+        "backup_only",
+        0,
+        1,
+        "while the sync backup runs, packets of clients are the kernel's",
+    ),
     fixed("cache_bypass", 0, "there is no way past a cache cluster"),
     acts(
         "conn_reuse_mode",
@@ -190,13 +196,63 @@ pub const SETTINGS: &[Setting] = &[
         1,
         "answers are routed by their new source anyway",
     ),
-    fixed("sync_persist_mode", 0, NO_SYNC),
-    fixed("sync_ports", 1, NO_SYNC),
-    fixed("sync_qlen_max", 0, NO_SYNC),
-    fixed("sync_refresh_period", 0, NO_SYNC),
-    fixed("sync_retries", 0, NO_SYNC),
-    fixed("sync_sock_size", 0, NO_SYNC),
-    fixed("sync_version", 1, NO_SYNC),
+    Setting {
+        // The second number in the kernel's file `sync_threshold`.
+        is_sysctl: false,
+        ..acts(
+            "sync_period",
+            50,
+            i32::MAX as u32,
+            "the sync master tells of a connection again with each so many packets; 0: once",
+        )
+    },
+    acts(
+        "sync_persist_mode",
+        0,
+        1,
+        "the sync master tells of templates, and not of the connections made after them",
+    ),
+    Setting {
+        min: 1,
+        ..acts(
+            "sync_ports",
+            1,
+            64,
+            "UDP ports that messages are spread over: 1, 2, 4, 8, 16, 32 or 64; as a daemon is started",
+        )
+    },
+    acts(
+        "sync_qlen_max",
+        4096,
+        i32::MAX as u32,
+        "messages that may wait for the socket of the sync master; the kernel's default is a part of its memory",
+    ),
+    acts(
+        "sync_refresh_period",
+        0,
+        // The kernel counts it in an `int` of ticks.
+        i32::MAX as u32 / 1000,
+        "seconds that the end of a connection moves before it is told of again; 0: packets alone decide",
+    ),
+    acts(
+        "sync_retries",
+        0,
+        3,
+        "how often it is told of again before that, an eighth of sync_refresh_period apart",
+    ),
+    acts(
+        "sync_sock_size",
+        0,
+        i32::MAX as u32,
+        "bytes of the sync daemons' socket buffers; 0: the kernel's default; as a daemon is started",
+    ),
+    acts(
+        "sync_threshold",
+        3,
+        i32::MAX as u32,
+        "with its packet of this number a connection is told of first, and then with each sync_period",
+    ),
+    fixed("sync_version", 1, OLD_VERSION),
     timeout("timeout_close", 10, "TCP, state CLOSE"),
     timeout("timeout_closewait", 60, "TCP, state CLOSE_WAIT"),
     timeout(
@@ -235,6 +291,20 @@ pub enum SettingError {
         min: u32,
         /// The largest that is possible.
         max: u32,
+    },
+    /// Only powers of two.
+    #[error("sync_ports = {0}: write 1, 2, 4, 8, 16, 32 or 64")]
+    Ports(u32),
+    /// A packet that no period has.
+    #[error(
+        "sync_threshold = {threshold} is not below sync_period = {period}: write a smaller one, or a period that is \
+         larger or 0"
+    )]
+    Threshold {
+        /// As set.
+        threshold: u32,
+        /// As set.
+        period: u32,
     },
     /// Only one value is to be had.
     #[error("{name} can only be {value}: {why}")]
@@ -297,10 +367,25 @@ impl IpvsSettings {
                 },
             });
         }
+        if known.name == "sync_ports" && !value.is_power_of_two() {
+            return Err(SettingError::Ports(value));
+        }
         if value == known.default {
             self.0.remove(known.name);
         } else {
             self.0.insert(known.name, value);
+        }
+        Ok(())
+    }
+
+    /// Whether they go together; each by itself is possible.
+    ///
+    /// # Errors
+    /// [`SettingError::Threshold`].
+    pub fn check(&self) -> Result<(), SettingError> {
+        let (threshold, period) = (self.get("sync_threshold"), self.get("sync_period"));
+        if period != 0 && threshold >= period {
+            return Err(SettingError::Threshold { threshold, period });
         }
         Ok(())
     }
@@ -319,6 +404,7 @@ impl TryFrom<BTreeMap<String, u32>> for IpvsSettings {
         for (name, value) in values {
             settings.set(&name, value)?;
         }
+        settings.check()?;
         Ok(settings)
     }
 }
@@ -364,6 +450,26 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         }
         assert!(settings.is_default());
+    }
+
+    #[test]
+    fn a_threshold_is_a_packet_of_the_period() {
+        let mut settings = IpvsSettings::default();
+        settings.set("sync_threshold", 50).unwrap();
+        let error = settings.check().unwrap_err().to_string();
+        assert!(error.contains("not below sync_period = 50"), "{error}");
+        for period in [51, 0] {
+            settings.set("sync_period", period).unwrap();
+            assert_eq!(settings.check(), Ok(()));
+        }
+        for ports in [3, 63] {
+            assert_eq!(
+                settings.set("sync_ports", ports),
+                Err(SettingError::Ports(ports))
+            );
+        }
+        settings.set("sync_ports", 64).unwrap();
+        assert!(serde_json::from_str::<IpvsSettings>(r#"{"sync_threshold":50}"#).is_err());
     }
 
     #[test]

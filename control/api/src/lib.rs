@@ -28,6 +28,7 @@ pub mod scheduler;
 pub mod service_timeouts;
 pub mod settings;
 pub mod statistics;
+pub mod synchronisation;
 pub mod tunnel;
 
 pub use configuration::{
@@ -44,4 +45,5 @@ pub use persistence::{Netmask, Persistence, PersistenceEngine};
 pub use scheduler::{SchedulerFlags, SchedulerName};
 pub use service_timeouts::{ServiceTimeouts, ServiceTimeoutsPatch};
 pub use settings::DataplaneSettings;
+pub use synchronisation::{SyncDaemon, SyncDaemons, SyncError, SyncRole};
 pub use tunnel::{Tunnel, TunnelChecksum, TunnelError, TunnelPatch, TunnelType};

@@ -56,6 +56,8 @@ pub enum FailureCode {
     NotFound,
     /// The values do not make a valid configuration.
     Invalid,
+    /// This machine has no such interface.
+    NoDevice,
     /// The configuration changed since the generation the transaction was based on.
     Conflict,
     /// The data plane is not running or does not answer.

@@ -14,6 +14,7 @@ use super::names::NameKind;
 use super::realserver::RealserverOptions;
 use super::service_options::{AnyService, OneService, ServiceSettings};
 use super::setup::SetupArguments;
+use super::sync_options::SyncVerb;
 use super::tunnel_options::TunnelOptions;
 use crate::server_address::ServerAddress;
 use crate::{config, run_directory};
@@ -79,6 +80,9 @@ pub enum Verb {
     /// Add or remove a rule that gives packets a firewall mark, or list them
     #[command(subcommand)]
     Mark(MarkVerb),
+    /// Start or stop connection synchronisation with other directors
+    #[command(subcommand)]
+    Sync(SyncVerb),
     /// Set settings of IPVS: what Linux has below net.ipv4.vs, and timeouts
     ///
     /// All of them in one transaction. As `sysctl -w net.ipv4.vs.NAME=VALUE`. The next boot has them back unless saved.
@@ -422,6 +426,14 @@ pub enum View {
         /// Which.
         #[command(flatten)]
         service: AnyService,
+    },
+    /// The daemons of connection synchronisation: how they are started, and what they have sent or taken over
+    ///
+    /// What was taken over, by what became of it, counts from the start of the data plane.
+    Sync {
+        /// All digits, no K, M, G
+        #[arg(long)]
+        exact: bool,
     },
     /// The services that run, as `save` would write them
     #[command(alias = "config")]

@@ -16,6 +16,7 @@ mod output_health;
 mod output_json;
 mod output_plan;
 mod output_ports;
+mod output_sync;
 mod output_table;
 mod plan;
 mod realserver;
@@ -23,6 +24,7 @@ mod screen;
 mod service_options;
 mod setup;
 mod show;
+mod sync_options;
 mod table;
 mod top;
 mod tunnel_options;
@@ -233,6 +235,7 @@ impl<W: Write> Session<'_, W> {
                 rule: rule.into_rule(),
             }),
             Verb::Mark(MarkVerb::List) => self.marks(),
+            Verb::Sync(verb) => self.change(verb.change()),
             Verb::Set { settings } => self.change(Change::Set {
                 settings: settings.into_iter().collect(),
             }),

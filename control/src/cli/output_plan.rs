@@ -89,6 +89,8 @@ fn title(change: &Change) -> (usize, String, Option<ServiceId>) {
         Change::Set { .. } => (0, "~ settings".to_owned(), None),
         Change::ReplaceMarks { .. } => (0, "~ mark rules".to_owned(), None),
         Change::ReplaceChecks { .. } => (0, "~ checks".to_owned(), None),
+        Change::StartSync { role, .. } => (0, format!("+ sync {role}"), None),
+        Change::StopSync { role } => (0, format!("- sync {role}"), None),
         // By its name on the socket.
         other => {
             let name = serde_json::to_value(other).ok();

@@ -14,7 +14,8 @@ use serde_json::json;
 use super::arguments::View;
 use super::connection::Connection;
 use super::{
-    CliError, Session, output_director, output_health, output_json, output_ports, output_table,
+    CliError, Session, output_director, output_health, output_json, output_ports, output_sync,
+    output_table,
 };
 use crate::config::write;
 
@@ -110,6 +111,12 @@ impl<W: Write> Session<'_, W> {
                 self.print(&services, |services| {
                     output_health::quorums(services).shown(screen)
                 })
+            }
+            View::Sync { exact } => {
+                let Answer::Sync(status) = self.ask(Command::ShowSync)? else {
+                    return Err(CliError::Unexpected);
+                };
+                self.print(&status, |status| output_sync::sync(status, exact))
             }
             View::Schedulers => {
                 let schedulers = SchedulerName::ALL.map(|name| {

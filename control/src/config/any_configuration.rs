@@ -14,7 +14,8 @@ use pollux_api::persistence::TIMEOUT_S;
 use pollux_api::service_timeouts;
 use pollux_api::{
     Family, ForwardingMethod, MarkRule, Netmask, Persistence, PersistenceEngine, Protocol,
-    SchedulerName, ServiceId, ServiceTimeouts, Tunnel, TunnelChecksum, TunnelType, Weight,
+    SchedulerName, ServiceId, ServiceTimeouts, SyncDaemon, SyncRole, Tunnel, TunnelChecksum,
+    TunnelType, Weight,
 };
 use proptest::prelude::*;
 
@@ -315,7 +316,17 @@ pub fn unchecked() -> impl Strategy<Value = Configuration> {
     let services = prop::collection::vec(service, 0..6);
     let settings = prop::collection::vec((proptest::sample::select(SETTINGS), 0..4_u32), 0..4);
     let marks = prop::collection::vec(mark_rule(), 0..4);
-    (services, settings, marks).prop_map(|(services, settings, marks)| {
+    let daemon = (1..4_u8, any::<bool>()).prop_map(|(id, is_v6)| {
+        let mut daemon = SyncDaemon::new("lan", id);
+        if is_v6 {
+            daemon.group = "ff02::51".parse().unwrap();
+            daemon.datagram_bytes = Some(1400);
+        }
+        daemon
+    });
+    let daemon = || proptest::option::weighted(0.3, daemon.clone());
+    let daemons = (daemon(), daemon());
+    (services, settings, marks, daemons).prop_map(|(services, settings, marks, daemons)| {
         let mut configuration = Configuration::default();
         for (known, value) in settings {
             let settings = BTreeMap::from([(known.name.to_owned(), value)]);
@@ -338,6 +349,11 @@ pub fn unchecked() -> impl Strategy<Value = Configuration> {
                     destination,
                 };
                 let _ = configuration.apply_one(&change);
+            }
+        }
+        for (role, daemon) in SyncRole::ALL.into_iter().zip([daemons.0, daemons.1]) {
+            if let Some(daemon) = daemon {
+                let _ = configuration.apply_one(&Change::StartSync { role, daemon });
             }
         }
         configuration

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use pollux_api::{
-    Change, Check, Configuration, DestinationId, IpvsSettings, ServiceEntry, ServiceId,
+    Change, Check, Configuration, DestinationId, IpvsSettings, ServiceEntry, ServiceId, SyncRole,
 };
 
 /// Nobody is ever asked there.
@@ -33,15 +33,36 @@ pub fn changes(from: &Configuration, to: &Configuration) -> Vec<Change> {
     let marks = (from.marks != to.marks).then(|| Change::ReplaceMarks {
         rules: to.marks.clone(),
     });
-    settings
+    let (stops, starts) = sync_changes(from, to);
+    // Servers of another family than their service come and go while no daemon runs.
+    stops
         .into_iter()
+        .chain(settings)
         .chain(marks)
         .chain(checks_in_between(from, to, &wanted))
         .chain(gone)
         .chain(rest)
         .chain(check_changes(from, to))
         .chain(waiting(to, &known))
+        .chain(starts)
         .collect()
+}
+
+/// Daemons that run otherwise than they are to are stopped and started.
+fn sync_changes(from: &Configuration, to: &Configuration) -> (Vec<Change>, Vec<Change>) {
+    let differs = |role: &SyncRole| from.sync.get(*role) != to.sync.get(*role);
+    let roles: Vec<SyncRole> = SyncRole::ALL.into_iter().filter(differs).collect();
+    let stops = roles
+        .iter()
+        .filter(|role| from.sync.get(**role).is_some())
+        .map(|role| Change::StopSync { role: *role });
+    let starts = roles.iter().filter_map(|role| {
+        Some(Change::StartSync {
+            role: *role,
+            daemon: to.sync.get(*role)?.clone(),
+        })
+    });
+    (stops.collect(), starts.collect())
 }
 
 /// Checks that servers do not fit that are added before the checks are those of `to`. A service stays checked, so that who

@@ -87,7 +87,7 @@ use pollux_api::settings::{
 };
 use pollux_api::{
     Family, ForwardingMethod, MarkRule, Netmask, PersistenceEngine, Protocol, SchedulerFlags,
-    SchedulerName, TunnelChecksum, TunnelType, Weight,
+    SchedulerName, SyncDaemon, SyncRole, TunnelChecksum, TunnelType, Weight, synchronisation,
 };
 use toml::de::DeTable;
 
@@ -108,6 +108,8 @@ pub struct FileSchema<'a> {
     pub ipvs: IpvsTable,
     /// `[[mark]]`
     pub marks: Vec<MarkTable>,
+    /// `[[sync]]`
+    pub syncs: Vec<SyncTable>,
     /// `[[service]]`, each for [`ServiceTable::read`].
     pub services: Vec<TableReader<'a>>,
     /// `[[check]]`
@@ -125,6 +127,15 @@ pub struct MarkTable {
     pub place: Place,
     /// The rule, unless a value could not be read.
     pub rule: Option<MarkRule>,
+}
+
+/// `[[sync]]`
+#[derive(Debug)]
+pub struct SyncTable {
+    /// Where it starts.
+    pub place: Place,
+    /// Which daemon, and how it is started, unless that could not be read.
+    pub daemon: Option<(SyncRole, SyncDaemon)>,
 }
 
 /// `[dataplane]`
@@ -254,6 +265,7 @@ impl<'a> FileSchema<'a> {
             control: control.unwrap_or_default(),
             ipvs: root.table("ipvs").map(read_ipvs).unwrap_or_default(),
             marks: root.tables("mark").into_iter().map(read_mark).collect(),
+            syncs: root.tables("sync").into_iter().map(read_sync).collect(),
             services: root.tables("service"),
             checks: root
                 .tables("check")
@@ -417,6 +429,36 @@ fn read_mark(table: TableReader<'_>) -> MarkTable {
     let read = MarkTable {
         place: table.place(),
         rule: rule.filter(|_| is_read),
+    };
+    table.finish();
+    read
+}
+
+fn read_sync(table: TableReader<'_>) -> SyncTable {
+    let roles = SyncRole::ALL.map(|role| (role.as_str(), role));
+    let role = table.require(table.word("role", &roles), "role", "master");
+    let interface = table.require(table.text("interface", "wan"), "interface", "wan");
+    fn or<T>(located: Option<Located<T>>, default: T) -> T {
+        located.map_or(default, |located| located.value)
+    }
+    let id = or(table.number("id", 0..=u8::MAX), 0);
+    let group = or(table.parsed("group", "224.0.0.81"), synchronisation::GROUP);
+    let port = or(table.number("port", 1..=u16::MAX), synchronisation::PORT);
+    let ttl = or(table.number("ttl", 1..=u8::MAX), synchronisation::TTL);
+    let datagram_bytes = table.number("datagram_bytes", 1..=u16::MAX);
+    let read = SyncTable {
+        place: table.place(),
+        daemon: role.zip(interface).map(|(role, interface)| {
+            let daemon = SyncDaemon {
+                interface: interface.value,
+                id,
+                group,
+                port,
+                ttl,
+                datagram_bytes: datagram_bytes.map(|located| located.value),
+            };
+            (role.value, daemon)
+        }),
     };
     table.finish();
     read

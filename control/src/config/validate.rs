@@ -18,7 +18,8 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::file_schema::{
-    ControlTable, DataplaneTable, FileSchema, MarkTable, ServerTable, ServiceTable, TimeoutsTable,
+    ControlTable, DataplaneTable, FileSchema, MarkTable, ServerTable, ServiceTable, SyncTable,
+    TimeoutsTable,
 };
 use super::health::CheckReader;
 use super::problem::{Located, Place, ProblemList, Problems};
@@ -90,8 +91,19 @@ fn configuration(schema: FileSchema<'_>, problems: &ProblemList) -> Configuratio
         checks: CheckReader::new(schema.checks, problems),
         problems,
     };
+    // Which go together must be set together.
+    let is_of_pair = |name: &str| matches!(name, "sync_period" | "sync_threshold");
+    let mut pair = (BTreeMap::new(), None);
     for (name, Located { value, place }) in schema.ipvs.0 {
+        if is_of_pair(name) {
+            pair.0.insert(name.to_owned(), value);
+            pair.1.get_or_insert(place);
+            continue;
+        }
         let settings = BTreeMap::from([(name.to_owned(), value)]);
+        building.apply(Change::Set { settings }, &place);
+    }
+    if let (settings, Some(place)) = pair {
         building.apply(Change::Set { settings }, &place);
     }
     for MarkTable { place, rule } in schema.marks {
@@ -108,6 +120,11 @@ fn configuration(schema: FileSchema<'_>, problems: &ProblemList) -> Configuratio
             if let Some(id) = id {
                 building.add_server(id, server);
             }
+        }
+    }
+    for SyncTable { place, daemon } in schema.syncs {
+        if let Some((role, daemon)) = daemon {
+            building.apply(Change::StartSync { role, daemon }, &place);
         }
     }
     building.checks.apply(&mut building.configuration, problems);

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use pollux_api::ipvs_settings::SETTINGS;
 use pollux_api::{
     Configuration, Destination, Family, ForwardingMethod, IpvsSettings, MarkRule, SchedulerFlags,
-    ServiceEntry, ServiceId, Tunnel, VirtualService, Weight,
+    ServiceEntry, ServiceId, SyncDaemons, SyncRole, Tunnel, VirtualService, Weight,
+    synchronisation,
 };
 use thiserror::Error;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Value, value};
@@ -66,6 +67,7 @@ pub fn merge(old: &str, configuration: &Configuration) -> Result<String, toml_ed
         .collect();
     merge_settings(&mut document, &configuration.settings);
     merge_marks(&mut document, &configuration.marks);
+    merge_sync(&mut document, &configuration.sync);
     super::health::write_checks(&mut document, &configuration.health);
     if !services.is_empty() {
         document.insert("service", Item::ArrayOfTables(services));
@@ -116,6 +118,36 @@ fn merge_marks(document: &mut DocumentMut, marks: &[MarkRule]) {
         .collect();
     if !rules.is_empty() {
         document.insert("mark", Item::ArrayOfTables(rules));
+    }
+}
+
+/// The daemons; those that the file has already keep how they are written.
+fn merge_sync(document: &mut DocumentMut, daemons: &SyncDaemons) {
+    let mut old = tables(document.remove("sync"));
+    let all = SyncRole::ALL.into_iter().filter_map(|role| {
+        let daemon = daemons.get(role)?;
+        let known = take(&mut old, |table| text(table, "role") == Some(role.as_str()));
+        let mut table = known.unwrap_or_default();
+        table.set_position(None);
+        set(&mut table, "role", role.as_str(), None);
+        set(&mut table, "interface", daemon.interface.as_str(), None);
+        set(&mut table, "id", i64::from(daemon.id), Some(0));
+        let group = daemon.group.to_string();
+        let default = synchronisation::GROUP.to_string();
+        set(&mut table, "group", group.as_str(), Some(default.as_str()));
+        for (key, number, default) in [
+            ("port", i64::from(daemon.port), synchronisation::PORT.into()),
+            ("ttl", i64::from(daemon.ttl), synchronisation::TTL.into()),
+        ] {
+            set(&mut table, key, number, Some(default));
+        }
+        let bytes = daemon.datagram_bytes.map(|bytes| i64::from(bytes).into());
+        set_value(&mut table, "datagram_bytes", bytes, None);
+        Some(table)
+    });
+    let all: ArrayOfTables = all.collect();
+    if !all.is_empty() {
+        document.insert("sync", Item::ArrayOfTables(all));
     }
 }
 

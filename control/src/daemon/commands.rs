@@ -6,6 +6,7 @@ use pollux_api::dataplane::{
 };
 use pollux_api::line::Failure;
 use pollux_api::statistics::{DropReport, ServiceStatistics};
+use pollux_api::synchronisation::SyncStatus;
 use pollux_api::{Configuration, ServiceId, Transaction};
 
 use super::audit;
@@ -65,6 +66,7 @@ impl Daemon {
                 return Ok(Answer::Workers(lock(&self.rates).report_workers(workers)));
             }
             Command::ShowDrops => Query::Drops,
+            Command::ShowSync => Query::Sync,
             Command::ShowHealth => return Ok(Answer::Health(self.health.report())),
             Command::ShowServiceHealth => {
                 return Ok(Answer::ServiceHealth(self.health.services()));
@@ -139,6 +141,17 @@ impl Daemon {
         }
     }
 
+    /// The daemons of connection synchronisation.
+    ///
+    /// # Errors
+    /// That of the data plane.
+    pub async fn sync_status(&self) -> Result<SyncStatus, Failure> {
+        match self.dataplane.ask(Query::Sync).await? {
+            Report::Sync(status) => Ok(status),
+            _ => Err(unexpected()),
+        }
+    }
+
     async fn whole_director(&self) -> Result<Answer, Failure> {
         let totals = self.director().await?.totals;
         let table = self.table().await?;
@@ -201,6 +214,7 @@ fn answer(report: Report) -> Result<Answer, Failure> {
         Report::Services(services) => Answer::Services(services),
         Report::Connections(page) => Answer::Connections(page),
         Report::Drops(drops) => Answer::Drops(drops),
+        Report::Sync(status) => Answer::Sync(status),
         // No command asks for these alone.
         Report::Director(_) | Report::Table(_) | Report::Ports(_) | Report::Workers(_) => {
             return Err(unexpected());

@@ -372,7 +372,8 @@ fn changes_something(query: &Query) -> bool {
         | Query::Connections(_)
         | Query::Ports
         | Query::Workers
-        | Query::Drops => false,
+        | Query::Drops
+        | Query::Sync => false,
     }
 }
 

@@ -29,8 +29,7 @@ impl Daemon {
         setting: &'static str,
         text: &[u8],
     ) -> Result<(), Refusal> {
-        let value = setting_value::read(setting, text)?;
-        let settings = [(setting.to_owned(), value)].into();
+        let settings = setting_value::read_file(setting, text)?;
         let tool = Tool {
             daemon: self,
             caller,
@@ -93,10 +92,12 @@ impl Tool<'_> {
                 self.remove_destination(&key, &destination).await
             }
             Request::Destinations(key) => self.destinations(&key).await,
-            Request::StartDaemon(_) => Err(Refusal::not_yet("connection synchronisation")),
-            // None can be running.
-            Request::StopDaemon(_) => Err(Errno::SRCH.into()),
-            Request::Daemons => Ok(Reply::Many(Vec::new())),
+            Request::StartDaemon(daemon) => self.change(daemon.change()?).await,
+            Request::StopDaemon(role) => self.change(Change::StopSync { role }).await,
+            Request::Daemons => {
+                let status = self.daemon.sync_status().await?;
+                Ok(Reply::Many(Body::daemons(&status)))
+            }
             Request::SetTimeouts(new) => {
                 let settings = new.settings();
                 self.change(Change::Set { settings }).await

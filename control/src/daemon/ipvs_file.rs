@@ -36,7 +36,7 @@ pub enum ProcFile {
     Helpers,
     /// A setting: a line with its value.
     Setting(&'static str),
-    /// The one setting of two values; connections are not synchronised yet, so that it has the kernel's.
+    /// The one setting of two values.
     SyncThreshold,
 }
 
@@ -91,11 +91,11 @@ impl ProcFile {
     /// The setting whose file has this path.
     ///
     /// # Errors
-    /// `ENOENT` when Pollux has no such file, `EACCES` when it is not one to write to, `EOPNOTSUPP` for the one of two values.
+    /// `ENOENT` when Pollux has no such file, `EACCES` when it is not one to write to.
     pub fn setting_at(path: &str) -> Result<&'static str, Refusal> {
         match Self::at(path)? {
             Self::Setting(name) => Ok(name),
-            Self::SyncThreshold => Err(Refusal::not_yet("connection synchronisation")),
+            Self::SyncThreshold => Ok("sync_threshold"),
             _ => Err(Errno::ACCESS.into()),
         }
     }
@@ -141,7 +141,12 @@ impl ProcFile {
                 let text = format!("{}\n", configuration.settings.get(name));
                 pipe.write_all(text.as_bytes()).await?;
             }
-            Self::SyncThreshold => pipe.write_all(b"3\t50\n").await?,
+            Self::SyncThreshold => {
+                let (_, configuration) = daemon.configuration().await?;
+                let value = |name| configuration.settings.get(name);
+                let text = format!("{}\t{}\n", value("sync_threshold"), value("sync_period"));
+                pipe.write_all(text.as_bytes()).await?;
+            }
             Self::Director | Self::Workers => {
                 let director = daemon.director().await?;
                 let statistics = {

@@ -23,9 +23,8 @@ pub fn lay_out(folder: &Path) -> io::Result<()> {
     let settings = SETTINGS.iter().filter(|known| known.is_sysctl);
     let settings =
         settings.map(|known| (format!("{}{}", ipvs_file::SETTINGS_PATH, known.name), 0o644));
-    let threshold = [(ipvs_file::SYNC_THRESHOLD_PATH.to_owned(), 0o644)];
     let others = ipvs_file::NET_PATHS.map(|path| (path.to_owned(), 0o444));
-    for (path, mode) in settings.chain(threshold).chain(others) {
+    for (path, mode) in settings.chain(others) {
         let path = folder.join(path.trim_start_matches("/proc/"));
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
@@ -55,7 +54,6 @@ mod tests {
             names.sort();
             let sysctls = SETTINGS.iter().filter(|known| known.is_sysctl);
             let mut expected: Vec<_> = sysctls.map(|known| known.name.to_owned()).collect();
-            expected.push("sync_threshold".to_owned());
             expected.sort();
             assert_eq!(names, expected);
         }

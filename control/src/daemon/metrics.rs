@@ -231,6 +231,7 @@ impl Daemon {
             ports: self.ports().await.unwrap_or_default(),
             workers: self.workers().await.ok()?,
             drops: self.drops().await.ok()?,
+            sync: self.sync_status().await.ok()?,
         })
     }
 }

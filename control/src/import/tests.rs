@@ -256,10 +256,11 @@ fn near_misses() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn rules_come_back_as_they_went(before in unchecked()) {
-        // Marks, settings and timeouts of services are not in rules.
+        // Marks, settings, timeouts of services and daemons are not in rules.
         let mut before = before;
         before.marks.clear();
         before.settings = Default::default();
+        before.sync = Default::default();
         for entry in &mut before.services {
             entry.service.timeouts = Default::default();
         }

@@ -59,6 +59,7 @@ mod tests {
                 virtual_address: service.parse().unwrap(),
                 destination: server.parse().unwrap(),
                 method: ForwardingMethod::Nat,
+                synced: false,
                 engine: None,
             };
         let v4 = report(

@@ -46,6 +46,7 @@ impl From<Failure> for Refusal {
         let errno = match failure.code {
             FailureCode::AlreadyExists => Errno::EXIST,
             FailureCode::NotFound => Errno::SRCH,
+            FailureCode::NoDevice => Errno::NODEV,
             FailureCode::BadRequest | FailureCode::Invalid => Errno::INVAL,
             FailureCode::Conflict | FailureCode::DataplaneDown => Errno::AGAIN,
             FailureCode::Busy => Errno::BUSY,

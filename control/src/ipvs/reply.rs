@@ -5,11 +5,12 @@ use netlink_packet_generic::GenlFamily;
 use netlink_packet_generic::ctrl::GenlCtrl;
 use pollux_api::dataplane::{DirectorStatus, Timeouts};
 use pollux_api::statistics::{DestinationStatistics, RateReport, Rates, ServiceStatistics};
+use pollux_api::synchronisation::SyncStatus;
 
 use super::attribute::Attribute;
 use super::command::{self, Command};
 use super::statistics::Statistics;
-use super::{VERSION, destination, family, service, timeouts};
+use super::{VERSION, destination, family, service, sync_daemon, timeouts};
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +91,13 @@ impl Body {
         };
         let attribute = destination::write(command::DESTINATION, listed, &statistics);
         Self::ipvs(Command::NewDest, vec![attribute])
+    }
+
+    /// The daemons of connection synchronisation that run.
+    pub fn daemons(status: &SyncStatus) -> Vec<Self> {
+        let all = sync_daemon::write_all(status).into_iter();
+        all.map(|attribute| Self::ipvs(Command::NewDaemon, vec![attribute]))
+            .collect()
     }
 
     /// The timeouts.

@@ -3,6 +3,7 @@
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST};
 use netlink_packet_generic::GenlHeader;
 use netlink_packet_generic::constants::{CTRL_CMD_GETFAMILY, GENL_HDRLEN};
+use pollux_api::SyncRole;
 use rustix::io::Errno;
 
 use super::attribute::Attributes;
@@ -11,7 +12,7 @@ use super::destination::{self, DestinationKey, DestinationSettings};
 use super::family::Family;
 use super::message::Message;
 use super::service::{self, ServiceKey, ServiceSettings};
-use super::sync_daemon::{self, Role, SyncDaemon};
+use super::sync_daemon::{self, SyncDaemon};
 use super::timeouts::NewTimeouts;
 
 /// Not netlink's: the preloaded library asks for the text of a file of `/proc` with a message of this type, whose payload
@@ -57,7 +58,7 @@ pub enum Request {
     /// Start a synchronisation daemon.
     StartDaemon(SyncDaemon),
     /// Stop one.
-    StopDaemon(Role),
+    StopDaemon(SyncRole),
     /// List those that run.
     Daemons,
     /// Set timeouts.
@@ -150,7 +151,7 @@ impl Request {
             }
             Command::DelDest => Self::RemoveDestination(key()?, destination_key()?),
             Command::NewDaemon => Self::StartDaemon(SyncDaemon::read(&daemon()?)?),
-            Command::DelDaemon => Self::StopDaemon(Role::read(&daemon()?)?),
+            Command::DelDaemon => Self::StopDaemon(sync_daemon::read_role(&daemon()?)?),
             Command::SetConfig => Self::SetTimeouts(NewTimeouts::read(attributes)?),
             Command::GetConfig => Self::Timeouts,
             Command::GetInfo => Self::Info,

@@ -1,9 +1,34 @@
 //! What is written to a file of `/proc/sys/net/ipv4/vs`: a number, as the kernel reads it (`proc_dointvec`).
 
+use std::collections::BTreeMap;
+
 use pollux_api::ipvs_settings::{IpvsSettings, SettingError};
 use rustix::io::Errno;
 
 use super::refusal::Refusal;
+
+/// What a text makes of a setting; `sync_threshold` has two numbers, of which the second may be left out.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_file(setting: &'static str, text: &[u8]) -> Result<BTreeMap<String, u32>, Refusal> {
+    let mut settings = BTreeMap::from([(setting.to_owned(), read(setting, text)?)]);
+    if setting == THRESHOLD {
+        let start = text.trim_ascii_start();
+        let first = start.iter().position(u8::is_ascii_whitespace);
+        let rest = start
+            .get(first.unwrap_or(start.len())..)
+            .unwrap_or_default();
+        if !rest.trim_ascii().is_empty() {
+            settings.insert(PERIOD.to_owned(), read(PERIOD, rest)?);
+        }
+    }
+    Ok(settings)
+}
+
+/// The setting of two numbers, and what the second one is called here.
+const THRESHOLD: &str = "sync_threshold";
+const PERIOD: &str = "sync_period";
 
 /// The value that a text gives a setting.
 ///
@@ -70,6 +95,22 @@ mod tests {
             assert_eq!(refused.errno, Errno::INVAL, "{text:?}");
         }
         assert_eq!(read("drop_entry", b"\xff").unwrap_err().errno, Errno::INVAL);
+    }
+
+    #[test]
+    fn one_setting_has_two_numbers() {
+        let read = |text: &str| read_file("sync_threshold", text.as_bytes());
+        let both = |threshold, period| {
+            let pair = [("sync_threshold", threshold), ("sync_period", period)];
+            BTreeMap::from(pair.map(|(name, value)| (name.to_owned(), value)))
+        };
+        assert_eq!(read("2 50\n"), Ok(both(2, 50)));
+        assert_eq!(read(" 0\t0 7\n"), Ok(both(0, 0)));
+        let alone = BTreeMap::from([("sync_threshold".to_owned(), 5)]);
+        assert_eq!(read("5\n"), Ok(alone));
+        for text in ["", "x", "3 x", "-1 3"] {
+            assert!(read(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -1,11 +1,14 @@
-//! A connection synchronisation daemon as tools describe it. Pollux has none yet: one is never running, and none starts.
+//! A connection synchronisation daemon as tools describe it, and as Pollux does.
 
 use std::net::IpAddr;
 
+use pollux_api::synchronisation::{self, SyncStatus};
+use pollux_api::{Change, SyncDaemon as Daemon, SyncRole};
 use rustix::io::Errno;
 
 use super::address;
-use super::attribute::Attributes;
+use super::attribute::{Attribute, Attributes};
+use super::command;
 
 const STATE: u16 = 1;
 const INTERFACE: u16 = 2;
@@ -19,23 +22,11 @@ const TTL: u16 = 8;
 /// The highest attribute of a daemon.
 pub const ATTRIBUTE_MAX: u16 = TTL;
 
-/// `IFNAMSIZ`, without the NUL.
-const INTERFACE_BYTES_MAX: usize = 15;
-
-/// Which of the two daemons.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Sends connections.
-    Master,
-    /// Takes them.
-    Backup,
-}
-
 /// A daemon that is to be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyncDaemon {
     /// Which.
-    pub role: Role,
+    pub role: SyncRole,
     /// The interface of the multicasts.
     pub interface: String,
     /// Which daemons belong together.
@@ -50,17 +41,15 @@ pub struct SyncDaemon {
     pub ttl_hops: u8,
 }
 
-impl Role {
-    /// Reads which daemon is meant.
-    ///
-    /// # Errors
-    /// `EINVAL` when that is missing or neither.
-    pub fn read(attributes: &Attributes<'_>) -> Result<Self, Errno> {
-        match attributes.u32(STATE)? {
-            Some(1) => Ok(Self::Master),
-            Some(2) => Ok(Self::Backup),
-            _ => Err(Errno::INVAL),
-        }
+/// Reads which daemon is meant.
+///
+/// # Errors
+/// `EINVAL` when that is missing or neither.
+pub fn read_role(attributes: &Attributes<'_>) -> Result<SyncRole, Errno> {
+    match attributes.u32(STATE)? {
+        Some(1) => Ok(SyncRole::Master),
+        Some(2) => Ok(SyncRole::Backup),
+        _ => Err(Errno::INVAL),
     }
 }
 
@@ -70,7 +59,7 @@ impl SyncDaemon {
     /// # Errors
     /// `EINVAL` when something is missing.
     pub fn read(attributes: &Attributes<'_>) -> Result<Self, Errno> {
-        let interface = attributes.text(INTERFACE, INTERFACE_BYTES_MAX)?;
+        let interface = attributes.text(INTERFACE, synchronisation::INTERFACE_BYTES_MAX)?;
         let group = attributes.bytes(GROUP).map(|bytes| (address::INET, bytes));
         let group6 = attributes
             .bytes(GROUP6)
@@ -79,7 +68,7 @@ impl SyncDaemon {
             .or(group6)
             .map(|(family, bytes)| address::read(family, bytes));
         Ok(Self {
-            role: Role::read(attributes)?,
+            role: read_role(attributes)?,
             interface: interface.ok_or(Errno::INVAL)?.to_owned(),
             sync_id: attributes.u32(SYNC_ID)?.ok_or(Errno::INVAL)?,
             length_max: attributes.u16(LENGTH_MAX)?.unwrap_or(0),
@@ -88,6 +77,67 @@ impl SyncDaemon {
             ttl_hops: attributes.u8(TTL)?.unwrap_or(0),
         })
     }
+
+    /// The change that starts it. A length that is too large or too small becomes the nearest that is possible, as in the
+    /// kernel.
+    ///
+    /// # Errors
+    /// `EINVAL` for an id that has no room in a message.
+    pub fn change(self) -> Result<Change, Errno> {
+        let or = |value: u16, default| if value == 0 { default } else { value };
+        let mut daemon = Daemon {
+            interface: self.interface,
+            id: u8::try_from(self.sync_id).map_err(|_| Errno::INVAL)?,
+            group: self.group.unwrap_or(synchronisation::GROUP),
+            port: or(self.port, synchronisation::PORT),
+            ttl: if self.ttl_hops == 0 {
+                synchronisation::TTL
+            } else {
+                self.ttl_hops
+            },
+            datagram_bytes: None,
+        };
+        let (min, max) = daemon.datagram_range(self.role);
+        daemon.datagram_bytes = (self.length_max != 0).then(|| self.length_max.clamp(min, max));
+        // What is no name is the name of no interface.
+        if daemon.interface.is_empty() {
+            return Err(Errno::NODEV);
+        }
+        Ok(Change::StartSync {
+            role: self.role,
+            daemon,
+        })
+    }
+}
+
+/// The daemons that run, the master first.
+pub fn write_all(status: &SyncStatus) -> Vec<Attribute> {
+    let master = status
+        .master
+        .as_ref()
+        .map(|found| write(1, &found.daemon, found.datagram_bytes_max));
+    let backup = status
+        .backup
+        .as_ref()
+        .map(|found| write(2, &found.daemon, found.datagram_bytes_max));
+    master.into_iter().chain(backup).collect()
+}
+
+fn write(state: u32, daemon: &Daemon, length_max: u16) -> Attribute {
+    let group = match daemon.group {
+        IpAddr::V4(group) => Attribute::bytes(GROUP, group.octets().to_vec()),
+        IpAddr::V6(group) => Attribute::bytes(GROUP6, group.octets().to_vec()),
+    };
+    let attributes = vec![
+        Attribute::u32(STATE, state),
+        Attribute::text(INTERFACE, &daemon.interface),
+        Attribute::u32(SYNC_ID, daemon.id.into()),
+        Attribute::u16(LENGTH_MAX, length_max),
+        Attribute::u16(PORT, daemon.port),
+        Attribute::u8(TTL, daemon.ttl),
+        group,
+    ];
+    Attribute::nested(command::DAEMON, attributes)
 }
 
 #[cfg(test)]
@@ -95,7 +145,6 @@ mod tests {
     use netlink_packet_core::Emitable as _;
 
     use super::*;
-    use crate::ipvs::attribute::Attribute;
 
     fn read(attributes: &[Attribute]) -> Result<SyncDaemon, Errno> {
         let mut bytes = vec![0; attributes.buffer_len()];
@@ -116,7 +165,7 @@ mod tests {
             Attribute::u8(TTL, 4),
         ];
         let expected = SyncDaemon {
-            role: Role::Backup,
+            role: SyncRole::Backup,
             interface: "eth0".to_owned(),
             sync_id: 7,
             length_max: 1400,
@@ -131,5 +180,28 @@ mod tests {
             assert_eq!(read(&told), Err(Errno::INVAL), "{missing}");
         }
         assert_eq!(read(&[Attribute::u32(STATE, 3)]), Err(Errno::INVAL));
+    }
+
+    #[test]
+    fn what_is_not_said_is_the_kernels() {
+        let told = [
+            Attribute::u32(STATE, 2),
+            Attribute::text(INTERFACE, "eth0"),
+            Attribute::u32(SYNC_ID, 0),
+            Attribute::u16(LENGTH_MAX, 1),
+        ];
+        let expected = Daemon {
+            datagram_bytes: Some(1024),
+            ..Daemon::new("eth0", 0)
+        };
+        let change = read(&told).unwrap().change().unwrap();
+        let expected = Change::StartSync {
+            role: SyncRole::Backup,
+            daemon: expected,
+        };
+        assert_eq!(change, expected);
+        let mut too_large = read(&told).unwrap();
+        too_large.sync_id = 256;
+        assert_eq!(too_large.change(), Err(Errno::INVAL));
     }
 }

@@ -7,6 +7,7 @@
 mod director;
 mod families;
 mod services;
+mod synchronisation;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use pollux_api::dataplane::{PortStatus, TableStatus, WorkerStatus};
 use pollux_api::health::{ServerHealth, ServiceHealth};
 use pollux_api::statistics::{DropReport, ServiceStatistics, TrafficTotals};
+use pollux_api::synchronisation::SyncStatus;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, prometheus_text, text};
 use prometheus_client::registry::Registry;
@@ -55,6 +57,8 @@ pub struct DataplaneSample {
     pub workers: Vec<WorkerStatus>,
     /// Fates by port.
     pub drops: Vec<DropReport>,
+    /// The daemons of connection synchronisation.
+    pub sync: SyncStatus,
 }
 
 impl Format {
@@ -110,6 +114,7 @@ impl Collector for Sample {
             director::table(&mut families, dataplane)?;
             director::ports(&mut families, dataplane)?;
             director::workers(&mut families, &dataplane.workers)?;
+            synchronisation::daemons(&mut families, &dataplane.sync)?;
             services::services(&mut families, &dataplane.services)?;
             services::servers(&mut families, &dataplane.services)?;
         }

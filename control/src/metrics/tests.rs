@@ -38,6 +38,7 @@ pub fn sample() -> Sample {
     };
     Sample {
         dataplane: Some(DataplaneSample {
+            sync: pollux_api::synchronisation::SyncStatus::default(),
             totals,
             table: TableStatus {
                 connections: 9,

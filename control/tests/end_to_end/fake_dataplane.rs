@@ -23,7 +23,8 @@ use pollux_api::line::{self, Failure, FailureCode, Request, Response};
 use pollux_api::statistics::{
     DestinationStatistics, DropReport, FateCount, ServiceStatistics, TrafficTotals,
 };
-use pollux_api::{Change, ForwardingMethod, Protocol, ServiceId, Transaction};
+use pollux_api::synchronisation::{MasterStatus, SyncStatus};
+use pollux_api::{Change, ForwardingMethod, Protocol, ServiceId, SyncRole, Transaction};
 
 /// What a data plane knows.
 #[derive(Debug, Default)]
@@ -158,7 +159,26 @@ impl State {
             Query::Ports => Report::Ports(vec![port()]),
             Query::Workers => Report::Workers(vec![self.worker(0), self.worker(1)]),
             Query::Drops => Report::Drops(vec![self.drops()]),
+            Query::Sync => Report::Sync(self.sync()),
         })
+    }
+
+    fn sync(&self) -> SyncStatus {
+        let master = self.configuration.sync.master.clone();
+        SyncStatus {
+            master: master.map(|daemon| MasterStatus {
+                datagram_bytes_max: daemon.datagram_bytes_max(SyncRole::Master, 1500),
+                daemon,
+                ports: 1,
+                is_open: true,
+                datagrams: 5,
+                bytes: 600,
+                connections: 16,
+                dropped: 0,
+                send_errors: 0,
+            }),
+            backup: None,
+        }
     }
 
     fn table(&self) -> TableStatus {
@@ -371,6 +391,7 @@ pub fn connection(client_port: u16) -> ConnectionReport {
         virtual_address: SocketAddr::from(([198, 51, 100, 1], 80)),
         destination: SocketAddr::from(([203, 0, 113, 11], 80)),
         method: ForwardingMethod::Nat,
+        synced: false,
         engine: None,
     }
 }

@@ -362,8 +362,8 @@ fn what_a_setting_cannot_be_is_an_error_and_changes_nothing() {
         ),
         (
             "bash",
-            "echo 3 60 > FOLDER/sync_threshold",
-            "Operation not supported",
+            "echo 60 50 > FOLDER/sync_threshold",
+            "Invalid argument",
         ),
         ("sh", "cd FOLDER", "can't cd"),
     ] {
@@ -412,17 +412,17 @@ fn the_folder_of_the_settings_is_listed_and_looked_at() {
 }
 
 #[test]
-fn what_pollux_has_not_is_refused_and_the_log_says_what() {
+fn what_is_refused_is_said_and_the_log_says_why() {
     let machine = Machine::up();
     silent(&machine, "ipvsadm -A -t 198.51.100.1:80 -s rr");
     silent(
         &machine,
-        "ipvsadm -a -t 198.51.100.1:80 -r 203.0.113.11:80 -m",
+        "ipvsadm -a -t 198.51.100.1:80 -r [2001:db8::1]:80 -i",
     );
     let before = machine.json("show configuration");
     let (line, reason) = (
         "--start-daemon master --mcast-interface lo",
-        "connection synchronisation",
+        "is of another address family than its service",
     );
     let logged = machine.log().len();
     let (code, text) = tool(&machine, &format!("ipvsadm {line}"));

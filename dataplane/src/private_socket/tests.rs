@@ -99,6 +99,10 @@ impl DataplaneControl for Fake {
         };
         Ok((0..100_000).map(report).collect())
     }
+
+    async fn sync(&self) -> Result<SyncStatus, Failure> {
+        Ok(SyncStatus::default())
+    }
 }
 
 /// The fake's table.

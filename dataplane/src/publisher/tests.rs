@@ -58,6 +58,7 @@ impl Director {
             trash: Trash::default(),
             view: Arc::default(),
             forwarding,
+            daemons: Daemons::new(1024, 1),
         };
         Self { running, snapshot }
     }

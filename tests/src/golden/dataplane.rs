@@ -18,18 +18,22 @@ use pollux_api::dataplane::{
 use pollux_api::identity::Endpoint;
 use pollux_api::line::{self, Failure, FailureCode, Request, Response};
 use pollux_api::statistics::{DestinationStatistics, ServiceStatistics, TrafficTotals};
+use pollux_api::synchronisation::{BackupStatus, MasterStatus, SyncStatus};
 use pollux_api::{
     Configuration, Destination, Family, ForwardingMethod, Protocol, ServiceEntry, ServiceId,
-    Transaction, TunnelType, VirtualService,
+    SyncRole, Transaction, TunnelType, VirtualService,
 };
 use pollux_engine::clock::TICKS_PER_SECOND;
 use pollux_engine::connection::{self as engine, Connection, State};
 use pollux_engine::service::Destination as Compiled;
 use pollux_engine::service::ServiceIdentity;
 
+use super::administrator::Refused;
 use super::command::{Command, parse};
 use super::director::Director;
 
+/// The MTU of the recorder's interfaces, bytes.
+const MTU: u16 = 1500;
 /// The size of the connection table that the recorded kernel tells.
 const TABLE_SIZE: u32 = 4096;
 
@@ -109,6 +113,7 @@ impl Dataplane {
             Query::Ports => Report::Ports(Vec::new()),
             Query::Workers => Report::Workers(Vec::new()),
             Query::Drops => Report::Drops(Vec::new()),
+            Query::Sync => Report::Sync(self.sync()),
         })
     }
 
@@ -138,11 +143,50 @@ impl Dataplane {
     fn make(&mut self, line: &str) -> Result<(), Failure> {
         let internal = |what: String| Failure::new(FailureCode::Internal, what);
         match parse(line) {
-            Ok(Command::Change(change)) => self
-                .director
-                .change(&change)
-                .map_err(|refused| internal(format!("{line}: {refused:?}"))),
+            Ok(Command::Change(change)) => {
+                self.director
+                    .change(&change)
+                    .map_err(|refused| match refused {
+                        Refused::NoInterface => Failure::new(FailureCode::NoDevice, line),
+                        refused => internal(format!("{line}: {refused:?}")),
+                    })
+            }
             other => Err(internal(format!("{line}: {other:?}"))),
+        }
+    }
+
+    fn sync(&self) -> SyncStatus {
+        let daemons = &self.configuration.sync;
+        let master = daemons.master.clone();
+        let backup = daemons.backup.clone();
+        SyncStatus {
+            master: master.map(|daemon| MasterStatus {
+                datagram_bytes_max: daemon.datagram_bytes_max(SyncRole::Master, MTU),
+                daemon,
+                ports: 1,
+                is_open: true,
+                datagrams: 0,
+                bytes: 0,
+                connections: 0,
+                dropped: 0,
+                send_errors: 0,
+            }),
+            backup: backup.map(|daemon| BackupStatus {
+                datagram_bytes_max: daemon.datagram_bytes_max(SyncRole::Backup, MTU),
+                daemon,
+                ports: 1,
+                is_open: true,
+                datagrams: 0,
+                other_ids: 0,
+                broken: 0,
+                refused: 0,
+                dropped: 0,
+                made: 0,
+                changed: 0,
+                passed_over: 0,
+                no_room: 0,
+                unusable: 0,
+            }),
         }
     }
 
@@ -280,6 +324,7 @@ impl Dataplane {
             virtual_address: key.destination(),
             destination: SocketAddr::new(server.spec.address, connection.destination_port()),
             method: ForwardingMethod::Nat,
+            synced: connection.is_synced(),
             engine: call.map(ConnectionReport::call),
         })
     }
@@ -321,6 +366,11 @@ fn command_line(change: &Change) -> Result<String, Failure> {
             format!("ipvsadm -d {} -r {id}", named(*service))
         }
         Change::Flush => "ipvsadm -C".to_owned(),
+        Change::StartSync { role, daemon } => format!(
+            "ipvsadm --start-daemon {role} --mcast-interface {} --syncid {} --mcast-group {} --mcast-port {} --mcast-ttl {}",
+            daemon.interface, daemon.id, daemon.group, daemon.port, daemon.ttl
+        ),
+        Change::StopSync { role } => format!("ipvsadm --stop-daemon {role}"),
         Change::Set { .. }
         | Change::AddMark { .. }
         | Change::RemoveMark { .. }

@@ -10,8 +10,8 @@ use super::command::Unsupported;
 pub struct Setting {
     name: &'static str,
     value: u32,
-    /// Of the one setting that has two.
-    second: u32,
+    /// Of the one setting that may have two.
+    second: Option<u32>,
 }
 
 /// Those that only one value of is had: what they are named, and that value.
@@ -22,7 +22,7 @@ const FIXED: [(&str, u32); 5] = [
     ("run_estimation", 1),
     ("sync_version", 1),
 ];
-const HEEDED: [&str; 21] = [
+const HEEDED: [&str; 25] = [
     "conn_reuse_mode",
     "expire_nodest_conn",
     "expire_quiescent_template",
@@ -41,6 +41,10 @@ const HEEDED: [&str; 21] = [
     "mh_tab_index",
     "backup_only",
     "sync_threshold",
+    "sync_period",
+    "sync_ports",
+    "sync_qlen_max",
+    "sync_sock_size",
     "sync_refresh_period",
     "sync_retries",
     "sync_persist_mode",
@@ -54,9 +58,12 @@ pub fn read(text: &str) -> Result<Setting, Unsupported> {
     let unsupported = || Unsupported(text.to_owned());
     let (name, value) = text.split_once('=').ok_or_else(unsupported)?;
     let name = name.trim_start_matches("net.ipv4.vs.");
-    let (value, second) = value.split_once(' ').unwrap_or((value, "0"));
+    let (value, second) = match value.split_once(' ') {
+        Some((value, second)) => (value, Some(second)),
+        None => (value, None),
+    };
     let number = |text: &str| text.parse::<u32>().map_err(|_| unsupported());
-    let (value, second) = (number(value)?, number(second)?);
+    let (value, second) = (number(value)?, second.map(number).transpose()?);
     let heeded = HEEDED.iter().find(|known| **known == name);
     let fixed = FIXED.iter().find(|known| **known == (name, value));
     let name = heeded.or(fixed.map(|(name, _)| name));
@@ -122,8 +129,10 @@ impl Setting {
             "secure_tcp" => settings.secure_tcp = defence,
             "backup_only" => settings.backup_only = on,
             "sync_threshold" => {
-                (settings.sync.threshold, settings.sync.period) = (self.value, self.second);
+                settings.sync.threshold = self.value;
+                settings.sync.period = self.second.unwrap_or(settings.sync.period);
             }
+            "sync_period" => settings.sync.period = self.value,
             "sync_refresh_period" => settings.sync.refresh = seconds(self.value),
             "sync_retries" => settings.sync.retries = self.value,
             "sync_persist_mode" => settings.sync.persist_mode = on,

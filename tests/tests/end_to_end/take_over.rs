@@ -1,10 +1,13 @@
 //! Two directors, each with a keepalived: when the one in charge is gone, VRRP gives its addresses to the other, which
 //! has the same services by its own keepalived.
 
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pollux_api::statistics::ServiceStatistics;
+use pollux_api::synchronisation::SyncStatus;
+use pollux_tests::lab::client::DOWNLOAD_SHA256;
 use pollux_tests::lab::keepalived::{Keepalived, run_dir_of};
 use pollux_tests::lab::servers::VIP4;
 use pollux_tests::lab::{Lab, eventually, namespace, program};
@@ -21,6 +24,11 @@ const SLACK: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn configuration(state: &str, priority: u32) -> String {
+    configuration_of(state, priority, "NAT", "")
+}
+
+/// Of that method, with a line more of what is global.
+fn configuration_of(state: &str, priority: u32, method: &str, global: &str) -> String {
     let server = |number: u32| {
         format!(
             "real_server 203.0.113.1{number} 80 {{
@@ -32,6 +40,7 @@ fn configuration(state: &str, priority: u32) -> String {
     format!(
         "global_defs {{
             vrrp_garp_master_refresh 2
+            {global}
         }}
         vrrp_instance lab {{
             state {state}
@@ -48,7 +57,7 @@ fn configuration(state: &str, priority: u32) -> String {
             delay_loop 1
             delay_loop 2
             lvs_sched rr
-            lvs_method NAT
+            lvs_method {method}
             protocol TCP
             {} {} {}
         }}",
@@ -81,6 +90,16 @@ fn is_in_charge(director: &str) -> bool {
         let addresses = namespace::run(director, &line);
         addresses.contains(" 192.0.2.1/") || addresses.contains(" 203.0.113.1/")
     })
+}
+
+/// The daemons of connection synchronisation of a director.
+fn synchronisation(director: &str) -> SyncStatus {
+    let output = program("pollux")
+        .env("POLLUX_RUN_DIR", run_dir_of(director))
+        .args(["show", "sync", "--json"])
+        .output()
+        .expect("pollux starts");
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
 }
 
 /// Connections that this director has forwarded.
@@ -151,6 +170,81 @@ fn a_keepalived_that_is_stopped_hands_over_at_once() {
     assert!(!is_in_charge("backup") && is_in_charge("director"));
     assert_eq!(lab.curl_many(VIP4, 30).len(), 3, "all three serve");
     assert!(served_by("director") >= 30);
+}
+
+#[test]
+fn a_download_through_nat_goes_on_at_the_other_director() {
+    a_download_goes_on("NAT");
+}
+
+#[test]
+fn a_download_past_the_director_goes_on_at_the_other_one() {
+    a_download_goes_on("DR");
+}
+
+/// Each keepalived starts and stops the sync daemons of its director by VRRP. The one in charge is gone in the middle of a
+/// download; the other one knows its connection, and every byte comes.
+fn a_download_goes_on(method: &str) {
+    let lab = Lab::start_with("--workers 2");
+    lab.script("start-backup");
+    let start = |director, state, priority| {
+        let global = "lvs_sync_daemon client0 lab id 7";
+        Keepalived::start(director, &configuration_of(state, priority, method, global))
+    };
+    let first = start("director", "MASTER", 100);
+    let second = start("backup", "BACKUP", 50);
+    let logs = || format!("{}\n--- backup\n{}", first.log(), second.log());
+    let ready = eventually(Duration::from_secs(30), || {
+        let both = (
+            synchronisation("director").master,
+            synchronisation("backup").backup,
+        );
+        is_in_charge("director")
+            && is_complete("director")
+            && is_complete("backup")
+            && both
+                .0
+                .is_some_and(|master| master.is_open && master.daemon.id == 7)
+            && both.1.is_some_and(|backup| backup.is_open)
+    });
+    assert!(ready, "{}", logs());
+
+    let line =
+        format!("curl -sS --fail --max-time 60 --limit-rate 8M http://{VIP4}/100M | sha256sum");
+    let mut curl = namespace::command("client", "bash");
+    let download = curl.args(["-o", "pipefail", "-c", &line]);
+    let download = download
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let download = download.expect("bash starts");
+    let told = eventually(PATIENCE, || {
+        synchronisation("backup")
+            .backup
+            .is_some_and(|backup| backup.made > 0)
+    });
+    assert!(told, "{:?}\n{}", synchronisation("director"), logs());
+    wires("down");
+    let taken_over = eventually(VRRP_PROMISE + PATIENCE, || is_in_charge("backup"));
+    assert!(taken_over, "{}", logs());
+    let output = download.wait_with_output().expect("curl ends");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}\n{}", logs());
+    let sum = String::from_utf8_lossy(&output.stdout);
+    assert!(sum.starts_with(DOWNLOAD_SHA256), "{sum}");
+    let packets: u64 = services("backup")
+        .iter()
+        .map(|service| service.totals.inbound_packets)
+        .sum();
+    assert!(
+        packets > 100 && served_by("backup") == 0,
+        "{packets}\n{}",
+        logs()
+    );
+    // The roles have changed with the addresses.
+    let changed = eventually(PATIENCE, || synchronisation("backup").master.is_some());
+    assert!(changed, "{:?}", synchronisation("backup"));
+    wires("up");
 }
 
 #[test]

@@ -117,6 +117,10 @@ proptest! {
                     prop_assert!(waiting_servers(&from, &to).contains(&waiting));
                 }
                 Change::AddService { .. } | Change::AddDestination { .. } => {}
+                Change::StartSync { role, daemon } => {
+                    prop_assert_ne!(from.sync.get(role), Some(&daemon));
+                }
+                Change::StopSync { role } => prop_assert_ne!(from.sync.get(role), to.sync.get(role)),
                 Change::AdjustServer { .. }
                 | Change::AddMark { .. }
                 | Change::RemoveMark { .. }

@@ -3,7 +3,7 @@
 mod checked;
 
 use pollux_api::configuration::{Configuration, Destination, ServiceEntry, VirtualService};
-use pollux_api::{Change, MarkRule, ServiceId};
+use pollux_api::{Change, MarkRule, ServiceId, SyncDaemon};
 
 /// The differences of one change to what ran before; `service` finds a service of that.
 pub fn of<'a>(
@@ -55,10 +55,22 @@ pub fn of<'a>(
             .collect(),
         Change::ReplaceMarks { rules } => marks(&from.marks, rules),
         Change::ReplaceChecks { checks, services } => checked::of(&from.health, checks, services),
+        Change::StartSync { daemon, .. } => sync_daemon(daemon),
+        Change::StopSync { role } => from.sync.get(*role).map_or_else(Vec::new, sync_daemon),
         Change::SwitchServer { off: true, .. } => vec!["off until its checks are good".to_owned()],
         // The others never come of a difference.
         _ => Vec::new(),
     }
+}
+
+/// How a daemon of connection synchronisation is started.
+fn sync_daemon(daemon: &SyncDaemon) -> Vec<String> {
+    vec![
+        format!("interface {}", daemon.interface),
+        format!("id {}", daemon.id),
+        format!("group {}", daemon.group),
+        format!("port {}", daemon.port),
+    ]
 }
 
 /// Besides the scheduler.

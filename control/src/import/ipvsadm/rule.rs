@@ -9,7 +9,7 @@ use pollux_api::identity::Endpoint;
 use pollux_api::persistence::TIMEOUT_DEFAULT_S;
 use pollux_api::{
     Family, ForwardingMethod, Netmask, Persistence, Protocol, SchedulerFlags, SchedulerName,
-    ServiceId, Tunnel, TunnelChecksum, TunnelType, Weight,
+    ServiceId, SyncDaemon, SyncRole, Tunnel, TunnelChecksum, TunnelType, Weight,
 };
 
 use super::super::draft::Draft;
@@ -105,8 +105,9 @@ fn perform(place: &Place, rule: &Rule, draft: &mut Draft) -> Result<(), Refused>
         }
         Some("set") => set_timeouts(place, rule, draft)?,
         Some(_) => {
-            let text = "connection synchronisation (--start-daemon): Pollux does not have it yet; left out";
-            draft.note(place, text);
+            let (role, daemon) = rule.sync_daemon()?;
+            let what = format!("sync {role}");
+            draft.apply(place, Change::StartSync { role, daemon }, &what);
         }
         // They configure nothing.
         None if ["list", "zero", "save", "restore", "stop-daemon"]
@@ -173,6 +174,22 @@ impl Rule {
         number.map(Some).map_err(|_| {
             format!("--{name} takes a number, and \"{text}\" is none in its range").into()
         })
+    }
+
+    /// The daemon of connection synchronisation that a rule starts.
+    fn sync_daemon(&self) -> Result<(SyncRole, SyncDaemon), Refused> {
+        let role: SyncRole = self.value("start-daemon").unwrap_or_default().parse()?;
+        let interface = self.value("mcast-interface").unwrap_or_default();
+        let mut daemon = SyncDaemon::new(interface, self.number("syncid")?.unwrap_or(0));
+        if let Some(group) = self.value("mcast-group") {
+            daemon.group = group
+                .parse()
+                .map_err(|_| format!("--mcast-group {group} is no address"))?;
+        }
+        daemon.port = self.number("mcast-port")?.unwrap_or(daemon.port);
+        daemon.ttl = self.number("mcast-ttl")?.unwrap_or(daemon.ttl);
+        daemon.datagram_bytes = self.number("sync-maxlen")?;
+        Ok((role, daemon))
     }
 
     /// The service a rule is about.

@@ -130,8 +130,8 @@ fn what_cannot_be_read_says_why() {
             "rules:1: left out: unknown persistence engine \"quick\"",
         ),
         (
-            "--start-daemon master --mcast-interface eth0",
-            "rules:1: connection synchronisation (--start-daemon): Pollux does not have it yet",
+            "--start-daemon other --mcast-interface eth0",
+            "rules:1: left out: \"other\" is no daemon of synchronisation",
         ),
         (
             "iptables -F",

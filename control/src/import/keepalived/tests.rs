@@ -535,7 +535,7 @@ fn what_cannot_be_carried_over_says_why() {
         ),
         (
             "global_defs {\n lvs_sync_daemon eth0\n}\nvirtual_server 198.51.100.1 80 {\n}\n",
-            "k.conf:2: lvs_sync_daemon: left out: connection",
+            "k.conf:2: lvs_sync_daemon: left out: keepalived",
         ),
     ] {
         let found = read_text(text).1;

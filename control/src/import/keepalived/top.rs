@@ -29,7 +29,8 @@ const TUNNELS: &str = "the director needs no tunnel devices: a server's method s
 const MAIL: &str = "polluxd writes no mail: watch its log, or `pollux show health --json`";
 const NAMESPACE: &str =
     "start both daemons in that network namespace: `ip netns exec NAME pollux-dataplane`";
-const SYNC: &str = "connection synchronisation: Pollux does not have it yet";
+const SYNC: &str = "keepalived starts and stops these daemons itself, by VRRP: `pollux ipvs -- keepalived` does so here, \
+                    too; one that is always to run is a table [[sync]]";
 const FIFO: &str = "polluxd writes no FIFO: watch its log, or `pollux show health --json`";
 
 fn fate(keyword: &str) -> Fate {
