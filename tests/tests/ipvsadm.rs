@@ -17,7 +17,7 @@ use pollux_tests::golden::trace::{Scenario, Step, scenarios, ticks};
 /// Steps that differ, and the feature that they wait for.
 const WAITING: &[(&str, &[usize], &str)] = &[(
     "sync/sysctls",
-    &[22, 23, 26, 33, 37, 38, 41, 47],
+    &[22, 23, 25, 26, 33, 37, 38, 41, 47],
     "values that mean nothing: more than 64 ports, switches other than 0 and 1, less than nothing; and version 0, which is not \
      sent",
 )];
