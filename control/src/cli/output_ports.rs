@@ -86,12 +86,12 @@ pub fn workers(workers: &[WorkerReport]) -> Table {
         number(7),
         number(8),
         number(7),
-        number(8),
-        number(8),
         number(7),
-        number(8),
         number(7),
-        number(5),
+        number(7),
+        number(7),
+        number(7),
+        number(3),
     ]);
     table.cells([
         "Worker", "Core", "Busy", "Received", "PPS", "Conns", "Created", "CPS", "Expired", "Met",

@@ -51,7 +51,7 @@ fn check_needs_no_daemon_and_reports_everything() {
              {name}:1: service[0]: address is missing: write address = \"198.51.100.1:80\"\n\
              {name}:2: service[0].protocol: unknown protocol \"dccp\": known are \"tcp\", \"udp\", \"sctp\"\n\
              {name}:5: dataplane.core: unknown key: known here are connections, cores, file_prefix, huge_pages, memory_mib, \
-             poll, port\n"
+             poll, port, punt\n"
         )
     );
     let missing = machine.path("missing.toml");

@@ -202,9 +202,9 @@ lan: link up, 10 Gbit/s, mtu 1500, 02:00:00:00:00:01
         &machine,
         "show workers",
         "\
-Worker Core    Busy Received     PPS    Conns  Created     CPS  Expired     Met   Gen
-     0    1  12.5 %   12.34M       0      500      600       0      100  75.0 %     5
-     1    2  12.5 %   12.34M       0      500      600       0      100  75.0 %     5
+Worker Core    Busy Received     PPS   Conns Created     CPS Expired     Met Gen
+     0    1  12.5 %   12.34M       0     500     600       0     100  75.0 %   5
+     1    2  12.5 %   12.34M       0     500     600       0     100  75.0 %   5
 ",
     );
 }

@@ -188,7 +188,7 @@ fn every_problem_is_reported_at_once() {
         problems(&text),
         [
             "2: dataplane.conections: unknown key: known here are connections, cores, file_prefix, huge_pages, \
-             memory_mib, poll, port",
+             memory_mib, poll, port, punt",
             "3: dataplane.poll: unknown poll \"fast\": known are \"adaptive\", \"busy\"",
             "8: service[0].server[0]: address is missing: write address = \"203.0.113.11:80\"",
             "9: service[0].server[0].weight: weight -1 out of range: write a number from 0 to 2147483647",
