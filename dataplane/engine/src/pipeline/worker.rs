@@ -61,8 +61,8 @@ pub enum Verdict {
     },
     /// Free it. It is counted.
     Drop,
-    /// A fragment: to be given to [`crate::fragment::Fragments::gather`] of the worker that
-    /// [`crate::fragment::owner`] names.
+    /// A fragment: to be given, through [`crate::fragment::Handover`], to [`crate::fragment::Fragments::gather`] of the
+    /// worker that its datagram's addresses and identification name.
     Gather,
     /// Too large for its way, and may be cut: to be given to [`crate::fragment::Fragments::split`].
     Split,
