@@ -356,8 +356,9 @@ impl<'l> Options<'l> {
     fn server_options(&self, service: ServiceIdentity) -> Result<ServerOptions, Unsupported> {
         let mut address = self.server(service)?;
         let method = self.method.unwrap_or(ForwardingMethod::DirectRoute);
-        if method != ForwardingMethod::Masquerade {
-            // Ports do not change on such a way, whatever is said.
+        let has_port = matches!(service, ServiceIdentity::Address { .. });
+        if method != ForwardingMethod::Masquerade && has_port {
+            // Ports do not change on such a way, whatever is said; for a mark, ipvsadm keeps what was said.
             address.set_port(service.port());
         }
         Ok(ServerOptions {
