@@ -110,6 +110,33 @@ impl Control {
     }
 }
 
+/// The high half of a slot, which has everything but the entry's number: what is looked for in all slots at once.
+const fn high(word: u64) -> u32 {
+    (word >> 32) as u32
+}
+
+/// The places of a bucket's slots whose high halves equal `wanted` under `mask`, lowest first; word 0 is no slot. All
+/// slots are looked at, whichever fits: a loop that ends at the right one ends anywhere, and the processor guesses wrong
+/// each time. A slot that matters is loaded once more: it may have changed since.
+#[inline(always)]
+fn places(bucket: &Line, mask: u64, wanted: u64) -> Places {
+    Places(bucket.high_halves_equal(high(mask), high(wanted)) & !1)
+}
+
+/// Places in a bucket, a bit for each.
+struct Places(u32);
+
+impl Iterator for Places {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        let place = (self.0 != 0).then(|| self.0.trailing_zeros() as usize);
+        self.0 &= self.0.wrapping_sub(1);
+        place
+    }
+}
+
 #[allow(clippy::cast_possible_truncation)] // the low half is meant
 fn candidate(slot: u64) -> Candidate {
     let direction = if slot & OUTBOUND == 0 {
@@ -172,15 +199,11 @@ impl<'t> Index<'t> {
 
     /// The first slot whose tag fits. Its entry must be compared; if it differs, [`Index::find`] looks at the others.
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // high halves are shifted down
     pub fn first(&self, hash: u64) -> Option<Candidate> {
         let home = self.home(hash);
         let bucket = self.buckets.get(home)?;
         let wanted = pattern(hash, 0);
-        // All slots are looked at, whichever fits: a loop that ends at the right one ends anywhere, and the processor
-        // guesses wrong each time. What is compared lies in the high halves; word 0 is no slot.
-        let high = |word: u64| (word >> 32) as u32;
-        let fitting = bucket.high_halves_equal(high(MATCH_MASK), high(wanted)) & !1;
+        let fitting = places(bucket, MATCH_MASK, wanted).0;
         if let Some(slot) = bucket.0.get(fitting.trailing_zeros() as usize) {
             let slot = slot.load(Acquire);
             // It may have been removed between the two looks: then it is as if it had not been there.
@@ -268,16 +291,20 @@ impl<'t> Index<'t> {
     ) -> Result<usize, Candidate> {
         let mut farthest = 0;
         for displacement in 0..=control.farthest() {
+            let Some(bucket) = self.bucket(home, displacement) else {
+                continue;
+            };
             let wanted = pattern(hash, displacement);
-            let own = (displacement as u64) << DISPLACEMENT_SHIFT;
-            for slot in self.slots(home, displacement) {
-                let word = slot.load(Acquire);
+            for place in places(bucket, MATCH_MASK, wanted) {
+                let word = bucket.0.get(place).map_or(0, |slot| slot.load(Acquire));
                 if word & MATCH_MASK == wanted && is_same(candidate(word)) {
                     return Err(candidate(word));
                 }
-                if word != 0 && word & DISPLACEMENT_MASK == own {
-                    farthest = displacement;
-                }
+            }
+            // Empty slots have displacement 0, which is as far as keys lie anyway.
+            let own = (displacement as u64) << DISPLACEMENT_SHIFT;
+            if displacement > 0 && places(bucket, DISPLACEMENT_MASK, own).0 != 0 {
+                farthest = displacement;
             }
         }
         Ok(farthest)
@@ -301,6 +328,7 @@ impl<'t> Index<'t> {
 
     /// Takes the nearest empty slot, tentatively; not the one in which control says that this very number won before,
     /// when the entry stood for another flow: a helper would commit it.
+    #[inline(always)]
     fn claim(
         &self,
         control: Control,
@@ -315,19 +343,21 @@ impl<'t> Index<'t> {
         };
         let home = self.home(hash);
         let confusable = (control.number() == number).then(|| control.winner());
-        (0..REACH.min(self.buckets.len())).find_map(|displacement| {
+        for displacement in 0..REACH.min(self.buckets.len()) {
             let tentative =
                 pattern(hash, displacement) ^ COMMITTED | TENTATIVE | side | u64::from(number);
-            self.slots(home, displacement)
-                .iter()
-                .enumerate()
-                .filter(|(place, _)| confusable != Some((displacement, *place)))
-                .find_map(|(place, slot)| {
-                    let free = slot.load(Relaxed) == 0;
-                    (free && slot.compare_exchange(0, tentative, AcqRel, Relaxed).is_ok())
-                        .then_some((displacement, place, slot, tentative))
-                })
-        })
+            let bucket = self.bucket(home, displacement)?;
+            for place in places(bucket, STATE_MASK, 0) {
+                // Word 0 is the control's; slots are numbered without it.
+                let (slot, place) = (bucket.0.get(place)?, place - 1);
+                if confusable != Some((displacement, place))
+                    && slot.compare_exchange(0, tentative, AcqRel, Relaxed).is_ok()
+                {
+                    return Some((displacement, place, slot, tentative));
+                }
+            }
+        }
+        None
     }
 
     /// Removes the slot of a key that leads to this entry. True when there was one. Only for who alone may.
@@ -357,8 +387,9 @@ impl<'t> Index<'t> {
         };
         (0..REACH.min(self.buckets.len())).find_map(|displacement| {
             let whole = pattern(hash, displacement) | side | u64::from(number);
-            self.slots(home, displacement)
-                .iter()
+            let bucket = self.bucket(home, displacement)?;
+            places(bucket, !NUMBER_MASK, whole)
+                .filter_map(|place| bucket.0.get(place))
                 .find(|slot| slot.load(Acquire) == whole)
                 .map(|slot| (slot, whole))
         })
