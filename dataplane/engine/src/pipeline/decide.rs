@@ -6,6 +6,7 @@ use super::icmp_related::{self, Layout};
 use super::meta::{Kind, Meta};
 use super::refuse::{Refusal, Way};
 use super::schedule::Scheduled;
+use super::sign_options::has_ip_options;
 use super::worker::{Context, unbind};
 use super::{Verdict, Worker, deliver, parse};
 use crate::connection::sctp_state::{self, Event};
@@ -129,7 +130,7 @@ impl Worker {
             }
             Err(fate) => return Err(fate),
         };
-        if !self.is_counted() {
+        if has_ip_options(meta) && !self.is_counted() {
             let masked = hit.connection.method() == ForwardingMethod::Masquerade;
             let new_source =
                 masked.then(|| hit.connection.key(Direction::Inbound).destination_address());

@@ -24,6 +24,8 @@ use crate::wire::tcp::flag;
 struct Plan {
     /// The flow's hash.
     flow: u64,
+    /// The place of its service.
+    service: usize,
     /// Number of the destination.
     destination: u32,
     /// In which state the connection counts for it already.
@@ -35,6 +37,8 @@ struct Plan {
 #[derive(Debug, Default)]
 pub(super) struct Plans {
     plans: ArrayVec<Plan, BURST>,
+    /// Flows that may have one: a bit for the low bits of each one's hash.
+    maybe: [u64; 4],
     /// Those before this one were taken or passed over.
     next: usize,
 }
@@ -46,7 +50,25 @@ impl Plans {
     }
 
     fn contains(&self, flow: u64) -> bool {
-        self.plans.iter().any(|plan| plan.flow == flow)
+        let (word, bit) = place_of(flow);
+        self.maybe.get(word).is_some_and(|word| word & bit != 0)
+            && self.plans.iter().any(|plan| plan.flow == flow)
+    }
+
+    fn push(&mut self, plan: Plan) {
+        let (word, bit) = place_of(plan.flow);
+        if let Some(word) = self.maybe.get_mut(word) {
+            *word |= bit;
+        }
+        // One for each frame at most: there is room.
+        let _ = self.plans.try_push(plan);
+    }
+
+    /// The place of the service that this flow is for, if it has a plan.
+    pub fn service_of(&self, flow: u64) -> Option<usize> {
+        let rest = self.plans.get(self.next..)?;
+        let plan = rest.iter().find(|plan| plan.flow == flow)?;
+        Some(plan.service)
     }
 
     fn take(&mut self, flow: u64) -> Option<Plan> {
@@ -70,6 +92,7 @@ impl Worker {
             return;
         }
         let mut counts_may_change = false;
+        let mut services = context.snapshot.services().in_a_row(self.ingress);
         for meta in metas {
             // It may take a turn, of which only the decision can say.
             if meta.is_error() && context.snapshot.settings().schedule_icmp {
@@ -85,21 +108,27 @@ impl Worker {
             if self.plans.contains(meta.hash) || !meta.key.has_host_source() {
                 continue;
             }
-            let Some(service) = context.snapshot.services().find(&meta.key, self.ingress) else {
+            let Some((place, service)) = services.find(&meta.key) else {
                 continue;
             };
             // No other service's choices depend on these.
             if !is_planned(service, meta) {
                 continue;
             }
-            if (service.binds_ahead && counts_may_change) || !self.plan_one(context, meta, service)
+            if (service.binds_ahead && counts_may_change)
+                || !self.plan_one(context, meta, (place, service))
             {
                 return;
             }
         }
     }
 
-    fn plan_one(&mut self, context: &Context<'_>, meta: &Meta, service: &VirtualService) -> bool {
+    fn plan_one(
+        &mut self,
+        context: &Context<'_>,
+        meta: &Meta,
+        (place, service): (usize, &VirtualService),
+    ) -> bool {
         let candidates = context.snapshot.candidates(service);
         let arrival = Arrival {
             key: &meta.key,
@@ -125,9 +154,9 @@ impl Worker {
         if let Some(state) = bound {
             chosen.bind(state);
         }
-        // One for each frame at most: there is room.
-        let _ = self.plans.plans.try_push(Plan {
+        self.plans.push(Plan {
             flow: meta.hash,
+            service: place,
             destination: chosen.spec.number,
             bound,
             taken: false,
@@ -156,7 +185,14 @@ impl Worker {
             }
         }
         self.plans.next = 0;
+        self.plans.maybe = [0; 4];
     }
+}
+
+/// Which word of [`Plans::maybe`], and which bit of it.
+#[inline]
+fn place_of(flow: u64) -> (usize, u64) {
+    ((flow >> 6) as usize & 3, 1 << (flow & 63))
 }
 
 /// Whether the scheduler alone says where the packet goes, and a connection is kept.

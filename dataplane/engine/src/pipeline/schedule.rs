@@ -55,7 +55,12 @@ impl Worker {
             return self.not_ours(context, meta);
         }
         let services = context.snapshot.services();
-        let Some(service) = services.find(&meta.key, self.ingress) else {
+        let planned = self.plans.service_of(meta.hash);
+        let service = match planned.and_then(|place| services.at(place)) {
+            None => services.find(&meta.key, self.ingress),
+            planned => planned,
+        };
+        let Some(service) = service else {
             if let Some(call) = self.call_of_server(context, meta, frame)? {
                 return Ok(call);
             }
@@ -323,6 +328,7 @@ pub(super) fn first_state(context: &Context<'_>, meta: &Meta, chosen: &Destinati
 }
 
 /// A connection to this port of the chosen destination.
+#[inline(always)]
 pub(super) fn new_connection(
     context: &Context<'_>,
     meta: &Meta,

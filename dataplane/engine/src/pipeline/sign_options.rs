@@ -10,6 +10,18 @@ use crate::frame::Frame;
 use crate::wire::ipv4::IPV4_BYTES;
 use crate::wire::ipv4_options::{self, Signature};
 
+/// Bytes of the packet's own IP header.
+#[inline]
+fn header_bytes(meta: &Meta) -> usize {
+    usize::from(meta.transport.saturating_sub(meta.ip))
+}
+
+/// Whether there are options in its IPv4 header.
+#[inline]
+pub(super) fn has_ip_options(meta: &Meta) -> bool {
+    meta.key.family == Family::V4 && header_bytes(meta) > IPV4_BYTES
+}
+
 impl Worker {
     /// A packet with IP options says by which addresses it came: from a client by the one it was sent to
     /// (`ip_options_compile`), from a server by its new source, or without one by the director's towards the client
@@ -23,32 +35,32 @@ impl Worker {
         direction: Direction,
         new_source: Option<IpAddr>,
     ) {
-        let header_bytes = usize::from(meta.transport.saturating_sub(meta.ip));
-        if meta.key.family == Family::V4 && header_bytes > IPV4_BYTES {
-            let forwarding = context.snapshot.forwarding();
-            let sent_to = meta.key.destination_address();
-            let (by, seen) = match direction {
-                Direction::Inbound => (Some(sent_to), Some(sent_to)),
-                Direction::Outbound => (
-                    new_source.or_else(|| forwarding.source_address(sent_to)),
-                    forwarding.source_address(meta.key.source().ip()),
-                ),
+        if !has_ip_options(meta) {
+            return;
+        }
+        let forwarding = context.snapshot.forwarding();
+        let sent_to = meta.key.destination_address();
+        let (by, seen) = match direction {
+            Direction::Inbound => (Some(sent_to), Some(sent_to)),
+            Direction::Outbound => (
+                new_source.or_else(|| forwarding.source_address(sent_to)),
+                forwarding.source_address(meta.key.source().ip()),
+            ),
+        };
+        let bits = |address| match address {
+            Some(IpAddr::V4(address)) => Some(Ipv4Addr::to_bits(address)),
+            _ => None,
+        };
+        let header = ip_packet(frame, meta).get_mut(..header_bytes(meta));
+        if let (Some(header), Some(route)) = (header, bits(by)) {
+            let signature = Signature {
+                route,
+                seen: bits(seen).unwrap_or(0),
+                clock: self.wall_clock,
             };
-            let bits = |address| match address {
-                Some(IpAddr::V4(address)) => Some(Ipv4Addr::to_bits(address)),
-                _ => None,
-            };
-            let header = ip_packet(frame, meta).get_mut(..header_bytes);
-            if let (Some(header), Some(route)) = (header, bits(by)) {
-                let signature = Signature {
-                    route,
-                    seen: bits(seen).unwrap_or(0),
-                    clock: self.wall_clock,
-                };
-                ipv4_options::sign(header, &signature, |address| {
-                    forwarding.is_own_or_broadcast(Ipv4Addr::from_bits(address))
-                });
-            }
+            ipv4_options::sign(header, &signature, |address| {
+                forwarding.is_own_or_broadcast(Ipv4Addr::from_bits(address))
+            });
         }
     }
 }

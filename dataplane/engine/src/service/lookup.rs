@@ -1,6 +1,7 @@
 //! Which service a packet without a connection is for, in the kernel's order (`ip_vs_service_find`): its firewall mark;
 //! protocol, virtual address and port; for what may be data of FTP, the service of port 21; the service of all ports.
 
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 use hashbrown::{HashMap, HashSet};
@@ -9,12 +10,25 @@ use super::{Classifier, ServiceIdentity, ServiceSpec, VirtualService};
 use crate::connection::{Family, FlowKey, ForwardingMethod};
 use crate::wire::protocol;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ServiceKey {
     address: [u64; 2],
     port: u16,
     protocol: u8,
     family: Family,
+}
+
+/// As three words: field by field it takes longer than all the rest of a look-up.
+impl Hash for ServiceKey {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [high, low] = self.address;
+        state.write_u64(high);
+        state.write_u64(low);
+        state.write_u64(
+            u64::from(self.port) | u64::from(self.protocol) << 16 | (self.family as u64) << 24,
+        );
+    }
 }
 
 /// All services of a snapshot by what packets carry.
@@ -84,6 +98,39 @@ impl ServiceKey {
         }
         key.ports = key.ports & 0xffff_0000 | u32::from(self.port);
         key
+    }
+}
+
+/// Look-ups for a burst: of packets one after the other to the same address and port, only the first is looked for.
+#[derive(Debug)]
+pub struct InARow<'s> {
+    services: &'s ServiceLookup,
+    ingress: u16,
+    last: Option<(ServiceKey, Option<usize>)>,
+}
+
+impl<'s> InARow<'s> {
+    /// The service that the next packet is for, as [`ServiceLookup::find`] finds it, and its place.
+    #[inline]
+    pub fn find(&mut self, key: &FlowKey) -> Option<(usize, &'s VirtualService)> {
+        let by_mark = self.services.place_by_mark(key.family, key, self.ingress);
+        let place = match by_mark {
+            Some(place) => place,
+            None => self.place_by_address(ServiceKey::destination_of(key))?,
+        };
+        Some((place, self.services.at(place)?))
+    }
+
+    #[inline]
+    fn place_by_address(&mut self, exact: ServiceKey) -> Option<usize> {
+        match self.last {
+            Some((last, place)) if last == exact => place,
+            _ => {
+                let place = self.services.place_by_address(exact);
+                self.last = Some((exact, place));
+                place
+            }
+        }
     }
 }
 
@@ -189,18 +236,41 @@ impl ServiceLookup {
         packet: &FlowKey,
         ingress: u16,
     ) -> Option<&VirtualService> {
-        if !self.by_mark.is_empty() {
-            let mark = self.classifier.mark(packet, ingress);
-            if let Some(found) = self.by_mark.get(&(mark, key.family)) {
-                return self.services.get(*found);
-            }
+        let place = match self.place_by_mark(key.family, packet, ingress) {
+            Some(place) => place,
+            None => self.place_by_address(ServiceKey::destination_of(key))?,
+        };
+        self.at(place)
+    }
+
+    /// Looks up what packets that came in by that port are for, one after the other.
+    pub fn in_a_row(&self, ingress: u16) -> InARow<'_> {
+        InARow {
+            services: self,
+            ingress,
+            last: None,
         }
-        let exact = ServiceKey::destination_of(key);
-        let place = self
-            .by_address
-            .get(&exact)
-            .or_else(|| self.find_loosely(exact));
-        self.services.get(*place?)
+    }
+
+    /// The service in this place, of which [`InARow::find`] tells.
+    #[inline]
+    pub fn at(&self, place: usize) -> Option<&VirtualService> {
+        self.services.get(place)
+    }
+
+    #[inline]
+    fn place_by_mark(&self, family: Family, packet: &FlowKey, ingress: u16) -> Option<usize> {
+        if self.by_mark.is_empty() {
+            return None;
+        }
+        let mark = self.classifier.mark(packet, ingress);
+        self.by_mark.get(&(mark, family)).copied()
+    }
+
+    #[inline]
+    fn place_by_address(&self, exact: ServiceKey) -> Option<usize> {
+        let found = self.by_address.get(&exact);
+        found.or_else(|| self.find_loosely(exact)).copied()
     }
 
     /// The service of a connection that another director has told of, with the firewall mark it has there.

@@ -13,7 +13,7 @@ pub use classifier::{Classifier, MarkRule};
 pub(crate) use destination::Leaf;
 pub use destination::{ConnectionCounts, Destination, DestinationShared, DestinationSpec};
 pub use identity::ServiceIdentity;
-pub use lookup::ServiceLookup;
+pub use lookup::{InARow, ServiceLookup};
 pub use persistence::{Persistence, PersistenceEngine};
 pub use response_time::ResponseTime;
 pub use virtual_service::{ServiceSpec, VirtualService};
