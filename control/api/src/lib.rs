@@ -6,8 +6,9 @@
 //!        ◄── Response<Answer>        ◄── Response<Report>
 //! ```
 //!
-//! Wire format: one JSON object a line, see [`mod@line`]. Everything here is plain data in host byte order; times are
-//! seconds or milliseconds as the field's name says. Nothing here does I/O. What a configuration must satisfy is
+//! Wire format: one JSON object a line, see [`mod@line`]. Everything here is plain data in host byte order, and
+//! the estimator that makes rates of it; times are seconds or milliseconds as the field's name says. Nothing here does
+//! I/O. What a configuration must satisfy is
 //! checked in one place, [`Configuration::apply`], and both daemons call it.
 
 pub mod audit;
@@ -15,6 +16,7 @@ pub mod bond;
 pub mod configuration;
 pub mod control;
 pub mod dataplane;
+pub mod estimator;
 pub mod events;
 pub mod health;
 pub mod identity;

@@ -19,7 +19,6 @@ mod clients;
 mod commands;
 pub mod control_socket;
 mod dataplane_client;
-pub mod estimator;
 mod events;
 mod health;
 mod ipvs_commands;
@@ -41,6 +40,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use pollux_api::estimator;
 use pollux_api::line::{self, LineError};
 use serde::de::DeserializeOwned;
 use thiserror::Error;

@@ -5,12 +5,11 @@ use std::hash::Hash;
 
 use pollux_api::control::{PortReport, WorkerReport};
 use pollux_api::dataplane::{PortStatus, WorkerStatus};
+use pollux_api::estimator::Estimator;
 use pollux_api::statistics::{
     PortRates, RateReport, Rates, ServiceStatistics, TrafficTotals, WorkerRates,
 };
 use pollux_api::{DestinationId, ServiceId};
-
-use super::estimator::Estimator;
 
 /// All estimators.
 #[derive(Debug, Default)]

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use pollux_api::estimator::Estimator;
 use pollux_api::statistics::{Rates, TrafficTotals};
-use pollux_control::daemon::estimator::Estimator;
 use pollux_engine::clock::TICKS_PER_SECOND;
 
 use super::director::Director;
@@ -20,7 +20,7 @@ const STEP_MS: [usize; 2] = [1500, 100];
 const GRAIN_MS: usize = 10;
 /// Then so many ways in which the steps may have taken time.
 const TRIALS: usize = 30_000;
-/// `pollux_control::daemon::estimator::TICK`.
+/// `pollux_api::estimator::TICK`.
 const TICK_MS: usize = 2000;
 /// The whole director's name among those of services and servers, which is none of theirs.
 pub const ALL: &str = "all";

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use pollux_api::statistics::{Rates, TrafficTotals};
+use crate::statistics::{Rates, TrafficTotals};
 
 /// The time between two samples.
 pub const TICK: Duration = Duration::from_secs(2);
