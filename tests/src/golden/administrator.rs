@@ -168,8 +168,10 @@ impl Administrator {
         !self.trash.is_empty()
     }
 
-    /// Forgets removed servers whose time is over; `is_referred_to` says whether connections have the number.
-    pub fn empty_trash(&mut self, now: Tick, is_referred_to: impl Fn(u32) -> bool) {
+    /// Forgets removed servers whose time is over; `is_referred_to` says whether connections have the number. Whether
+    /// there were any.
+    pub fn empty_trash(&mut self, now: Tick, is_referred_to: impl Fn(u32) -> bool) -> bool {
+        let before = self.trash.len();
         self.trash.retain_mut(|removed| {
             if is_referred_to(removed.destination.number) {
                 removed.idle_since = None;
@@ -178,6 +180,7 @@ impl Administrator {
             let since = *removed.idle_since.get_or_insert(now);
             !since.after(seconds(TRASH_SECONDS)).has_passed(now)
         });
+        self.trash.len() < before
     }
 
     /// Makes a change.

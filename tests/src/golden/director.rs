@@ -415,11 +415,13 @@ impl Director {
         self.fragments.expire(&self.worker, self.now);
         self.sweep();
         let (table, now) = (&self.table, self.now);
-        self.administrator.empty_trash(now, |number| {
+        let has_forgotten = self.administrator.empty_trash(now, |number| {
             alive(table, now).any(|connection| connection.destination() == number)
         });
         self.gather_told();
-        self.publish();
+        if has_forgotten {
+            self.publish();
+        }
     }
 
     /// Checks what must hold between any two packets: received = sum of the fates; a destination's counts are those of
