@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! settings, services ─┐
-//! host (/sys, /proc) ─┼─► huge_pages, devices, cores, queues, addresses, neighbours, daemons, boot, services ──► findings
+//! host (/sys, /proc) ─┼─► huge_pages, devices, cores, queues, addresses, neighbours, daemons, boot, services, checks ──► findings
 //! polluxd's answers ──┘
 //! ```
 //!
@@ -10,6 +10,7 @@
 
 mod addresses;
 mod boot;
+mod checks;
 mod cores;
 mod daemons;
 mod devices;
@@ -111,7 +112,7 @@ impl Finding {
 
 /// Looks at everything.
 pub fn examine(patient: &Patient) -> Vec<Finding> {
-    let parts: [fn(&Patient) -> Vec<Finding>; 9] = [
+    let parts: [fn(&Patient) -> Vec<Finding>; 10] = [
         daemons::examine,
         huge_pages::examine,
         devices::examine,
@@ -120,6 +121,7 @@ pub fn examine(patient: &Patient) -> Vec<Finding> {
         addresses::examine,
         neighbours::examine,
         services::examine,
+        checks::examine,
         boot::examine,
     ];
     parts.iter().flat_map(|part| part(patient)).collect()

@@ -681,3 +681,21 @@ fn ports_of_servers_that_no_packet_goes_to() {
         "",
     );
 }
+
+#[test]
+fn the_kernel_must_leave_checks_their_ports() {
+    let file = FILE.replace("\"nat\"", "\"direct\"").replacen(
+        "[[service]]",
+        "[[check]]\nname = \"path\"\nkind = \"tcp\"\nservice_path = true\n[[service]]\ncheck = \"path\"",
+        1,
+    );
+    let range = |text: &str| well().file("proc/sys/net/ipv4/ip_local_port_range", text);
+    assert_eq!(ills(&patient(&range("32768\t60999\n"), &file)), [""; 0]);
+    only(
+        &patient(&range("1024\t65535\n"), &file),
+        "Wrong checks: checks by a service's path come from ports 61000 to 65535, and the kernel gives ports 1024 to 65535",
+        "sysctl -w net.ipv4.ip_local_port_range='1024 60999'",
+    );
+    // Without such a check the kernel may give what it likes.
+    assert_eq!(ills(&patient(&range("1024\t65535\n"), FILE)), [""; 0]);
+}
