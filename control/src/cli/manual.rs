@@ -1,7 +1,7 @@
-//! Manual pages and completion, made from the grammar itself, so that they never say anything else than `--help` does.
+//! Manual pages, made from the grammar itself, so that they never say anything else than `--help` does.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use clap::CommandFactory;
@@ -10,20 +10,6 @@ use clap_mangen::Man;
 use super::CliError;
 use super::arguments::Arguments;
 use crate::daemon;
-
-/// Prints the shell's completion script.
-pub fn completion(shell: clap_complete::Shell, out: &mut impl Write) -> Result<(), CliError> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "pollux", &mut script);
-    out.write_all(&script)?;
-    let names = match shell {
-        clap_complete::Shell::Bash => include_str!("names.bash"),
-        clap_complete::Shell::Fish => include_str!("names.fish"),
-        _ => "",
-    };
-    out.write_all(names.as_bytes())?;
-    Ok(())
-}
 
 /// Writes `pollux.1`, a page for each of its commands (`pollux-service-add.1`), and `polluxd.1`.
 pub fn pages(directory: &Path) -> Result<(), CliError> {
@@ -81,21 +67,5 @@ mod tests {
         assert!(!files.iter().any(|page| page.contains("manual-pages")));
         let page = fs::read_to_string(directory.path().join("pollux-server-add.1")).unwrap();
         assert!(page.contains("tun\\-port"), "{page}");
-    }
-
-    #[test]
-    fn shells_complete_commands_and_options() {
-        for shell in [
-            clap_complete::Shell::Bash,
-            clap_complete::Shell::Zsh,
-            clap_complete::Shell::Fish,
-        ] {
-            let mut script = Vec::new();
-            completion(shell, &mut script).unwrap();
-            let script = String::from_utf8(script).unwrap();
-            for word in ["connections", "sched-flags"] {
-                assert!(script.contains(word), "{shell}: {word}");
-            }
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! `pollux`, the command line: arguments in, one or more requests to polluxd, a table or JSON out.
 
 pub mod arguments;
+mod completion;
 mod connection;
 mod doctor;
 mod import;
@@ -245,7 +246,7 @@ impl<W: Write> Session<'_, W> {
             Verb::Events { service, last } => self.events(service.id(), last),
             Verb::Ipvs { command } => ipvs::run(&self.directory, &command),
             Verb::Names { kind, service } => self.names(kind, service.id()),
-            Verb::Completion { shell } => manual::completion(shell, self.out),
+            Verb::Completion { shell } => completion::script(shell, self.out),
             Verb::ManualPages { directory } => manual::pages(&directory),
             Verb::Zero(service) => self.done(Command::Zero {
                 service: service.id(),

@@ -1,4 +1,4 @@
-//! Completion as bash asks for it: commands and options from the grammar, names from polluxd.
+//! Completion as bash and zsh ask for it: commands and options from the grammar, names from polluxd.
 
 use std::process::Command;
 
@@ -72,4 +72,56 @@ fn names_of_what_runs_are_offered() {
     // Nobody to ask: nothing to offer, and nothing said.
     let alone = Machine::new();
     assert_eq!(offered(&alone, "pollux show services -t "), [""; 0]);
+}
+
+/// What zsh offers behind this line. What completion calls of zsh's own is put in its place: only a terminal has that.
+fn offered_by_zsh(machine: &Machine, words: &[&str], kind: &str) -> String {
+    let script = format!(
+        "autoload() {{ }}; compdef() {{ }}; compadd() {{ print -r -- \"$*:\" ${{(P)@[-1]}} }}; source =(\"$POLLUX\" completion zsh); \
+         path=(${{POLLUX:h}} $path); words=({}); CURRENT=$#words; _pollux_names {kind}",
+        words.join(" ")
+    );
+    let output = Command::new("zsh")
+        .args(["-fc", &script])
+        .env("POLLUX", env!("CARGO_BIN_EXE_pollux"))
+        .env("POLLUX_RUN_DIR", machine.path(""))
+        .output()
+        .unwrap_or_else(|error| {
+            panic!("zsh, which scripts/install-dependencies installs: {error}")
+        });
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(errors, "", "{words:?}");
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .trim_end()
+        .to_owned()
+}
+
+#[test]
+fn zsh_offers_names_too() {
+    let machine = Machine::up();
+    machine.done("service add -t 198.51.100.1:80");
+    machine.done("service add -u 198.51.100.1:53");
+    machine.done("server add -t 198.51.100.1:80 -r 203.0.113.11 -m");
+    machine.done("server add -u 198.51.100.1:53 -r 203.0.113.12 -m");
+    let asked = |words: &[&str], kind| offered_by_zsh(&machine, words, kind);
+    assert_eq!(
+        asked(&["pollux", "service", "remove", "-t", "''"], "tcp"),
+        "-a names: 198.51.100.1:80"
+    );
+    let server = [
+        "pollux",
+        "server",
+        "edit",
+        "-u",
+        "198.51.100.1:53",
+        "-r",
+        "''",
+    ];
+    assert_eq!(asked(&server, "server"), "-a names: 203.0.113.12:53");
+    let setting = asked(&["pollux", "set", "''"], "setting");
+    assert!(
+        setting.starts_with("-S  -a names: ") && setting.contains(" timeout_established= "),
+        "{setting}"
+    );
 }
