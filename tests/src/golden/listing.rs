@@ -17,8 +17,9 @@ use super::estimation::Estimation;
 use super::saved;
 use super::text;
 
-/// Lines by what they are about; seconds until expiry apart, because they may differ a little.
-type Lines = BTreeMap<String, i64>;
+/// Lines by what they are about; seconds until expiry apart, because they may differ a little, the shortest first: many lines
+/// may be about the same, as the templates of one client's calls are.
+type Lines = BTreeMap<String, Vec<i64>>;
 
 /// Says where a printed listing and the director differ. Up to `late_s` seconds have passed that the trace does not tell.
 ///
@@ -44,10 +45,7 @@ pub fn compare(
     let same = theirs.len() == ours.len()
         && theirs
             .iter()
-            .zip(&ours)
-            .all(|((their_line, theirs), (our_line, ours))| {
-                their_line == our_line && text::is_near(*theirs, *ours, late_s)
-            });
+            .all(|(line, theirs)| are_near(theirs, ours.get(line), late_s));
     if !same {
         return Err(difference(&theirs, &ours, late_s));
     }
@@ -76,23 +74,49 @@ pub fn compare_counts(
 /// By how many seconds more all of the kernel's connections are nearer to their ends: time that passed unseen.
 pub fn unseen(printed: &str, director: &Director) -> i64 {
     let ours = connections(director);
-    let theirs = printed_connections(printed).into_iter();
-    let more = theirs
-        .filter(|(_, left)| *left > 0)
-        .filter_map(|(line, left)| Some(ours.get(&line)? - left));
+    let theirs = printed_connections(printed);
+    let both = theirs.iter().filter_map(|(line, theirs)| {
+        let ours = ours.get(line)?;
+        (ours.len() == theirs.len()).then(|| theirs.iter().zip(ours))
+    });
+    let more = both
+        .flatten()
+        .filter(|(theirs, _)| **theirs > 0)
+        .map(|(theirs, ours)| ours - theirs);
     more.min().unwrap_or(0)
+}
+
+/// Whether lines about the same end at the same times.
+fn are_near(theirs: &[i64], ours: Option<&Vec<i64>>, late_s: i64) -> bool {
+    ours.is_some_and(|ours| {
+        let mut both = theirs.iter().zip(ours);
+        theirs.len() == ours.len()
+            && both.all(|(theirs, ours)| text::is_near(*theirs, *ours, late_s))
+    })
+}
+
+fn lines_of(lines: impl Iterator<Item = (String, i64)>) -> Lines {
+    let mut all = Lines::new();
+    for (line, expiry) in lines {
+        all.entry(line).or_default().push(expiry);
+    }
+    all.values_mut()
+        .for_each(|expiries| expiries.sort_unstable());
+    all
 }
 
 /// Lines that only one has, or with another expiry.
 fn difference(theirs: &Lines, ours: &Lines, late_s: i64) -> String {
-    let differs = |line: &str| match (theirs.get(line), ours.get(line)) {
-        (Some(theirs), Some(ours)) => !text::is_near(*theirs, *ours, late_s),
-        _ => true,
+    let differs = |line: &str| {
+        theirs
+            .get(line)
+            .is_none_or(|theirs| !are_near(theirs, ours.get(line), late_s))
     };
     let of = |whose: &str, lines: &Lines| {
         let lines = lines.iter().filter(|(line, _)| differs(line));
-        lines
-            .map(|(line, expiry)| format!("{whose} {line} expires {expiry}\n"))
+        let each =
+            lines.flat_map(|(line, expiries)| expiries.iter().map(move |expiry| (line, expiry)));
+        each.map(|(line, expiry)| format!("{whose} {line} expires {expiry}\n"))
             .collect::<String>()
     };
     of("- kernel", theirs) + &of("+ engine", ours)
@@ -136,7 +160,7 @@ fn printed_connections(text: &str) -> Lines {
         let about = format!("{protocol} {source} {virtual_address} {destination} {state}");
         Some((about, seconds))
     };
-    text.lines().filter_map(line).collect()
+    lines_of(text.lines().filter_map(line))
 }
 
 fn connections(director: &Director) -> Lines {
@@ -162,7 +186,7 @@ fn connections(director: &Director) -> Lines {
         let ticks = director.now().until(connection.end(director.now()));
         (about, i64::from(ticks) / i64::from(TICKS_PER_SECOND))
     };
-    director.connections().map(line).collect()
+    lines_of(director.connections().map(line))
 }
 
 /// Lines of services name what the lines of servers after them belong to.
@@ -176,7 +200,8 @@ fn printed_servers(text: &str) -> Lines {
                 service = format!("{protocol} {address}");
             }
             ["->", server, ref rest @ ..] if server != "RemoteAddress:Port" => {
-                lines.insert(format!("{service} -> {server} {}", rest.join(" ")), 0);
+                let line = format!("{service} -> {server} {}", rest.join(" "));
+                lines.insert(line, vec![0]);
             }
             _ => {}
         }
@@ -196,15 +221,15 @@ fn servers(director: &Director, listing: Listing, of: Option<ServiceIdentity>) -
         (about, 0)
     };
     let services = director.administrator.services().iter();
-    services
+    let lines = services
         .filter(|service| of.is_none_or(|of| of == service.identity))
         .flat_map(|service| {
             service
                 .destinations
                 .iter()
                 .map(move |spec| line(service, spec.number))
-        })
-        .collect()
+        });
+    lines_of(lines)
 }
 
 fn numbers(destination: &Destination, listing: Listing) -> String {
@@ -286,5 +311,30 @@ fn method_name(method: ForwardingMethod) -> &'static str {
         ForwardingMethod::Masquerade => "Masq",
         ForwardingMethod::Tunnel => "Tunnel",
         ForwardingMethod::DirectRoute => "Route",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_template_of_a_client_is_compared() {
+        let line = |expiry: &str| {
+            format!("UDP {expiry} NONE 100.64.0.5:0 192.0.2.100:5060 10.1.0.14:5060\n")
+        };
+        let lines = |expiries: [&str; 2]| printed_connections(&expiries.map(line).concat());
+        let theirs = lines(["00:28", "00:56"]);
+        assert_eq!(theirs.values().next(), Some(&vec![28, 56]));
+        let near = |ours: &Lines| {
+            let mut all = theirs.iter();
+            all.all(|(line, theirs)| are_near(theirs, ours.get(line), 0))
+        };
+        assert!(near(&lines(["00:57", "00:29"])));
+        assert!(!near(&lines(["00:57", "00:57"])));
+        assert!(!near(&printed_connections(&line("00:57"))));
+        let ours = lines(["00:57", "00:57"]);
+        assert_eq!(difference(&theirs, &ours, 0).lines().count(), 4);
+        assert_eq!(difference(&theirs, &theirs, 0), "");
     }
 }
