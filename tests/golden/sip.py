@@ -1,6 +1,7 @@
 """The persistence engine of SIP: calls keep their servers by Call-ID, and servers may begin calls.
 
     ipvs-lab/run.sh tests/golden/sip.py sip.json
+    ipvs-lab/run.sh tests/golden/sip.py part.json one_packet
 """
 from lab import *
 
@@ -33,7 +34,7 @@ def listings(lab):
     lab.cmd("cat /proc/net/ip_vs_conn")
 
 
-def main(lab):
+def calls(lab):
     lab.begin("sip/calls", "a call keeps its server whatever port it comes from; another call is another one's")
     service(lab)
     lab.cmd("ipvsadm -Ln")
@@ -139,3 +140,106 @@ def main(lab):
     lab.cmd("ipvsadm -Sn")
     lab.cmd("ipvsadm -Ln")
     lab.end()
+
+
+def one_packet(lab):
+    """What a datagram of the client makes of its call's template, and what one of a server does."""
+    lab.begin("sip one packet/servers", "servers speak up in calls of which no connection is kept")
+    service(lab, "-p 100 -o")
+    lab.send("cl", sip(C, 6000, "one@c"))
+    lab.cmd("ipvsadm -Lnc")
+    lab.sleep(10)
+    lab.send("cl", sip(C, 6000, "one@c"), note="again")
+    lab.cmd("ipvsadm -Lnc")
+    lab.sleep(10)
+    lab.send(3, udp(rip(3), 5060, C, 6000, request("BYE", "one@c")), note="of the call's server")
+    lab.cmd("ipvsadm -Lnc")
+    lab.sleep(10)
+    lab.send("cl", sip(C, 6001, "one@c"))
+    lab.cmd("ipvsadm -Lnc")
+    lab.sleep(10)
+    lab.send(2, udp(rip(2), 5060, C, 6000, request("BYE", "one@c")), note="one that is not the call's")
+    lab.cmd("ipvsadm -Lnc")
+    lab.send("cl", sip(C, 6000, "one@c"), note="to it from now on")
+    lab.send(1, udp(rip(1), 5060, C, 5060, request("INVITE", "new@s")), note="a call from a server")
+    lab.send(1, udp(rip(1), 5060, C, 5060, b"no call"), note="nothing of SIP")
+    lab.cmd("ipvsadm -Lnc")
+    lab.sleep(10)
+    lab.send("cl", udp(C, 5060, VIP4, 5060, b"SIP/2.0 200 OK\r\nCall-ID: new@s\r\n\r\n"), note="its answer")
+    lab.cmd("ipvsadm -Lnc")
+    lab.sleep(4)
+    lab.cmd("ipvsadm -Ln --stats")
+    lab.sleep(150)
+    lab.cmd("ipvsadm -Lnc")
+    lab.end()
+
+    for extra in ("-p 100", "-p 100 -o"):
+        lab.begin(f"sip told/{extra}", "what another director is told of calls")
+        service(lab, extra)
+        lab.cmd("ipvsadm --start-daemon master --mcast-interface cl0 --syncid 7")
+        for i in range(3):
+            lab.send("cl", sip(C, 6000, "one@c"))
+            lab.sleep(6)
+        lab.send(3, udp(rip(3), 5060, C, 6000, request("BYE", "one@c")), note="of the call's server")
+        lab.sleep(6)
+        for i in range(3):
+            lab.send(1, udp(rip(1), 5060, C, 6001, request("INVITE", "two@s")), note="a call from a server")
+            lab.sleep(6)
+        for i in range(3):
+            lab.send("cl", sip(C, 6001, "two@s"))
+            lab.sleep(6)
+        lab.end()
+
+
+def pieces(packet, sizes, ident=77):
+    """The packet in fragments of these sizes (bytes of payload) and a last one."""
+    v6 = packet[0] >> 4 == 6
+    body = packet[40:] if v6 else packet[20:]
+    out, at = [], 0
+    for size in [*sizes, None]:
+        part = body[at:] if size is None else body[at:at + size]
+        more = size is not None
+        if v6:
+            head = packet[:4] + struct.pack(">H", len(part) + 8) + b"\x2c" + packet[7:40]
+            out.append(head + struct.pack(">BBHI", packet[6], 0, at | more, ident) + part)
+        else:
+            h = bytearray(packet[:20])
+            h[2:4] = struct.pack(">H", 20 + len(part))
+            h[4:8] = struct.pack(">HH", ident, (0x2000 if more else 0) | at // 8)
+            h[10:12] = b"\0\0"
+            h[10:12] = struct.pack(">H", csum(bytes(h)))
+            out.append(bytes(h) + part)
+        at += len(part)
+    return out
+
+
+def fragments(lab):
+    """Datagrams in fragments: what the kernel looked into it cuts anew."""
+    for v in (4, 6):
+        client, vip, df = (C, VIP4, {"df": False}) if v == 4 else ("2001:db8:ffff::7", VIP6, {})
+        for method, extra in (("-m", "-p 100"), ("-m", "-p 100 -o"), ("-i", "-p 100")):
+            lab.begin(f"sip fragments/{v} {method} {extra}", "the Call-ID in whichever fragment")
+            service(lab, extra, method, vip, v)
+            ident = 100
+            for fill, sizes in ((0, (96,)), (0, (16, 64)), (0, (104, 8, 8)), (1300, (1240,))):
+                for order in (1, -1):
+                    message = request("INVITE", f"{ident}@c") + b"x" * fill
+                    for port in (6000 + ident, 6000 + ident, 6001 + ident):
+                        packet = udp(client, port, vip, 5060, message, **df)
+                        for n, piece in enumerate(pieces(packet, sizes, ident)[::order]):
+                            lab.send("cl", piece, note=f"{fill} {sizes} {order}: {n}")
+                    if method == "-m":
+                        packet = udp(rip(1, v), 5060, client, 6002 + ident, request("INVITE", f"{ident}@s") + b"x" * fill, **df)
+                        for n, piece in enumerate(pieces(packet, sizes, ident)[::order]):
+                            lab.send(1, piece, note=f"a server's call, {fill} {sizes} {order}: {n}")
+                    ident += 3
+            lab.cmd("ipvsadm -Lnc")
+            lab.sleep(4)
+            lab.cmd("ipvsadm -Ln --stats")
+            lab.end()
+
+
+def main(lab, *only):
+    for part in (calls, one_packet, fragments):
+        if not only or part.__name__ in only:
+            part(lab)

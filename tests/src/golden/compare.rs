@@ -110,48 +110,6 @@ pub fn with_one_identification<'f>(frames: impl Iterator<Item = &'f [u8]>) -> Ve
     frames
 }
 
-/// The packet that IPv4 fragments make up, which must be whole and in order, but for what is made up anew by every run.
-///
-/// A datagram to an address of its own the kernel gathers before IPVS sees it, and there it may copy fragments together,
-/// if the buffer of the one before has room (`skb_try_coalesce`): how they go out hangs on the network card's driver.
-pub fn whole<'f>(frames: impl Iterator<Item = &'f [u8]>) -> Option<Vec<u8>> {
-    const MORE: u16 = 0x2000;
-    let mut whole: Option<Vec<u8>> = None;
-    let mut payload = Vec::new();
-    let mut is_last = false;
-    for frame in frames {
-        let packet = frame.get(ETHERNET_BYTES..)?;
-        let header_bytes = usize::from(packet.first().filter(|first| *first >> 4 == 4)? & 15) * 4;
-        let flags = u16::from_be_bytes(*packet.get(6..8)?.first_chunk()?);
-        let header = packet.get(..header_bytes)?;
-        if is_last
-            || usize::from(flags & 0x1fff) * 8 != payload.len()
-            || Sum::of(header).finish() != 0
-        {
-            return None;
-        }
-        is_last = flags & MORE == 0;
-        payload.extend_from_slice(packet.get(header_bytes..)?);
-        let start = whole.get_or_insert_with(|| frame[..ETHERNET_BYTES + header_bytes].to_vec());
-        // Options that are not copied are the first one's alone.
-        if frame.get(..ETHERNET_BYTES) != start.get(..ETHERNET_BYTES) || payload.is_empty() {
-            return None;
-        }
-    }
-    let mut whole = whole.filter(|_| is_last)?;
-    let header_bytes = whole.len() - ETHERNET_BYTES;
-    let total = u16::try_from(header_bytes + payload.len()).ok()?;
-    let header = &mut whole[ETHERNET_BYTES..];
-    header[2..4].copy_from_slice(&total.to_be_bytes());
-    header[6] &= 0x40;
-    header[7] = 0;
-    header[10..12].fill(0);
-    let sum = Sum::of(header).finish();
-    header[10..12].copy_from_slice(&sum.to_be_bytes());
-    whole.extend(payload);
-    Some(mask(&whole))
-}
-
 /// Bytes as hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

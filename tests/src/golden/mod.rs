@@ -17,6 +17,7 @@ pub mod dataplane;
 pub mod decode;
 pub mod director;
 pub mod estimation;
+pub mod fragments;
 pub mod kernel;
 pub mod listing;
 pub mod nft;

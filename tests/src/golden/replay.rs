@@ -9,6 +9,7 @@ use super::agreed;
 use super::command::Unsupported;
 use super::compare;
 use super::director::{Director, Outcome};
+use super::fragments;
 use super::kernel;
 use super::packet;
 use super::session::{Compared, Session, Tools};
@@ -182,53 +183,11 @@ fn check(
     match outcome {
         Outcome::Out(wire, bytes) => compare::compare(expected, Some((*wire, bytes))),
         Outcome::Drop | Outcome::Waits => compare::compare(expected, None),
-        Outcome::Fragments(sent) => compare_fragments(expected, sent),
+        Outcome::Fragments(sent) => {
+            fragments::compare(expected, sent, director.administrator.services())
+        }
         Outcome::Punt(_) => kernel::answers(received, expected, director.topology()),
         Outcome::Hold => Err("engine waits for a neighbour".to_owned()),
-    }
-}
-
-/// Frame by frame, in order; but where the kernel put fragments together as their memory allowed, what they make up.
-fn compare_fragments(expected: &[Frame], sent: &[(Wire, Vec<u8>)]) -> Result<(), String> {
-    let wires = |wire| {
-        expected.iter().all(|frame| frame.port == wire) && sent.iter().all(|(to, _)| *to == wire)
-    };
-    if wires(Wire::Rs)
-        && let Some(whole) = compare::whole(expected.iter().map(|frame| &*frame.bytes))
-        && Some(whole) == compare::whole(sent.iter().map(|(_, bytes)| &**bytes))
-    {
-        return Ok(());
-    }
-    if let ([theirs], [(_, ours)]) = (expected, sent)
-        && compare::is_error_with_options(&theirs.bytes, ours)
-    {
-        return Ok(());
-    }
-    if expected.len() != sent.len() {
-        let sent: Vec<String> = sent.iter().map(|(_, bytes)| compare::hex(bytes)).collect();
-        return Err(format!(
-            "kernel {} frames, engine {}:\n    {}",
-            expected.len(),
-            sent.len(),
-            sent.join("\n    ")
-        ));
-    }
-    let theirs = compare::with_one_identification(expected.iter().map(|frame| &*frame.bytes));
-    let ours = compare::with_one_identification(sent.iter().map(|(_, bytes)| &**bytes));
-    let wires = expected.iter().zip(sent);
-    let same_wires = wires.clone().all(|(frame, (wire, _))| frame.port == *wire);
-    match wires
-        .zip(theirs.iter().zip(&ours))
-        .find(|(_, (theirs, ours))| compare::mask(theirs) != compare::mask(ours))
-    {
-        None if same_wires => Ok(()),
-        None => Err("the frames leave by other ports".to_owned()),
-        Some(((frame, (_, bytes)), _)) => Err(format!(
-            "kernel {}\n    {}\nengine\n    {}",
-            frame.text,
-            compare::hex(&frame.bytes),
-            compare::hex(bytes)
-        )),
     }
 }
 
