@@ -28,7 +28,7 @@ impl Worker {
         context: &Context<'c>,
         meta: &Meta,
         service: &'c VirtualService,
-        client: Client,
+        client: Client<'_>,
         wanted: Option<&'c Destination>,
     ) -> Result<Scheduled<'c>, Fate> {
         for _ in 0..ATTEMPTS {
@@ -45,8 +45,13 @@ impl Worker {
             };
             if is_one_packet(service, meta) {
                 template.connection.renew(context.now);
-                template.connection.count_packet();
-                self.tell_template(context, template.number, &template.connection);
+                if wanted.is_some() {
+                    // A server's own datagram, which goes to the client: as if it answered.
+                    template.connection.assure();
+                } else {
+                    template.connection.count_packet();
+                    self.tell_template(context, &template, client.call);
+                }
                 self.count_connection(destination);
                 return Ok(Scheduled::OnePacket(destination, port));
             }
@@ -83,7 +88,7 @@ impl Worker {
         context: &Context<'c>,
         meta: &Meta,
         service: &'c VirtualService,
-        client: Client,
+        client: Client<'_>,
         wanted: Option<&'c Destination>,
     ) -> Result<Option<(Hit<'c>, &'c Destination)>, Fate> {
         if let Some(found) = context.table.find_template(&client.key, context.now) {
@@ -128,13 +133,15 @@ impl Worker {
 
 /// What a client's template is known by.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Client {
+pub(super) struct Client<'f> {
     key: FlowKey,
     /// Its address, when the key has it only mixed with a call's tag.
     address: Option<[u64; 2]>,
+    /// That call's Call-ID, in the packet.
+    call: Option<&'f [u8]>,
 }
 
-impl Client {
+impl<'f> Client<'f> {
     /// The client that a packet of this flow, in this frame, comes from.
     ///
     /// # Errors
@@ -144,16 +151,21 @@ impl Client {
         meta: &Meta,
         service: &VirtualService,
         persistence: &Persistence,
-        frame: &[u8],
+        frame: &'f [u8],
     ) -> Result<Self, Fate> {
         let key = template_key(service, persistence, &meta.key);
         let Some(PersistenceEngine::Sip) = persistence.engine else {
-            return Ok(Self { key, address: None });
+            return Ok(Self {
+                key,
+                address: None,
+                call: None,
+            });
         };
         let call = call_id_in(meta, frame).ok_or(Fate::NoCallId)?;
         Ok(Self {
             key: key.of_call(context.table.tag_of_call(call)),
             address: Some(persistence.client(&meta.key)),
+            call: Some(call),
         })
     }
 }
@@ -290,7 +302,11 @@ fn template_key(service: &VirtualService, persistence: &Persistence, key: &FlowK
     .template()
 }
 
-fn new_template(service: &VirtualService, chosen: &Destination, client: Client) -> NewConnection {
+fn new_template(
+    service: &VirtualService,
+    chosen: &Destination,
+    client: Client<'_>,
+) -> NewConnection {
     let timeout = service.persistence.map_or(0, |found| found.timeout);
     NewConnection {
         inbound: client.key,

@@ -9,7 +9,7 @@ use super::persist::call_id_in;
 use super::worker::Context;
 use crate::clock::{TICKS_PER_SECOND, Tick};
 use crate::connection::template::EXPIRE_LATER;
-use crate::connection::{Connection, ConnectionTable, Direction, ForwardingMethod, State};
+use crate::connection::{Connection, ConnectionTable, Direction, ForwardingMethod, Hit, State};
 use crate::counters::WorkerCounters;
 use crate::snapshot::Snapshot;
 use crate::synchronisation::{Facts, Master, Packets, Told, kernel_number};
@@ -36,12 +36,17 @@ impl Worker {
         }
     }
 
-    /// A packet that leaves no connection behind has passed: its template alone is told of.
-    pub(super) fn tell_template(&self, context: &Context<'_>, number: u32, found: &Connection<'_>) {
+    /// A packet that leaves no connection behind has passed, of this call if it is of one: its template alone is told of.
+    pub(super) fn tell_template(
+        &self,
+        context: &Context<'_>,
+        template: &Hit<'_>,
+        call: Option<&[u8]>,
+    ) {
         if let Some(master) = context.snapshot.master() {
             let telling = Telling::new(context.snapshot, context.table, context.now, master);
-            let entry = (number, *found);
-            telling.packet(self.number, &self.counters, entry, &|| None);
+            let entry = (template.number, template.connection);
+            telling.packet(self.number, &self.counters, entry, &|| call);
         }
     }
 
