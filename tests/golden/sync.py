@@ -428,6 +428,24 @@ def backups(lab):
     listings(lab)
     lab.end()
 
+    lab.begin("sync/backup file", "where the table is told of with who made each connection")
+    service(lab)
+    service(lab, "-u", port=53, rport=5353, extra="-p 100")
+    service(lab, vip=VIP6)
+    lab.cmd(BACKUP)
+    lab.cmd("cat /proc/net/ip_vs_conn_sync")
+    say(lab, "S", 40007)
+    lab.send("cl", udp(C, 5000, VIP4, 53))
+    tell(lab, message(entry(), entry(client=(C6, 40000), service=(VIP6, 80), server=(rip(2, 6), 8080)),
+                      entry(UDP, (D, 0), (VIP4, 53), (rip(2), 5353), INACTIVE | TEMPLATE, 1, timeout=100)))
+    lab.cmd("cat /proc/net/ip_vs_conn_sync")
+    # The first packet here makes it no less another director's.
+    say(lab, "PA", 40000)
+    lab.send("cl", udp(D, 5001, VIP4, 53))
+    lab.cmd("cat /proc/net/ip_vs_conn_sync")
+    lab.cmd("cat /proc/net/ip_vs_conn")
+    lab.end()
+
     lab.begin("sync/backup ids", "messages of other ids, and id 0, which takes all")
     service(lab)
     lab.cmd(BACKUP)

@@ -5,7 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use pollux_api::dataplane::{ConnectionQuery, Query, Report};
+use pollux_api::dataplane::{ConnectionQuery, ConnectionReport, Query, Report};
 use pollux_api::ipvs_settings;
 use pollux_api::line::Failure;
 use rustix::io::Errno;
@@ -28,6 +28,8 @@ pub enum ProcFile {
     Services,
     /// The connection table.
     Connections,
+    /// The same, with who made each connection.
+    Origins,
     /// Counters and rates of all services together.
     Director,
     /// The same, and each worker's counters.
@@ -47,9 +49,10 @@ pub const SETTINGS_PATH: &str = "/proc/sys/net/ipv4/vs/";
 pub const SYNC_THRESHOLD_PATH: &str = "/proc/sys/net/ipv4/vs/sync_threshold";
 
 /// The other files.
-pub const NET_PATHS: [&str; 5] = [
+pub const NET_PATHS: [&str; 6] = [
     service_file::PATH,
     connection_file::PATH,
+    connection_file::ORIGINS_PATH,
     director_file::PATH,
     director_file::BY_WORKER_PATH,
     helper_file::PATH,
@@ -75,6 +78,7 @@ impl ProcFile {
         match path.replacen("/proc/self/net/", "/proc/net/", 1).as_str() {
             service_file::PATH => Ok(Self::Services),
             connection_file::PATH => Ok(Self::Connections),
+            connection_file::ORIGINS_PATH => Ok(Self::Origins),
             director_file::PATH => Ok(Self::Director),
             director_file::BY_WORKER_PATH => Ok(Self::Workers),
             helper_file::PATH => Ok(Self::Helpers),
@@ -131,7 +135,14 @@ impl ProcFile {
                 let text = off_loop(move || service_file::text(&services, table_size)).await;
                 pipe.write_all(text.as_bytes()).await?;
             }
-            Self::Connections => write_connections(daemon, pipe).await?,
+            Self::Connections => {
+                let (header, line) = (connection_file::HEADER, connection_file::line);
+                write_connections(daemon, pipe, header, line).await?;
+            }
+            Self::Origins => {
+                let header = connection_file::ORIGINS_HEADER;
+                write_connections(daemon, pipe, header, connection_file::line_with_origin).await?;
+            }
             Self::Setting(name) => {
                 let Report::Configuration { configuration, .. } =
                     daemon.dataplane.ask(Query::Configuration).await?
@@ -172,8 +183,13 @@ impl ProcFile {
     }
 }
 
-async fn write_connections(daemon: &Daemon, pipe: &mut Sender) -> Result<(), FileError> {
-    pipe.write_all(connection_file::HEADER.as_bytes()).await?;
+async fn write_connections(
+    daemon: &Daemon,
+    pipe: &mut Sender,
+    header: &str,
+    line: fn(&ConnectionReport) -> String,
+) -> Result<(), FileError> {
+    pipe.write_all(header.as_bytes()).await?;
     let mut start = Some(0);
     while let Some(at) = start {
         let query = Query::Connections(ConnectionQuery {
@@ -185,8 +201,7 @@ async fn write_connections(daemon: &Daemon, pipe: &mut Sender) -> Result<(), Fil
         };
         // A page that leads nowhere new would be walked for ever.
         start = page.next.filter(|next| *next > at);
-        let lines =
-            move || -> String { page.connections.iter().map(connection_file::line).collect() };
+        let lines = move || -> String { page.connections.iter().map(line).collect() };
         pipe.write_all(off_loop(lines).await.as_bytes()).await?;
     }
     Ok(())

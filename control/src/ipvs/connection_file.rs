@@ -1,18 +1,47 @@
-//! `/proc/net/ip_vs_conn`: the connection table in hexadecimal, which `ipvsadm -Lc` reads.
+//! `/proc/net/ip_vs_conn`, the connection table in hexadecimal, which `ipvsadm -Lc` reads, and `/proc/net/ip_vs_conn_sync`, which
+//! says whether this director made a connection or another one told of it (`ip_vs_conn_seq_show`, `ip_vs_conn_sync_seq_show`).
 
 use std::net::IpAddr;
 
 use pollux_api::dataplane::ConnectionReport;
 
-/// Its path.
+/// The path of the table.
 pub const PATH: &str = "/proc/net/ip_vs_conn";
 
-/// Its first line.
+/// The path of the table with origins.
+pub const ORIGINS_PATH: &str = "/proc/net/ip_vs_conn_sync";
+
+/// The first line of the table.
 pub const HEADER: &str =
     "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n";
 
+/// The first line of the table with origins.
+pub const ORIGINS_HEADER: &str =
+    "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Origin Expires\n";
+
 /// The line of a connection.
 pub fn line(connection: &ConnectionReport) -> String {
+    let engine = connection.engine.as_ref();
+    let engine = engine.map_or_else(String::new, |(name, data)| format!(" {name} {data}"));
+    format!(
+        "{} {:>7}{engine}\n",
+        beginning(connection),
+        connection.expires_s
+    )
+}
+
+/// The line of a connection, with who made it.
+pub fn line_with_origin(connection: &ConnectionReport) -> String {
+    let origin = if connection.synced { "SYNC" } else { "LOCAL" };
+    format!(
+        "{} {origin:<6} {:>7}\n",
+        beginning(connection),
+        connection.expires_s
+    )
+}
+
+/// Protocol, endpoints and state.
+fn beginning(connection: &ConnectionReport) -> String {
     let endpoints = [
         connection.client,
         connection.virtual_address,
@@ -20,13 +49,10 @@ pub fn line(connection: &ConnectionReport) -> String {
     ];
     let [client, service, server] =
         endpoints.map(|end| format!("{} {:04X}", address(end.ip()), end.port()));
-    let engine = connection.engine.as_ref();
-    let engine = engine.map_or_else(String::new, |(name, data)| format!(" {name} {data}"));
     format!(
-        "{:<3} {client} {service} {server} {:<11} {:>7}{engine}\n",
+        "{:<3} {client} {service} {server} {:<11}",
         connection.protocol_name(),
-        connection.state,
-        connection.expires_s
+        connection.state
     )
 }
 
@@ -72,6 +98,16 @@ mod tests {
         assert_eq!(
             line(&v4),
             "TCP C6336407 9C42 C0000264 0050 0A01000C 1F90 ESTABLISHED     895\n"
+        );
+        // Of `tests/golden/sync.json`, "sync/backup file".
+        assert_eq!(
+            line_with_origin(&v4),
+            "TCP C6336407 9C42 C0000264 0050 0A01000C 1F90 ESTABLISHED LOCAL      895\n"
+        );
+        let told = ConnectionReport { synced: true, ..v4 };
+        assert_eq!(
+            line_with_origin(&told),
+            "TCP C6336407 9C42 C0000264 0050 0A01000C 1F90 ESTABLISHED SYNC       895\n"
         );
         let v6 = report(
             "SYN_RECV",
