@@ -2,19 +2,18 @@
 //!
 //! * [`services`]: configuration and numbers to [`SnapshotSpec`].
 //! * [`forwarding`]: the kernel's view and the ports to [`ForwardingTable`].
-//! * [`neighbours_in_use`]: which neighbours packets will need.
+//! * [`change`]: the same of services that change, to [`SnapshotChange`].
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 use pollux_api::health::CheckPaths;
 use pollux_api::health::path::CHECK_PORTS;
 use pollux_api::mark::PortRange;
 use pollux_api::{
-    Change, Configuration, Destination, Family, ForwardingMethod, IpvsSettings, MarkRule, Netmask,
-    PersistenceEngine, Protocol, SchedulerFlags, SchedulerName, ServiceId, ServiceTimeouts, Tunnel,
-    TunnelChecksum, TunnelType, VirtualService,
+    Change, Configuration, Destination, DestinationId, Family, ForwardingMethod, IpvsSettings,
+    MarkRule, Netmask, PersistenceEngine, Protocol, SchedulerFlags, SchedulerName, ServiceEntry,
+    ServiceId, ServiceTimeouts, Tunnel, TunnelChecksum, TunnelType, VirtualService,
 };
 use pollux_engine::check_path::{self, CheckPath};
 use pollux_engine::clock::seconds;
@@ -26,10 +25,11 @@ use pollux_engine::forwarding_table::{
 use pollux_engine::scheduler::{HashFlags, MaglevFlags, SchedulerKind};
 use pollux_engine::service::{self, DestinationSpec, ServiceIdentity, ServiceSpec};
 use pollux_engine::synchronisation::SyncSettings;
-use pollux_engine::{Defence, SnapshotSpec, Tick};
+use pollux_engine::{Defence, SnapshotChange, SnapshotSpec, Tick};
 
-use crate::kernel::{self, Egress, KernelView, MacAddress, NeighbourKey};
-use crate::numbering::Numbering;
+use crate::kernel::{self, Egress, KernelView, MacAddress};
+use crate::numbering::{DestinationNumber, Numbering};
+use crate::state::State;
 
 /// A port as the forwarding table needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,9 +40,6 @@ pub struct PortFacts {
     pub mtu: u16,
 }
 
-/// Gateways kept resolved for clients, at most: a router has few, and each costs a question every some seconds.
-const GATEWAYS_MAX: usize = 1024;
-
 /// The services, and the removed destinations that connections may still refer to. `numbering` is the one assigned to
 /// this configuration, `now` the workers' time; `edited` are the services of which a destination was edited just now.
 pub fn services(
@@ -52,31 +49,13 @@ pub fn services(
     (generation, now): (u64, Tick),
     edited: &BTreeSet<ServiceId>,
 ) -> SnapshotSpec {
-    let compiled = configuration.services.iter().filter_map(|entry| {
-        let id = entry.service.id;
-        let destinations = entry.destinations.iter();
-        Some(ServiceSpec {
-            number: numbering.service(id)?.get(),
-            identity: identity(id),
-            persistence: persistence(&entry.service),
-            one_packet: entry.service.one_packet,
-            timeouts: own_timeouts(&entry.service.timeouts, &configuration.settings),
-            scheduler: scheduler(entry.service.scheduler, entry.service.scheduler_flags),
-            destinations: destinations
-                .filter_map(|found| destination(id, found, numbering))
-                .collect(),
-        })
-    });
-    let removed = numbering.trash().map(|(number, _, id)| DestinationSpec {
-        number: number.get(),
-        address: id.address(),
-        port: id.port(),
-        method: engine::ForwardingMethod::Masquerade,
-        encapsulation: Encapsulation::Ipip,
-        weight: 0,
-        upper_threshold: 0,
-        lower_threshold: 0,
-    });
+    let settings_of_all = &configuration.settings;
+    let compiled = configuration
+        .services
+        .iter()
+        .filter_map(|entry| service_spec(entry, settings_of_all, numbering));
+    let removed = numbering.trash();
+    let removed = removed.map(|(number, _, id)| removed_destination(number, id));
     SnapshotSpec {
         generation,
         now,
@@ -96,6 +75,76 @@ pub fn services(
             .collect(),
         master: None,
         backup: None,
+    }
+}
+
+/// What services that have changed make of a snapshot of another state. Of `freed` numbers, some may be given anew.
+pub fn change(
+    state: &State,
+    changed: impl Iterator<Item = ServiceId>,
+    freed: impl Iterator<Item = DestinationNumber>,
+    (generation, now): (u64, Tick),
+    edited: &BTreeSet<ServiceId>,
+) -> SnapshotChange {
+    let (configuration, numbering) = (&state.configuration, &state.numbering);
+    let mut compiled = SnapshotChange {
+        generation,
+        now,
+        freed: freed.map(DestinationNumber::get).collect(),
+        edited: edited
+            .iter()
+            .filter_map(|id| Some(numbering.service(*id)?.get()))
+            .collect(),
+        check_paths: check_paths(configuration),
+        ..SnapshotChange::default()
+    };
+    for id in changed {
+        match configuration.service_in_force(id) {
+            Some(entry) => {
+                let spec = service_spec(&entry, &configuration.settings, numbering);
+                compiled.services.extend(spec);
+            }
+            None => compiled.gone.push(identity(id)),
+        }
+        let numbered = numbering.destinations_of(id);
+        let removed = numbered.filter(|(number, _)| numbering.is_in_trash(*number));
+        let removed = removed.map(|(number, id)| removed_destination(number, id));
+        compiled.removed.extend(removed);
+    }
+    compiled
+}
+
+fn service_spec(
+    entry: &ServiceEntry,
+    settings: &IpvsSettings,
+    numbering: &Numbering,
+) -> Option<ServiceSpec> {
+    let id = entry.service.id;
+    let destinations = entry.destinations.iter();
+    Some(ServiceSpec {
+        number: numbering.service(id)?.get(),
+        identity: identity(id),
+        persistence: persistence(&entry.service),
+        one_packet: entry.service.one_packet,
+        timeouts: own_timeouts(&entry.service.timeouts, settings),
+        scheduler: scheduler(entry.service.scheduler, entry.service.scheduler_flags),
+        destinations: destinations
+            .filter_map(|found| destination(id, found, numbering))
+            .collect(),
+    })
+}
+
+/// One that connections may still refer to.
+fn removed_destination(number: DestinationNumber, id: DestinationId) -> DestinationSpec {
+    DestinationSpec {
+        number: number.get(),
+        address: id.address(),
+        port: id.port(),
+        method: engine::ForwardingMethod::Masquerade,
+        encapsulation: Encapsulation::Ipip,
+        weight: 0,
+        upper_threshold: 0,
+        lower_threshold: 0,
     }
 }
 
@@ -417,39 +466,6 @@ fn interface(egress: Egress) -> Interface {
     Interface {
         port: egress.tap.get(),
         vlan: egress.vlan,
-    }
-}
-
-/// The next hops of every destination and the gateways clients are behind.
-pub fn neighbours_in_use(
-    configuration: &Configuration,
-    view: &KernelView,
-) -> BTreeSet<NeighbourKey> {
-    let servers = configuration
-        .services
-        .iter()
-        .flat_map(|entry| &entry.destinations);
-    let next_hops = servers.filter_map(|server| next_hop(view, server.id.address()));
-    let gateways = view
-        .routes
-        .values()
-        .filter_map(|route| match &route.target {
-            kernel::RouteTarget::Send(next_hops) => {
-                let first = next_hops.first()?;
-                Some((first.egress, first.gateway?))
-            }
-            _ => None,
-        });
-    next_hops.chain(gateways.take(GATEWAYS_MAX)).collect()
-}
-
-fn next_hop(view: &KernelView, address: IpAddr) -> Option<NeighbourKey> {
-    match &view.route(address)?.target {
-        kernel::RouteTarget::Send(next_hops) => {
-            let first = next_hops.first()?;
-            Some((first.egress, first.gateway.unwrap_or(address)))
-        }
-        _ => None,
     }
 }
 

@@ -5,7 +5,7 @@
 //!   main thread, tokio current-thread        worker threads, one a core
 //!     kernel/   rtnetlink ─► KernelView ─┐     poll ports, run the engine
 //!     private_socket  ◄── polluxd        ├─►  Arc<Snapshot>
-//!     state_files  configuration.json  ◄─┘
+//!     state_files  journal, snapshot   ◄─┘
 //! ```
 //!
 //! What happens to a packet is decided in `pollux-engine`; this crate gives it ports, memory, time and tables.
@@ -19,6 +19,7 @@ pub mod idle;
 pub mod kernel;
 pub mod link_watch;
 pub mod lock_file;
+pub mod neighbours_in_use;
 pub mod numa;
 pub mod numbering;
 pub mod port;
@@ -30,6 +31,7 @@ pub mod reports;
 pub mod service_manager;
 pub mod settings;
 pub mod start;
+pub mod state;
 pub mod state_files;
 pub mod synchronisation;
 pub mod table_file;

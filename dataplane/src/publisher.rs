@@ -9,6 +9,8 @@
 //! A transaction is checked whole before anything of it is done. It is stored before it runs, so that whatever was
 //! answered "done" is what a data plane that comes back runs.
 
+mod part;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,13 +27,16 @@ use crate::busy_share::{BusyShare, BusyShareSampler};
 use crate::compile;
 use crate::compile::PortFacts;
 use crate::kernel::{KernelView, MirrorHandle};
+use crate::neighbours_in_use::NeighboursInUse;
 use crate::numbering::DestinationNumber;
 use crate::port::OpenPort;
-use crate::state_files::{State, StateDirectory};
+use crate::state::{NextState, State};
+use crate::state_files::{Record, StateDirectory};
 use crate::synchronisation::Daemons;
 use crate::totals::Totals;
 use crate::trash::Trash;
 use crate::worker::{Shared, now_nanoseconds, tick_of};
+use part::{Part, Spare};
 
 /// How often the publisher looks whether every worker has a new snapshot.
 const ACKNOWLEDGE_POLL: Duration = Duration::from_millis(1);
@@ -49,7 +54,7 @@ pub struct Publisher {
     pub(crate) cores: Vec<u16>,
     pub(crate) counters: Vec<Arc<WorkerCounters>>,
     pub(crate) busy_share: BusyShare,
-    state_directory: StateDirectory,
+    state_directory: Arc<StateDirectory>,
     mirror: MirrorHandle,
     running: Mutex<Running>,
 }
@@ -71,9 +76,10 @@ pub(crate) struct Running {
     pub state: State,
     pub totals: Totals,
     trash: Trash,
-    view: Arc<KernelView>,
+    neighbours: NeighboursInUse,
     forwarding: Arc<ForwardingTable>,
     pub daemons: Daemons,
+    spare: Option<Spare>,
 }
 
 /// The first snapshot of a process: what is needed before there are workers.
@@ -161,15 +167,17 @@ impl Publisher {
             cores,
             counters,
         } = workers;
-        mirror.set_in_use(compile::neighbours_in_use(&state.configuration, &view));
         tell_macs(&ports, &view);
+        let neighbours = NeighboursInUse::new(&state.in_force(), view);
+        mirror.set_in_use(neighbours.keys());
         let running = Mutex::new(Running {
             state,
             totals: Totals::default(),
             trash: Trash::default(),
-            view,
+            neighbours,
             forwarding,
             daemons,
+            spare: None,
         });
         let busy_share = BusyShare::new(counters.len());
         Self {
@@ -178,7 +186,7 @@ impl Publisher {
             cores,
             counters,
             busy_share,
-            state_directory,
+            state_directory: Arc::new(state_directory),
             mirror,
             running,
         }
@@ -198,7 +206,10 @@ impl Publisher {
                     }
                     self.follow_kernel(mirror.view()).await;
                 }
-                _ = trash.tick() => self.empty_trash().await,
+                _ = trash.tick() => {
+                    self.empty_trash().await;
+                    self.fold_state().await;
+                }
                 _ = sample.tick() => sampler.sample(&self.counters, &self.busy_share),
             }
         }
@@ -226,29 +237,31 @@ impl Publisher {
             );
             return Err(Failure::new(FailureCode::Conflict, message));
         }
-        let configuration = before.configuration.apply(&transaction.changes)?;
-        self.check_ingress(&configuration)?;
-        let prepared = running.daemons.prepare(&configuration, true)?;
-        let mut next = State {
-            generation: before.generation + 1,
-            numbering: before.numbering.clone(),
-            configuration,
-        };
-        // A server that a check removed is one without a number of its own, as if it had been removed by command.
-        next.numbering.assign(&next.configuration.in_force());
+        let next = before.apply(&transaction.changes)?;
+        self.check_ingress(&next.state.configuration)?;
+        let prepared = running.daemons.prepare(&next.state.configuration, true)?;
+        let generation = next.state.generation;
+        let record = Record::of_changes(generation, &transaction.changes, &next.numbered);
         self.state_directory
-            .store(&next)
+            .store(record, before)
             .map_err(|error| Failure::new(FailureCode::Internal, error))?;
         running.note_changes(&next, &self.shared.publication.current());
-        running.state = next;
-        let Running { daemons, state, .. } = &mut *running;
-        daemons.adopt(prepared, &state.configuration);
-        self.mirror.set_in_use(compile::neighbours_in_use(
-            &running.state.configuration.in_force(),
-            &running.view,
-        ));
-        self.publish(&running, &compile::edited(&transaction.changes))
-            .await?;
+        let part = Part::of(&running.state, &next);
+        let NextState { state, changed, .. } = next;
+        let Running {
+            daemons,
+            state: known,
+            neighbours,
+            ..
+        } = &mut *running;
+        *known = state;
+        daemons.adopt(prepared, &known.configuration);
+        let in_force = |id: &ServiceId| (*id, known.configuration.service_in_force(*id));
+        if neighbours.follow(changed.iter().map(in_force)) {
+            self.mirror.set_in_use(neighbours.keys());
+        }
+        let edited = compile::edited(&transaction.changes);
+        self.publish(&mut running, part, &edited).await?;
         Ok(running.state.generation)
     }
 
@@ -279,12 +292,9 @@ impl Publisher {
         let generation = running.forwarding.generation().checked_add(1).unwrap_or(1);
         running.forwarding = Arc::new(compile::forwarding(generation, &facts(&self.ports), &view));
         tell_macs(&self.ports, &view);
-        running.view = view;
-        self.mirror.set_in_use(compile::neighbours_in_use(
-            &running.state.configuration.in_force(),
-            &running.view,
-        ));
-        if let Err(error) = self.publish(&running, &BTreeSet::new()).await {
+        running.neighbours = NeighboursInUse::new(&running.state.in_force(), view);
+        self.mirror.set_in_use(running.neighbours.keys());
+        if let Err(error) = self.publish(&mut running, None, &BTreeSet::new()).await {
             log::error!("after a change of the kernel's tables: {error}");
         }
     }
@@ -296,8 +306,8 @@ impl Publisher {
             return;
         };
         gone.store(true, Ordering::Release);
-        let running = self.running.lock().await;
-        if let Err(error) = self.publish(&running, &BTreeSet::new()).await {
+        let mut running = self.running.lock().await;
+        if let Err(error) = self.publish(&mut running, None, &BTreeSet::new()).await {
             log::error!("while port {} was given up: {error}", port.name);
         }
         port.wire.let_go();
@@ -324,50 +334,65 @@ impl Publisher {
         if unused.is_empty() {
             return;
         }
-        let configuration: Configuration = running.state.configuration.clone();
-        for number in unused {
-            if let Some(service) = removed.get(&number) {
-                running.totals.retire(*service, number, &snapshot);
+        for number in &unused {
+            if let Some(service) = removed.get(number) {
+                running.totals.retire(*service, *number, &snapshot);
             }
-            running.totals.forget_destination(number, &snapshot);
-            running.state.numbering.release(number, &configuration);
+            running.totals.forget_destination(*number, &snapshot);
         }
-        if let Err(error) = self.state_directory.store(&running.state) {
+        let before = running.state.clone();
+        running.state.release(unused.iter().copied());
+        let record = Record::of_release(before.generation, &unused);
+        if let Err(error) = self.state_directory.store(record, &before) {
             log::error!("{error}");
         }
-        if let Err(error) = self.publish(running, &BTreeSet::new()).await {
+        let part = Part::of_freed(unused);
+        let published = self.publish(running, Some(part), &BTreeSet::new()).await;
+        if let Err(error) = published {
             log::error!("after removed servers were forgotten: {error}");
         }
     }
 
-    /// Compiles, swaps, waits until every worker has passed, frees the old one here.
+    /// Writes the state file anew when it is time to, on a thread of its own.
+    async fn fold_state(&self) {
+        let state = {
+            // Nobody stores anything in between.
+            let running = self.running.lock().await;
+            let fold = self.state_directory.begin_fold(Instant::now());
+            fold.map(|fold| (running.state.clone(), fold))
+        };
+        if let Some((state, fold)) = state {
+            let directory = Arc::clone(&self.state_directory);
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = directory.fold(&state, fold) {
+                    log::error!("{error}; nothing is lost, the journal has it");
+                }
+            });
+        }
+    }
+
+    /// Compiles what has changed, be it everything, swaps, and waits until every worker has passed.
     async fn publish(
         &self,
-        running: &Running,
+        running: &mut Running,
+        part: Option<Part>,
         edited: &BTreeSet<ServiceId>,
     ) -> Result<(), Failure> {
         let current = self.shared.publication.current();
-        let generation = current.generation() + 1;
-        let mut spec = compile::services(
-            &running.state.configuration.in_force(),
-            &self.port_names(),
-            &running.state.numbering,
-            (generation, tick_of(now_nanoseconds())),
-            edited,
-        );
-        spec.check_paths = compile::check_paths(&running.state.configuration);
-        running.daemons.put_into(&mut spec);
-        let forwarding = Arc::clone(&running.forwarding);
-        let next = Arc::new(Snapshot::compile(
-            &spec,
-            forwarding,
-            Some(&current),
-            self.counters.len(),
-        ));
+        let when = (current.generation() + 1, tick_of(now_nanoseconds()));
+        let compiled = match &part {
+            Some(part) => running.compile_part(part, &current, when, edited),
+            None => {
+                running.spare = None;
+                let names = self.port_names();
+                running.compile_all(&names, &current, when, edited, self.counters.len())
+            }
+        };
         drop(current);
+        let (next, changed) = compiled;
         let old = self.shared.publication.publish(Arc::clone(&next));
         let all_passed = async {
-            while !self.shared.publication.all_have(generation) {
+            while !self.shared.publication.all_have(when.0) {
                 tokio::time::sleep(ACKNOWLEDGE_POLL).await;
             }
         };
@@ -382,7 +407,11 @@ impl Publisher {
             );
             return Err(Failure::new(FailureCode::Internal, message));
         }
-        next.refresh_loads();
+        match changed {
+            Some(services) => next.refresh_loads_of(&services),
+            None => next.refresh_loads(),
+        }
+        running.spare = part.map(|part| Spare::new(old, part));
         Ok(())
     }
 }
@@ -390,19 +419,20 @@ impl Publisher {
 impl Running {
     /// Totals of services that go, of services that are new, and of destinations that come back to such a service, start anew.
     /// Those of a destination that comes back to the service it was removed from go on.
-    fn note_changes(&mut self, next: &State, snapshot: &Snapshot) {
-        for entry in &self.state.configuration.services {
-            if next.configuration.service(entry.service.id).is_none() {
-                self.totals.forget_service(entry.service.id);
-            }
-        }
-        let is_new = |service| {
-            next.configuration.service(service).is_some()
-                && self.state.configuration.service(service).is_none()
-        };
-        for (number, service, _) in self.state.numbering.trash() {
-            if is_new(service) {
-                self.totals.begin(number, snapshot);
+    fn note_changes(&mut self, next: &NextState, snapshot: &Snapshot) {
+        let (before, after) = (
+            &self.state.configuration.services,
+            &next.state.configuration.services,
+        );
+        for service in &next.changed {
+            match (before.contains(*service), after.contains(*service)) {
+                (true, false) => self.totals.forget_service(*service),
+                (false, true) => {
+                    for number in self.state.removed_from(*service) {
+                        self.totals.begin(number, snapshot);
+                    }
+                }
+                _ => {}
             }
         }
     }
@@ -415,22 +445,13 @@ impl Running {
 
     /// Every destination that has a number with this service, removed ones too.
     pub fn numbers_of(&self, service: ServiceId) -> impl Iterator<Item = DestinationNumber> {
-        let all = self.state.numbering.destinations();
-        all.filter(move |(_, of, _)| *of == service)
-            .map(|(number, ..)| number)
-    }
-
-    /// Every destination that was removed from this service and has a number yet.
-    fn removed_from(&self, service: ServiceId) -> impl Iterator<Item = DestinationNumber> {
-        let trash = self.state.numbering.trash();
-        trash
-            .filter(move |(_, of, _)| *of == service)
-            .map(|(number, ..)| number)
+        let all = self.state.numbering.destinations_of(service);
+        all.map(|(number, _)| number)
     }
 
     /// The totals of a service and of its servers begin now.
     pub fn zero(&mut self, service: ServiceId, snapshot: &Snapshot) {
-        let removed: BTreeSet<_> = self.removed_from(service).collect();
+        let removed: BTreeSet<_> = self.state.removed_from(service).collect();
         let numbers: Vec<_> = self.numbers_of(service).collect();
         let listed = numbers.into_iter().filter(|it| !removed.contains(it));
         let removed = removed.iter().copied();

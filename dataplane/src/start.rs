@@ -30,7 +30,8 @@ use crate::publication::Publication;
 use crate::publisher::{FirstSnapshot, Publisher, Workers};
 use crate::service_manager;
 use crate::settings::{Core, UsableCores, ValidSettings};
-use crate::state_files::{State, StateDirectory};
+use crate::state::State;
+use crate::state_files::StateDirectory;
 use crate::table_file::TableFile;
 use crate::worker::{PortQueues, Shared, Worker, WorkerSettings, now_nanoseconds, tick_of};
 

@@ -16,6 +16,7 @@ use crate::mark::MarkRule;
 use crate::patch::{DestinationPatch, ServicePatch};
 use crate::persistence::{Persistence, PersistenceEngine, PersistenceError};
 use crate::scheduler::{SchedulerFlags, SchedulerName};
+use crate::service_list::ServiceList;
 use crate::service_timeouts::{ServiceTimeoutError, ServiceTimeouts};
 use crate::synchronisation::{SyncDaemon, SyncDaemons, SyncError, SyncRole};
 use crate::tunnel::{Tunnel, TunnelError};
@@ -106,7 +107,7 @@ pub struct ServiceEntry {
 pub struct Configuration {
     /// The services, in the order they were added.
     #[serde(default)]
-    pub services: Vec<ServiceEntry>,
+    pub services: ServiceList,
     /// The settings of IPVS that differ from the kernel's.
     #[serde(default, skip_serializing_if = "IpvsSettings::is_default")]
     pub settings: IpvsSettings,
@@ -372,18 +373,29 @@ impl Configuration {
         Ok(next)
     }
 
+    /// The services that may be [in force](Configuration::in_force) otherwise than those of the configuration that this one was
+    /// made from: in the order they are in here, then those that are gone.
+    pub fn changed_services(&self, before: &Self) -> Vec<ServiceId> {
+        let mut changed = self.services.changed_since(&before.services);
+        changed.extend(self.health.changed_since(&before.health));
+        if changed.is_empty() {
+            return Vec::new();
+        }
+        let all = self.services.iter().map(|entry| entry.service.id);
+        let mut ordered: Vec<ServiceId> = all.filter(|id| changed.remove(id)).collect();
+        let mut gone: Vec<ServiceId> = changed.into_iter().collect();
+        gone.sort_unstable();
+        ordered.append(&mut gone);
+        ordered
+    }
+
     /// The service's entry.
     pub fn service(&self, id: ServiceId) -> Option<&ServiceEntry> {
-        self.services.iter().find(|entry| entry.service.id == id)
+        self.services.get(id)
     }
 
     fn service_mut(&mut self, id: ServiceId) -> Result<&mut ServiceEntry, ChangeError> {
-        // From the end: in a large transaction, most changes are of the service that was just added.
-        self.services
-            .iter_mut()
-            .rev()
-            .find(|entry| entry.service.id == id)
-            .ok_or(ChangeError::NoService(id))
+        self.services.get_mut(id).ok_or(ChangeError::NoService(id))
     }
 
     /// Applies one change in place.
@@ -393,11 +405,11 @@ impl Configuration {
     pub fn apply_one(&mut self, change: &Change) -> Result<(), ChangeError> {
         match change {
             Change::AddService { service } => {
-                if self.service(service.id).is_some() {
-                    return Err(ChangeError::ServiceExists(service.id));
-                }
+                let is_new = !self.services.contains(service.id);
+                let checked = is_new.then(|| service.checked());
+                let service = checked.ok_or(ChangeError::ServiceExists(service.id))??;
                 self.services.push(ServiceEntry {
-                    service: service.checked()?,
+                    service,
                     destinations: Vec::new(),
                 });
             }
@@ -405,8 +417,8 @@ impl Configuration {
                 self.service_mut(service.id)?.service = service.checked()?;
             }
             Change::RemoveService { id } => {
-                self.service_mut(*id)?;
-                self.services.retain(|entry| entry.service.id != *id);
+                self.service(*id).ok_or(ChangeError::NoService(*id))?;
+                self.services.remove(*id);
                 self.forget_service(*id);
             }
             Change::AddDestination {

@@ -45,16 +45,18 @@ impl<W: Write> Session<'_, W> {
                 .map(|name| name.as_str().to_owned())
                 .collect(),
             NameKind::Server => {
-                let services = self.configuration()?.services.into_iter();
+                let services = self.configuration()?.services;
                 services
+                    .iter()
                     .filter(|entry| service.is_none_or(|id| entry.service.id == id))
-                    .flat_map(|entry| entry.destinations)
+                    .flat_map(|entry| &entry.destinations)
                     .map(|server| server.id.to_string())
                     .collect()
             }
             NameKind::Tcp | NameKind::Udp | NameKind::Sctp | NameKind::Fwmark => {
-                let services = self.configuration()?.services.into_iter();
+                let services = self.configuration()?.services;
                 services
+                    .iter()
                     .filter_map(|entry| name(kind, entry.service.id))
                     .collect()
             }

@@ -261,7 +261,7 @@ proptest! {
         before.marks.clear();
         before.settings = Default::default();
         before.sync = Default::default();
-        for entry in &mut before.services {
+        for entry in before.services.iter_mut() {
             entry.service.timeouts = Default::default();
         }
         let text = rules(&before);

@@ -110,7 +110,7 @@ impl CheckPorts {
 }
 
 /// The ways of a snapshot.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct CheckPaths {
     paths: HashMap<u64, CheckPath>,
     /// Known to the snapshots before and after, too.

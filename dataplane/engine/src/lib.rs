@@ -35,4 +35,4 @@ pub use fate::Fate;
 pub use frame::{Frame, HeapFrame};
 pub use pipeline::{BURST, Context, Taken, Verdict, Worker};
 pub use settings::{Defence, IpvsSettings};
-pub use snapshot::{Snapshot, SnapshotSpec};
+pub use snapshot::{Snapshot, SnapshotChange, SnapshotSpec};

@@ -14,12 +14,13 @@ use hashbrown::HashMap;
 use crate::check_path::{CheckPath, CheckPaths};
 use crate::clock::Tick;
 use crate::connection::{ForwardingMethod, Timeouts};
+use crate::counters::TrafficCounters;
 use crate::forwarding_table::ForwardingTable;
 use crate::scheduler::{Binding, Candidates, Scheduler, SchedulerKind};
 use crate::service::Leaf;
 use crate::service::{
-    Classifier, Destination, DestinationShared, DestinationSpec, MarkRule, ServiceLookup,
-    ServiceSpec, VirtualService,
+    Classifier, Destination, DestinationShared, DestinationSpec, MarkRule, ServiceIdentity,
+    ServiceLookup, ServiceSpec, VirtualService,
 };
 use crate::settings::IpvsSettings;
 use crate::synchronisation::{Backup, Master};
@@ -52,16 +53,42 @@ pub struct SnapshotSpec {
     pub check_paths: Vec<CheckPath>,
 }
 
+/// What makes of a snapshot the next one, where only some services change: see [`Snapshot::catch_up`].
+#[derive(Debug, Clone, Default)]
+pub struct SnapshotChange {
+    /// Counts up with every snapshot.
+    pub generation: u64,
+    /// When it is compiled.
+    pub now: Tick,
+    /// The services that change or are new, whole.
+    pub services: Vec<ServiceSpec>,
+    /// Those that are gone.
+    pub gone: Vec<ServiceIdentity>,
+    /// Removed destinations of all of them that connections still refer to.
+    pub removed: Vec<DestinationSpec>,
+    /// Numbers that destinations had to which no connection refers any more.
+    pub freed: Vec<u32>,
+    /// As [`SnapshotSpec::edited`].
+    pub edited: Vec<u32>,
+    /// As [`SnapshotSpec::check_paths`]: all of them.
+    pub check_paths: Vec<CheckPath>,
+}
+
 /// One generation.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Snapshot {
     generation: u64,
     services: ServiceLookup,
-    destinations: Box<[Option<Destination>]>,
+    destinations: Vec<Option<Destination>>,
     forwarding: Arc<ForwardingTable>,
     timeouts: Timeouts,
+    /// The same, as destinations without any of their own have them at hand.
+    shared_timeouts: Arc<Timeouts>,
+    /// Where packets of removed destinations count.
+    uncounted: Arc<[CachePadded<TrafficCounters>]>,
     settings: IpvsSettings,
-    has_tunnels: bool,
+    /// Destinations that are reached by one.
+    tunnels: usize,
     master: Option<Arc<Master>>,
     backup: Option<Arc<Backup>>,
     /// Servers of services by their addresses, while other directors name them so.
@@ -91,21 +118,18 @@ impl Snapshot {
             .max()
             .unwrap_or(0);
         let timeouts = Arc::new(spec.timeouts);
-        let uncounted: Arc<[_]> = (0..workers).map(|_| CachePadded::default()).collect();
+        let uncounted: Arc<[CachePadded<TrafficCounters>]> =
+            (0..workers).map(|_| CachePadded::default()).collect();
         let mut destinations: Vec<Option<Destination>> = vec![None; length];
+        let common = Common {
+            forwarding: &forwarding,
+            timeouts: &timeouts,
+            uncounted: &uncounted,
+            settings: &spec.settings,
+        };
         for (found, service) in all {
             let before = previous.and_then(|snapshot| snapshot.destination(found.number));
-            let mut compiled = compile_destination(found, service, &forwarding, before, workers);
-            compiled.timeouts = match service.and_then(|service| service.timeouts) {
-                Some(own) => Arc::new(own),
-                None => Arc::clone(&timeouts),
-            };
-            if service.is_none() {
-                compiled.count_into(&uncounted);
-            }
-            if !spec.settings.pmtu_disc {
-                compiled.ignore_df();
-            }
+            let compiled = compile_destination(found, service, before, common);
             if let Some(place) = destinations.get_mut(found.number as usize) {
                 *place = Some(compiled);
             }
@@ -134,10 +158,11 @@ impl Snapshot {
             plant(&compiled, &mut destinations);
             services.insert(service, compiled);
         }
-        let has_tunnels = destinations
+        let tunnels = destinations
             .iter()
             .flatten()
-            .any(|found| found.spec.method == ForwardingMethod::Tunnel);
+            .filter(|found| found.spec.method == ForwardingMethod::Tunnel)
+            .count();
         let servers = if spec.backup.is_some() {
             servers_by_address(&spec.services)
         } else {
@@ -146,19 +171,108 @@ impl Snapshot {
         Self {
             generation: spec.generation,
             services,
-            has_tunnels,
+            tunnels,
             master: spec.master.clone(),
             servers,
             is_backup_only: spec.backup.is_some() && spec.settings.backup_only,
             backup: spec.backup.clone(),
-            destinations: destinations.into(),
+            destinations,
             forwarding,
             timeouts: spec.timeouts,
+            shared_timeouts: timeouts,
+            uncounted,
             settings: spec.settings,
             check_paths: CheckPaths::new(
                 &spec.check_paths,
                 previous.and_then(|snapshot| snapshot.check_paths.as_deref()),
             ),
+        }
+    }
+
+    /// Makes of a snapshot that no worker has any more the one after `current`: the same as compiling it whole, at the cost of
+    /// the services that differ. `change` has all services that differ from this snapshot's, be it between this and
+    /// `current`. All else has to be as in `current`: routes, settings, marks, daemons.
+    pub fn catch_up(&mut self, change: &SnapshotChange, current: &Self) {
+        self.generation = change.generation;
+        for identity in change.gone.iter().copied() {
+            self.take_out(identity);
+        }
+        for service in &change.services {
+            self.take_out(service.identity);
+        }
+        for number in &change.freed {
+            self.put(*number, None);
+        }
+        let live = change.services.iter().flat_map(|service| {
+            let destinations = service.destinations.iter();
+            destinations.map(move |found| (found, Some(service)))
+        });
+        let gone = change.removed.iter().map(|found| (found, None));
+        for (found, service) in live.chain(gone) {
+            let before = current.destination(found.number);
+            let common = Common {
+                forwarding: &self.forwarding,
+                timeouts: &self.shared_timeouts,
+                uncounted: &self.uncounted,
+                settings: &self.settings,
+            };
+            let compiled = compile_destination(found, service, before, common);
+            self.put(found.number, Some(compiled));
+        }
+        let is_set = self.settings.expire_nodest_conn;
+        flush(&mut self.destinations, is_set, Some(current));
+        for service in &change.services {
+            let before = current.services.get(service.identity);
+            let before = before.filter(|old| old.number == service.number);
+            let before = before.map(|old| (old, current));
+            let binding = Binding {
+                family: service.identity.family(),
+                now: change.now,
+                tuning: service.scheduler.tuning(&self.settings),
+            };
+            let is_edited = change.edited.contains(&service.number);
+            let compiled =
+                compile_service(service, &self.destinations, (before, is_edited), binding);
+            plant(&compiled, &mut self.destinations);
+            if self.backup.is_some() {
+                let servers = servers_by_address(std::slice::from_ref(service));
+                self.servers.extend(servers);
+            }
+            self.services.insert(service, compiled);
+        }
+        self.check_paths = CheckPaths::new(&change.check_paths, current.check_paths.as_deref());
+    }
+
+    /// Takes a service out of the lookup; its destinations stay until others are put in their places.
+    fn take_out(&mut self, identity: ServiceIdentity) {
+        let destinations = &self.destinations;
+        let spec = |number: u32| {
+            let found = destinations.get(number as usize)?.as_ref();
+            Some(&found?.spec)
+        };
+        let Some(service) = self.services.remove(identity, spec) else {
+            return;
+        };
+        if !self.servers.is_empty() {
+            for found in service.destinations.iter().filter_map(|it| spec(*it)) {
+                let address = SocketAddr::new(found.address, found.port);
+                self.servers.remove(&(service.number, address));
+            }
+        }
+    }
+
+    fn put(&mut self, number: u32, destination: Option<Destination>) {
+        let place = number as usize;
+        if place >= self.destinations.len() {
+            self.destinations.resize_with(place + 1, || None);
+        }
+        let is_tunnel = |found: &Option<Destination>| {
+            let method = found.as_ref().map(|found| found.spec.method);
+            usize::from(method == Some(ForwardingMethod::Tunnel))
+        };
+        if let Some(known) = self.destinations.get_mut(place) {
+            self.tunnels = self.tunnels + is_tunnel(&destination) - is_tunnel(known);
+            *known = destination;
         }
     }
 
@@ -216,7 +330,7 @@ impl Snapshot {
     /// Whether packets may get an outer header.
     #[inline]
     pub fn has_tunnels(&self) -> bool {
-        self.has_tunnels
+        self.tunnels != 0
     }
 
     /// What telling other directors of connections needs, while they are told.
@@ -251,8 +365,18 @@ impl Snapshot {
     /// Judges every destination's load by this snapshot's thresholds and tells its scheduler: once after all workers
     /// have moved to this snapshot, because those that had not yet changed counts by the one before.
     pub fn refresh_loads(&self) {
-        let live = self.destinations.iter().flatten();
-        for destination in live.filter(|found| found.available) {
+        self.refresh(self.destinations.iter().flatten());
+    }
+
+    /// The same of these services only: of others nothing has changed.
+    pub fn refresh_loads_of(&self, services: &[ServiceSpec]) {
+        let specs = services.iter().flat_map(|service| &service.destinations);
+        self.refresh(specs.filter_map(|spec| self.destination(spec.number)));
+    }
+
+    #[allow(clippy::unused_self)] // they are this one's
+    fn refresh<'s>(&'s self, destinations: impl Iterator<Item = &'s Destination>) {
+        for destination in destinations.filter(|found| found.available) {
             destination.judge_overload();
             destination.refresh_load();
         }
@@ -310,28 +434,46 @@ fn plant(service: &VirtualService, destinations: &mut [Option<Destination>]) {
     }
 }
 
+/// What destinations of a snapshot have in common.
+#[derive(Clone, Copy)]
+struct Common<'a> {
+    forwarding: &'a ForwardingTable,
+    timeouts: &'a Arc<Timeouts>,
+    uncounted: &'a Arc<[CachePadded<TrafficCounters>]>,
+    settings: &'a IpvsSettings,
+}
+
 /// A destination of that service; of none once it is removed.
 fn compile_destination(
     spec: &DestinationSpec,
     service: Option<&ServiceSpec>,
-    forwarding: &ForwardingTable,
     before: Option<&Destination>,
-    workers: usize,
+    common: Common<'_>,
 ) -> Destination {
+    let workers = common.uncounted.len();
     let shared = before.map_or_else(
         || Arc::new(DestinationShared::new(workers)),
         |old| Arc::clone(&old.shared),
     );
     let available = service.is_some();
-    let mut compiled = Destination::new(spec.clone(), available, forwarding, shared);
+    let mut compiled = Destination::new(spec.clone(), available, common.forwarding, shared);
     compiled.one_packet = service.is_some_and(|service| service.one_packet);
+    compiled.timeouts = match service.and_then(|service| service.timeouts) {
+        Some(own) => Arc::new(own),
+        None => Arc::clone(common.timeouts),
+    };
     // A drained server is known by the weight it had, unless it was removed in between.
-    if let Some(old) = before.filter(|old| old.available && spec.weight == 0) {
+    if let Some(old) = before.filter(|old| available && old.available && spec.weight == 0) {
         compiled.last_weight = old.last_weight;
     }
     // A removed one is judged when it comes back.
     if available {
         compiled.judge_overload();
+    } else {
+        compiled.count_into(common.uncounted);
+    }
+    if !common.settings.pmtu_disc {
+        compiled.ignore_df();
     }
     compiled
 }
@@ -384,3 +526,6 @@ fn compile_service(
         scheduler,
     }
 }
+
+#[cfg(test)]
+mod tests;

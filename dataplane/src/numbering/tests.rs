@@ -37,6 +37,15 @@ fn configuration(services: &[(u8, Vec<u8>)]) -> Configuration {
     }
 }
 
+fn configured(configuration: &Configuration) -> BTreeSet<(ServiceId, DestinationId)> {
+    let entries = configuration.services.iter();
+    let servers = entries.flat_map(|entry| {
+        let servers = entry.destinations.iter();
+        servers.map(move |known| (entry.service.id, known.id))
+    });
+    servers.collect()
+}
+
 fn number_of(numbering: &Numbering, service_number: u8, destination_number: u8) -> Option<u32> {
     numbering
         .destination(service(service_number), destination(destination_number))

@@ -1,10 +1,11 @@
 //! What schedulers and listings see of a configuration, given what the checks found.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use super::{CheckedService, Health, OffServer, OnFailure};
 use crate::configuration::{Configuration, ServiceEntry};
-use crate::identity::Weight;
+use crate::identity::{ServiceId, Weight};
 
 impl Configuration {
     /// What schedulers and listings see: servers that are off have weight 0 or are not there, servers that are adjusted
@@ -14,21 +15,52 @@ impl Configuration {
             return Cow::Borrowed(self);
         }
         let mut seen = self.clone();
-        for entry in &mut seen.services {
-            if let Some(checked) = self.health.checked(entry.service.id) {
+        for service in self.health.services_otherwise_in_force() {
+            if let Some(checked) = self.health.checked(service)
+                && let Some(entry) = seen.services.get_mut(service)
+            {
                 self.health.enforce(checked, entry);
             }
         }
         Cow::Owned(seen)
     }
+
+    /// The same of one service; none when there is no such service.
+    pub fn service_in_force(&self, id: ServiceId) -> Option<Cow<'_, ServiceEntry>> {
+        let configured = self.service(id)?;
+        let Some(checked) = self.health.checked(id) else {
+            return Some(Cow::Borrowed(configured));
+        };
+        if !self.health.is_otherwise_in_force(configured) {
+            return Some(Cow::Borrowed(configured));
+        }
+        let mut entry = configured.clone();
+        self.health.enforce(checked, &mut entry);
+        Some(Cow::Owned(entry))
+    }
 }
 
 impl Health {
     fn changes_nothing(&self) -> bool {
-        let is_sorry = |service| self.sorry_server(service).is_some();
-        self.off.is_empty()
-            && self.adjusted.is_empty()
-            && !self.lost.iter().any(|service| is_sorry(*service))
+        self.services_otherwise_in_force().is_empty()
+    }
+
+    /// Services of which schedulers see something else than is configured.
+    fn services_otherwise_in_force(&self) -> BTreeSet<ServiceId> {
+        let off = self.off.iter().map(|off| off.service);
+        let adjusted = self.adjusted.iter().map(|adjusted| adjusted.service);
+        let lost = self.lost.iter().copied();
+        let sorry = lost.filter(|service| self.sorry_server(*service).is_some());
+        off.chain(adjusted).chain(sorry).collect()
+    }
+
+    fn is_otherwise_in_force(&self, entry: &ServiceEntry) -> bool {
+        let service = entry.service.id;
+        let mut servers = entry.destinations.iter().map(|known| known.id);
+        self.sorry_server(service).is_some()
+            || servers.any(|server| {
+                self.is_off(service, server) || self.adjusted_weight(service, server).is_some()
+            })
     }
 
     fn enforce(&self, checked: &CheckedService, entry: &mut ServiceEntry) {

@@ -183,6 +183,23 @@ impl Health {
         found.copied()
     }
 
+    /// Services whose servers may be in force otherwise than with what was known before.
+    pub(crate) fn changed_since(&self, before: &Self) -> HashSet<ServiceId> {
+        let off = self.off.symmetric_difference(&before.off);
+        let adjusted = self.adjusted.symmetric_difference(&before.adjusted);
+        let lost = self.lost.symmetric_difference(&before.lost);
+        let mut changed: HashSet<ServiceId> = lost.copied().collect();
+        changed.extend(off.map(|server| server.service));
+        changed.extend(adjusted.map(|server| server.service));
+        if self.services != before.services {
+            let differs = |of: &Self, used: &CheckedService| of.checked(used.service) != Some(used);
+            let new = self.services.iter().filter(|used| differs(before, used));
+            let old = before.services.iter().filter(|used| differs(self, used));
+            changed.extend(new.chain(old).map(|used| used.service));
+        }
+        changed
+    }
+
     /// The server that takes the connections of a service now, because its quorum is lost.
     pub fn sorry_server(&self, service: ServiceId) -> Option<&Destination> {
         let is_lost = self.lost.contains(&service);

@@ -10,10 +10,12 @@ use crate::config::any_configuration::configuration;
 
 /// The same services and servers, in whatever order, without what checks find.
 fn sorted(mut configuration: Configuration) -> Configuration {
-    for entry in &mut configuration.services {
+    let mut services: Vec<_> = configuration.services.iter().cloned().collect();
+    for entry in &mut services {
         entry.destinations.sort_by_key(|known| known.id);
     }
-    configuration.services.sort_by_key(|entry| entry.service.id);
+    services.sort_by_key(|entry| entry.service.id);
+    configuration.services = services.into_iter().collect();
     asked_for(configuration)
 }
 

@@ -49,7 +49,8 @@ fn commands_change_and_remove() {
          -e -t 198.51.100.1:80 -r 203.0.113.1 -g -w 9\n-d -t 198.51.100.1:80 -r 203.0.113.2\n-E -t 198.51.100.1:80 -s wrr\n\
          -A -u 198.51.100.1:53\n-D -u 198.51.100.1:53\n--set 0 60 30\n-D -u 198.51.100.9:53\n",
     );
-    let [entry] = &configuration.services[..] else {
+    let services: Vec<_> = configuration.services.iter().collect();
+    let [entry] = services[..] else {
         panic!("{configuration:?}");
     };
     assert_eq!(entry.service.scheduler, SchedulerName::WeightedRoundRobin);
@@ -177,7 +178,8 @@ fn dpvs_rules_are_carried_over_as_far_as_they_go() {
          -A -q 192.168.100.100:0 -s rr\n\
          -G -t 192.168.100.100:80\n",
     );
-    let [entry] = &configuration.services[..] else {
+    let services: Vec<_> = configuration.services.iter().collect();
+    let [entry] = services[..] else {
         panic!("{configuration:?}");
     };
     assert_eq!(entry.service.scheduler, SchedulerName::MaglevHashing);

@@ -599,7 +599,8 @@ fn every_keyword_of_dpvs_is_known() {
     for note in &notes {
         assert!(!note.contains("not known here"), "{note}");
     }
-    let [entry] = &configuration.services[..] else {
+    let services: Vec<_> = configuration.services.iter().collect();
+    let [entry] = services[..] else {
         panic!("{configuration:#?}");
     };
     assert_eq!(entry.service.timeouts.to_string(), "udp 60");

@@ -78,7 +78,7 @@ struct Tuple {
     ingress: u16,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct TupleTable {
     shape: Shape,
     /// Place of its first rule.
@@ -87,7 +87,7 @@ struct TupleTable {
 }
 
 /// All rules, compiled. The first that matches decides.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Classifier {
     tables: Vec<TupleTable>,
 }

@@ -4,9 +4,9 @@
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
-use super::{Classifier, ServiceIdentity, ServiceSpec, VirtualService};
+use super::{Classifier, DestinationSpec, ServiceIdentity, ServiceSpec, VirtualService};
 use crate::connection::{Family, FlowKey, ForwardingMethod};
 use crate::wire::protocol;
 
@@ -32,7 +32,7 @@ impl Hash for ServiceKey {
 }
 
 /// All services of a snapshot by what packets carry.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ServiceLookup {
     services: Vec<VirtualService>,
     /// Places in `services`.
@@ -47,12 +47,38 @@ pub struct ServiceLookup {
     has_any_port: bool,
     /// Whether there is a service with a persistence engine.
     has_engines: bool,
-    /// By a server's address and port: the only service that translates to it; none when there are several.
-    answers: HashMap<ServiceKey, Option<ServiceKey>>,
-    /// Servers that are translated to, by address and port; those of marks under no protocol.
-    translated: HashSet<ServiceKey>,
+    /// By a server's address and port: the services that translate to it.
+    answers: HashMap<ServiceKey, Translators>,
+    /// Servers that are translated to, by address and port, and of how many services; those of marks under no protocol.
+    translated: HashMap<ServiceKey, u32>,
     /// A bit for each family that has services.
     families: u8,
+}
+
+/// The services that translate to a server's address and port, of its protocol and family. Which one it is must be known
+/// only while there is no other, also after others have gone: each is added to the sum, and taken out of it, bit by bit.
+#[derive(Debug, Clone, Copy, Default)]
+struct Translators {
+    services: u32,
+    address: [u64; 2],
+    port: u16,
+}
+
+impl Translators {
+    fn toggle(&mut self, service: ServiceKey) {
+        let [high, low] = service.address;
+        self.address = [self.address[0] ^ high, self.address[1] ^ low];
+        self.port ^= service.port;
+    }
+
+    /// The only one, of the protocol and family of this server's key.
+    fn only(self, server: ServiceKey) -> Option<ServiceKey> {
+        (self.services == 1).then_some(ServiceKey {
+            address: self.address,
+            port: self.port,
+            ..server
+        })
+    }
 }
 
 impl ServiceKey {
@@ -170,58 +196,137 @@ impl ServiceLookup {
         }
     }
 
-    /// Adds a service.
+    /// Adds a service, which is not there.
     pub fn insert(&mut self, spec: &ServiceSpec, service: VirtualService) {
         let place = self.services.len();
-        self.has_engines |= service
-            .persistence
-            .is_some_and(|found| found.engine.is_some());
+        self.note_kind(&service);
         self.services.push(service);
-        self.families |= bit(spec.identity.family());
-        self.note_translated(spec);
-        let (protocol, address, port) = match spec.identity {
+        for server in &spec.destinations {
+            self.note_server(spec.identity, server);
+        }
+        if let ServiceIdentity::Fwmark { mark, .. } = spec.identity {
+            self.marks.insert(spec.number, mark);
+        }
+        self.set_place(spec.identity, place);
+    }
+
+    /// Removes a service, and returns it; `servers` gives its destinations as they were when it was added.
+    pub fn remove<'a>(
+        &mut self,
+        identity: ServiceIdentity,
+        servers: impl Fn(u32) -> Option<&'a DestinationSpec>,
+    ) -> Option<VirtualService> {
+        let place = self.place_of(identity)?;
+        self.forget_place(identity);
+        let service = self.services.swap_remove(place);
+        self.marks.remove(&service.number);
+        // The last has taken its place.
+        if let Some(moved) = self.services.get(place).map(|moved| moved.identity) {
+            self.set_place(moved, place);
+        }
+        for server in service.destinations.iter().filter_map(|it| servers(*it)) {
+            self.forget_server(identity, server);
+        }
+        self.families = 0;
+        (self.has_ftp, self.has_any_port, self.has_engines) = (false, false, false);
+        let services = std::mem::take(&mut self.services);
+        for left in &services {
+            self.note_kind(left);
+        }
+        self.services = services;
+        Some(service)
+    }
+
+    /// A service by what it is known by.
+    pub fn get(&self, identity: ServiceIdentity) -> Option<&VirtualService> {
+        self.services.get(self.place_of(identity)?)
+    }
+
+    fn place_of(&self, identity: ServiceIdentity) -> Option<usize> {
+        match identity {
+            ServiceIdentity::Fwmark { mark, family } => self.by_mark.get(&(mark, family)),
+            ServiceIdentity::Address {
+                protocol,
+                address,
+                port,
+            } => self
+                .by_address
+                .get(&ServiceKey::new(protocol, address, port)),
+        }
+        .copied()
+    }
+
+    fn set_place(&mut self, identity: ServiceIdentity, place: usize) {
+        match identity {
             ServiceIdentity::Fwmark { mark, family } => {
                 self.by_mark.insert((mark, family), place);
-                self.marks.insert(spec.number, mark);
-                return;
             }
             ServiceIdentity::Address {
                 protocol,
                 address,
                 port,
-            } => (protocol, address, port),
-        };
-        let key = ServiceKey::new(protocol, address, port);
-        self.has_ftp |= protocol == protocol::TCP && port == FTP;
-        self.has_any_port |= port == 0;
-        let translated = spec.destinations.iter().filter(|found| {
-            port != 0
-                && found.port != 0
-                && found.method == ForwardingMethod::Masquerade
-                && found.address.is_ipv4() == address.is_ipv4()
-        });
-        for server in translated {
-            let server = ServiceKey::new(protocol, server.address, server.port);
-            self.answers
-                .entry(server)
-                .and_modify(|only| *only = None)
-                .or_insert(Some(key));
+            } => {
+                let key = ServiceKey::new(protocol, address, port);
+                self.by_address.insert(key, place);
+            }
         }
-        self.by_address.insert(key, place);
     }
 
-    fn note_translated(&mut self, spec: &ServiceSpec) {
-        let protocol = match spec.identity {
-            ServiceIdentity::Fwmark { .. } => ANY_PROTOCOL,
-            ServiceIdentity::Address { protocol, .. } => protocol,
-        };
-        let translated = spec
-            .destinations
-            .iter()
-            .filter(|found| found.port != 0 && found.method == ForwardingMethod::Masquerade);
-        self.translated.extend(
-            translated.map(|server| ServiceKey::new(protocol, server.address, server.port)),
-        );
+    fn forget_place(&mut self, identity: ServiceIdentity) {
+        match identity {
+            ServiceIdentity::Fwmark { mark, family } => {
+                self.by_mark.remove(&(mark, family));
+            }
+            ServiceIdentity::Address {
+                protocol,
+                address,
+                port,
+            } => {
+                let key = ServiceKey::new(protocol, address, port);
+                self.by_address.remove(&key);
+            }
+        }
+    }
+
+    fn note_kind(&mut self, service: &VirtualService) {
+        let persistence = service.persistence;
+        self.has_engines |= persistence.is_some_and(|found| found.engine.is_some());
+        self.families |= bit(service.identity.family());
+        if let ServiceIdentity::Address { protocol, port, .. } = service.identity {
+            self.has_ftp |= protocol == protocol::TCP && port == FTP;
+            self.has_any_port |= port == 0;
+        }
+    }
+
+    fn note_server(&mut self, service: ServiceIdentity, server: &DestinationSpec) {
+        if let Some(server) = translated(service, server) {
+            *self.translated.entry(server).or_default() += 1;
+        }
+        if let Some((server, service)) = answer(service, server) {
+            let known = self.answers.entry(server).or_default();
+            known.services += 1;
+            known.toggle(service);
+        }
+    }
+
+    fn forget_server(&mut self, service: ServiceIdentity, server: &DestinationSpec) {
+        if let Some(server) = translated(service, server)
+            && let Some(services) = self.translated.get_mut(&server)
+        {
+            *services -= 1;
+            if *services == 0 {
+                self.translated.remove(&server);
+            }
+        }
+        if let Some((server, service)) = answer(service, server)
+            && let Some(known) = self.answers.get_mut(&server)
+        {
+            known.services -= 1;
+            known.toggle(service);
+            if known.services == 0 {
+                self.answers.remove(&server);
+            }
+        }
     }
 
     /// The service this packet, which came in by that port, is for.
@@ -301,21 +406,23 @@ impl ServiceLookup {
     pub fn has_real_service(&self, protocol: u8, address: IpAddr, port: u16) -> bool {
         [protocol, ANY_PROTOCOL].into_iter().any(|protocol| {
             self.translated
-                .contains(&ServiceKey::new(protocol, address, port))
+                .contains_key(&ServiceKey::new(protocol, address, port))
         })
     }
 
     /// Whether one service and no other translates to this address and port of a server.
     pub fn is_only_one_of(&self, protocol: u8, address: IpAddr, port: u16) -> bool {
         let server = ServiceKey::new(protocol, address, port);
-        self.answers.get(&server).is_some_and(Option::is_some)
+        let known = self.answers.get(&server);
+        known.is_some_and(|known| known.services == 1)
     }
 
     /// The client's flow that this packet answers, and its service: if it comes from where one service and no other
     /// translates to.
     pub fn of_answer(&self, answer: &FlowKey) -> Option<(FlowKey, &VirtualService)> {
         let reversed = answer.reversed();
-        let service = (*self.answers.get(&ServiceKey::destination_of(&reversed))?)?;
+        let server = ServiceKey::destination_of(&reversed);
+        let service = self.answers.get(&server)?.only(server)?;
         let found = self.services.get(*self.by_address.get(&service)?)?;
         Some((service.as_destination_of(reversed), found))
     }
@@ -342,6 +449,31 @@ impl ServiceLookup {
     pub fn iter(&self) -> impl Iterator<Item = &VirtualService> {
         self.services.iter()
     }
+}
+
+/// The server as services translate to it, if this one does.
+fn translated(service: ServiceIdentity, server: &DestinationSpec) -> Option<ServiceKey> {
+    let protocol = match service {
+        ServiceIdentity::Fwmark { .. } => ANY_PROTOCOL,
+        ServiceIdentity::Address { protocol, .. } => protocol,
+    };
+    let is_translated = server.port != 0 && server.method == ForwardingMethod::Masquerade;
+    is_translated.then(|| ServiceKey::new(protocol, server.address, server.port))
+}
+
+/// The server as its answers come, and the service that they are answers of, if both are known.
+fn answer(service: ServiceIdentity, server: &DestinationSpec) -> Option<(ServiceKey, ServiceKey)> {
+    let ServiceIdentity::Address {
+        protocol,
+        address,
+        port,
+    } = service
+    else {
+        return None;
+    };
+    let is_known = port != 0 && server.address.is_ipv4() == address.is_ipv4();
+    let server = translated(service, server).filter(|_| is_known)?;
+    Some((server, ServiceKey::new(protocol, address, port)))
 }
 
 #[cfg(test)]
@@ -466,27 +598,21 @@ mod tests {
             lookup.has_real_service(protocol, server.ip(), port)
         };
         assert!(is_real(&lookup, TCP, 8080) && !is_real(&lookup, UDP, 8080));
-        lookup.note_translated(&ServiceSpec {
+        let of_mark = ServiceIdentity::Fwmark {
+            mark: 7,
+            family: Family::V4,
+        };
+        let server_of_mark = DestinationSpec {
             number: 2,
-            identity: ServiceIdentity::Fwmark {
-                mark: 7,
-                family: Family::V4,
-            },
-            persistence: None,
-            one_packet: false,
-            timeouts: None,
-            scheduler: SchedulerKind::RoundRobin,
-            destinations: vec![DestinationSpec {
-                number: 2,
-                address: server.ip(),
-                port: 9090,
-                method: ForwardingMethod::Masquerade,
-                encapsulation: Encapsulation::default(),
-                weight: 1,
-                upper_threshold: 0,
-                lower_threshold: 0,
-            }],
-        });
+            address: server.ip(),
+            port: 9090,
+            method: ForwardingMethod::Masquerade,
+            encapsulation: Encapsulation::default(),
+            weight: 1,
+            upper_threshold: 0,
+            lower_threshold: 0,
+        };
+        lookup.note_server(of_mark, &server_of_mark);
         assert!(is_real(&lookup, TCP, 9090) && is_real(&lookup, UDP, 9090));
     }
 }

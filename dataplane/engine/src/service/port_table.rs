@@ -20,7 +20,7 @@ pub(super) struct Marked {
 }
 
 /// Rules by destination port, then by source port.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct PortTable {
     /// First destination port of each interval, rising from 0.
     starts: Box<[u16]>,
