@@ -93,6 +93,23 @@ def marked(lab):
     lab.end()
 
 
+def by_address(lab, v, scheduler):
+    """Schedulers that go by an address: by the client's, or by whom the quoted packet itself went to, which is the client too."""
+    lab.begin(f"icmp/by address {v} {scheduler}", "ICMP errors about flows that are not known, of schedulers that go by an address",
+              sysctls=["net.ipv4.vs.schedule_icmp=1"])
+    lab.cmd(f"ipvsadm -A -u {at(vip(v), 80)} -s {scheduler}")
+    for n in (1, 2, 3):
+        lab.cmd(f"ipvsadm -a -u {at(vip(v), 80)} -r {at(rip(n, v), 80)} -m")
+    # Connections of some make the next one's choice of lblc and lblcr another one.
+    for n in (1, 2, 3, 1, 4, 5, 2, 6, 7):
+        client = f"198.51.{n}.{n * 7}" if v == 4 else f"2001:db8:c:{n}::{n * 7}"
+        lab.send("cl", unreachable(R4 if v == 4 else R6, v, udp(vip(v), 80, client, 40000 + n)))
+        if n in (2, 5):
+            lab.pick(udp(client, 50000, vip(v), 80))
+    lab.cmd("ipvsadm -Lnc | sort")
+    lab.end()
+
+
 def pmtu(lab, v, rv, m, kind, s):
     lab.begin(f"pmtu/{s}/{v}in{rv} {m} {kind}".strip(), "packets larger than the way to the server", sysctls=[f"net.ipv4.vs.pmtu_disc={s}"])
     lab.cmd(f"ipvsadm -A -u {at(vip(v), 53)} -s rr")
@@ -156,6 +173,10 @@ def main(lab, which="all"):
         schedule_icmp(lab, 4, "-g", "u", "--ops")
         schedule_icmp(lab, 4, "-m", "t", "", 0)
         marked(lab)
+    if which in ("all", "icmp", "address"):
+        for v in (4, 6):
+            for scheduler in ("dh", "lblc", "lblcr", "sh", "mh"):
+                by_address(lab, v, scheduler)
     if which in ("all", "pmtu"):
         for s in (0, 1):
             for v, rv in ((4, 4), (6, 4), (4, 6), (6, 6)):

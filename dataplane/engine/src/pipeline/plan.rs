@@ -132,6 +132,7 @@ impl Worker {
         let candidates = context.snapshot.candidates(service);
         let arrival = Arrival {
             key: &meta.key,
+            is_quoted: meta.is_error(),
             hash: meta.hash,
             now: context.now,
             microsecond: self.microsecond,

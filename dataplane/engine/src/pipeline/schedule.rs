@@ -141,6 +141,7 @@ impl Worker {
             None => {
                 let arrival = Arrival {
                     key: &meta.key,
+                    is_quoted: meta.is_error(),
                     hash: meta.hash,
                     now: context.now,
                     microsecond: self.microsecond,

@@ -31,7 +31,7 @@ impl DestinationHashing {
         candidates: Candidates<'s>,
         arrival: &Arrival<'_>,
     ) -> Option<&'s Destination> {
-        let address = address_hash::destination(arrival.key);
+        let address = address_hash::destination(&arrival.as_it_goes());
         let bucket = address_hash::hash_32(address, BUCKET_BITS) as usize;
         let place = *self.buckets.get(bucket)?;
         candidates

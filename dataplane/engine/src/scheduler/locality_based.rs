@@ -67,7 +67,7 @@ impl LocalityBased {
         arrival: &Arrival<'_>,
     ) -> Option<&'s Destination> {
         let memory = &*self.memory;
-        let address = AddressKey::destination(arrival.key);
+        let address = AddressKey::destination(&arrival.as_it_goes());
         let asked = Asked {
             now: arrival.now,
             expiration: self.expiration,

@@ -75,7 +75,7 @@ impl LocalityBasedReplicated {
         candidates: Candidates<'s>,
         arrival: &Arrival<'_>,
     ) -> Option<&'s Destination> {
-        let address = AddressKey::destination(arrival.key);
+        let address = AddressKey::destination(&arrival.as_it_goes());
         let asked = Asked {
             now: arrival.now,
             expiration: self.expiration,

@@ -182,14 +182,28 @@ impl<'s> Candidates<'s> {
 /// The packet that opens a connection, as far as a scheduler may look at it.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival<'p> {
-    /// Who it is from and where it goes.
+    /// Who it is from and where it goes; of one that an ICMP error quotes, the connection's: from the client to the service.
     pub key: &'p FlowKey,
+    /// Whether an error quotes it, by which it went the other way than its key (`ip_vs_iph_inverse`).
+    pub is_quoted: bool,
     /// The key's hash, by the connection table's secret.
     pub hash: u64,
     /// When it came.
     pub now: Tick,
     /// The same, finer.
     pub microsecond: Microsecond,
+}
+
+impl Arrival<'_> {
+    /// From where to where the packet itself goes. Linux' schedulers by destination take that of one that an error quotes
+    /// too, which is the client; those by source take the client's in either case.
+    fn as_it_goes(&self) -> FlowKey {
+        if self.is_quoted {
+            self.key.reversed()
+        } else {
+            *self.key
+        }
+    }
 }
 
 /// A scheduler with its state.

@@ -145,6 +145,7 @@ impl Pool {
         let key = FlowKey::from_sockets(protocol::TCP, client, virtual_address).unwrap();
         let arrival = Arrival {
             key: &key,
+            is_quoted: false,
             // As good as a keyed hash for what is drawn here, and the same in every run.
             hash: key.addresses[0].wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(key.ports),
             now,
