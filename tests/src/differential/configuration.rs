@@ -76,6 +76,8 @@ pub struct Server {
     pub number: u8,
     /// Its address and port.
     pub address: SocketAddr,
+    /// What it was last added or edited with.
+    options: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -305,9 +307,9 @@ fn add_server(world: &mut World, service: &mut Service, number: u8) {
     let server = Server {
         number,
         address: SocketAddr::new(address, port),
+        options: server_options(world, method),
     };
-    let options = server_options(world, method);
-    if put_server(world, "-a", service, &server, &options) {
+    if put_server(world, "-a", service, &server, &server.options) {
         service.servers.push(server);
     }
 }
@@ -332,7 +334,10 @@ pub fn change(world: &mut World, services: &mut Vec<Service>) {
             add_server(world, service, number);
         }
         12 | 13 => {
-            service.options = options(world, service);
+            // Now and then to what it is already.
+            if !world.chance.one_in(4) {
+                service.options = options(world, service);
+            }
             world.command(&format!("ipvsadm -E {}{}", service.name, service.options));
         }
         14 => delete_service(world, service),
@@ -344,13 +349,22 @@ fn some_server(world: &mut World, service: &Service) -> Option<Server> {
     (!service.servers.is_empty()).then(|| world.chance.of(&service.servers))
 }
 
-fn edit_server(world: &mut World, service: &Service) {
-    let Some(server) = some_server(world, service) else {
+/// Edits a server, now and then to what it is already.
+fn edit_server(world: &mut World, service: &mut Service) {
+    if service.servers.is_empty() {
         return;
-    };
+    }
+    let at = world.chance.below(service.servers.len());
+    let server = service.servers[at].clone();
+    if world.chance.one_in(5) {
+        put_server(world, "-e", service, &server, &server.options);
+        return;
+    }
     let method = method_of(world, service, server.address.ip());
     let options = server_options(world, method);
-    put_server(world, "-e", service, &server, &options);
+    if put_server(world, "-e", service, &server, &options) {
+        service.servers[at].options = options;
+    }
 }
 
 /// Deletes a server, and often brings it back at once, or after packets.
@@ -362,14 +376,15 @@ fn delete_server(world: &mut World, service: &mut Service) {
         "ipvsadm -d {} -r {}",
         service.name, server.address
     ));
+    service
+        .servers
+        .retain(|other| other.address != server.address);
     if world.chance.one_in(3) {
         let method = method_of(world, service, server.address.ip());
         let options = server_options(world, method);
-        put_server(world, "-a", service, &server, &options);
-    } else {
-        service
-            .servers
-            .retain(|other| other.address != server.address);
+        if put_server(world, "-a", service, &server, &options) {
+            service.servers.push(Server { options, ..server });
+        }
     }
 }
 
@@ -391,7 +406,7 @@ fn delete_service(world: &mut World, service: &mut Service) {
         let method = method_of(world, service, server.address.ip());
         let options = server_options(world, method);
         put_server(world, "-a", service, &server, &options);
-        service.servers.push(server);
+        service.servers.push(Server { options, ..server });
     }
 }
 

@@ -7,7 +7,7 @@ use pollux_engine::wire::protocol;
 use super::ftp;
 use super::kinds::{self, Kind};
 use super::segment::{self, TcpFields};
-use super::world::World;
+use super::world::{Chance, World};
 use crate::golden::director::Outcome;
 use crate::golden::packet::{self, IpHeader};
 use crate::golden::trace::Wire;
@@ -258,7 +258,7 @@ impl Flow {
 
     /// AH or ESP, which go where the keys were made.
     fn follow(&mut self, world: &mut World, taste: Taste) {
-        // AH over IPv6 is an extension header, of which chance makes none that is whole.
+        // AH over IPv6 is an extension header.
         let number = if self.client.is_ipv4() && world.chance.one_in(3) {
             protocol::AH
         } else {
@@ -433,17 +433,40 @@ fn header(world: &mut World, taste: Taste, is_v4: bool, payload: usize) -> IpHea
                 vec![0x1e, 4, 7, 7],
             ]);
         } else {
-            header.extensions.push((
-                // For the destination. The recorder does not keep frames with hop-by-hop options.
-                60,
-                chance.of(&[
-                    vec![0, 1, 4, 0, 0, 0, 0],
-                    vec![1, 0x1e, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-                ]),
-            ));
+            header.extensions.push(extension(chance));
+            if chance.one_in(4) {
+                header.extensions.push(extension(chance));
+            }
+            // What is for hops on the way comes first, and once.
+            header.extensions.sort_by_key(|(number, _)| *number);
+            header.extensions.dedup_by_key(|(number, _)| *number);
         }
     }
     header
+}
+
+/// An extension header of IPv6, and its bytes after the next header's number.
+fn extension(chance: &mut Chance) -> (u8, Vec<u8>) {
+    const HOP_BY_HOP: u8 = 0;
+    const DESTINATION_OPTIONS: u8 = 60;
+    // Padding; something that nobody knows and everybody is to pass over.
+    let options = |chance: &mut Chance| {
+        chance.of(&[
+            vec![0, 1, 4, 0, 0, 0, 0],
+            vec![1, 0x1e, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        ])
+    };
+    match chance.below(4) {
+        0 => (HOP_BY_HOP, options(chance)),
+        // Index, sequence number and check value in words, less two.
+        1 => {
+            let length = chance.of(&[4, 2]);
+            let mut body = vec![length, 0, 0];
+            body.extend(chance.bytes(4 * usize::from(length) + 4));
+            (protocol::AH, body)
+        }
+        _ => (DESTINATION_OPTIONS, options(chance)),
+    }
 }
 
 /// The packet whole, or in fragments of any order, one of which may be missing or come twice.
@@ -474,10 +497,14 @@ fn pieces(
     starts.retain(|start| *start < payload.len());
     starts.sort_unstable();
     starts.dedup();
-    let header = IpHeader {
+    let mut header = IpHeader {
         identification: chance.number(),
         ..header.clone()
     };
+    // It is for the whole packet, not for a piece.
+    header
+        .extensions
+        .retain(|(number, _)| *number != protocol::AH);
     let mut pieces = segment::fragments(&header, ends, number, payload, &starts);
     chance.shuffle(&mut pieces);
     if chance.one_in(10) {

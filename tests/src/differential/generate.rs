@@ -7,7 +7,7 @@ use super::plan::Plan;
 use super::related;
 use super::world::{Chance, World};
 
-const SETTINGS: [&[&str]; 10] = [
+const SETTINGS: [&[&str]; 11] = [
     &[
         "conn_reuse_mode=0",
         "conn_reuse_mode=2",
@@ -18,8 +18,10 @@ const SETTINGS: [&[&str]; 10] = [
     &["sloppy_tcp=1"],
     &["sloppy_sctp=1"],
     &["nat_icmp_send=1"],
-    &["secure_tcp=3"],
-    &["drop_packet=3"],
+    &["secure_tcp=3", "secure_tcp=1", "secure_tcp=2"],
+    &["drop_packet=3", "drop_packet=1", "drop_packet=2"],
+    // Only when memory is short, which it is not; with 3 the kernel draws lots.
+    &["drop_entry=1", "drop_entry=2"],
     &["schedule_icmp=1"],
     &["pmtu_disc=0"],
 ];
@@ -66,6 +68,7 @@ pub fn generate(seed: u64) -> Plan {
 }
 
 fn go_on(world: &mut World, taste: Taste, services: &mut Vec<Service>, flows: &mut Vec<Flow>) {
+    world.settle();
     match world.chance.below(100) {
         0..=19 => begin(world, taste, services, flows),
         20..=72 => {

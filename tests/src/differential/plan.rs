@@ -12,9 +12,27 @@ pub struct Plan {
     pub name: String,
     /// Settings other than the kernel's defaults.
     pub sysctls: Vec<String>,
+    /// How long steps take.
+    pub pace: Pace,
     /// What is done, in order.
     pub steps: Vec<Action>,
 }
+
+/// Virtual seconds that each step takes, the recorder's work included: more than it needs, so that the generator's clock and
+/// the kernel's agree.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Pace {
+    /// A command.
+    pub command: f64,
+    /// A packet. What the kernel puts off to its next tick is done before the next step.
+    pub packet: f64,
+}
+
+/// What the lab needs while the machine is busy with other work too.
+pub const PACE: Pace = Pace {
+    command: 0.6,
+    packet: 0.05,
+};
 
 /// One thing that is done.
 #[derive(Debug, Clone, PartialEq, Serialize)]

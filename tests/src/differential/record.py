@@ -8,19 +8,17 @@ from lab import *
 
 # What is local by a route only is no address: IPv6 would answer in another's name.
 ADDRESSES = ("2001:db8:f::5", "2001:db8:f::9")
-# Virtual seconds that commands and frames may take before they are recorded as a sleep.
-DRIFT = 0.2
-# Virtual seconds after each command and frame.
-TICKS = 0.03  # What the kernel puts off to its next tick is done before the next step.
 
 
-def passed(lab, since):
-    """Records the time that the steps since then took, once it is worth it; what to count from next."""
-    took = time.monotonic() - since
-    if took < DRIFT:
-        return since
-    lab.rec["steps"].append({"sleep": round(took, 2)})
-    return since + round(took, 2)
+def wait(lab, since, planned):
+    """Waits until what the generator thinks the time is; records how much has passed; what to count from next."""
+    left = planned - time.monotonic()
+    if left > 0:
+        time.sleep(left)
+    took = round(time.monotonic() - since, 2)
+    if took > 0:
+        lab.rec["steps"].append({"sleep": took})
+    return since + took
 
 
 def run(lab, command):
@@ -36,26 +34,60 @@ def run(lab, command):
 
 
 def play(lab, plan):
-    lab.begin(plan["name"], "differential fuzzing", sysctls=plan["sysctls"])
+    lab.begin(plan["name"], "differential fuzzing; hop-by-hop options kept", sysctls=plan["sysctls"])
     for address in ADDRESSES:
         lab.quiet(f"ip addr add {address}/128 dev lo nodad")
-    since = time.monotonic()
+    pace = plan["pace"]
+    since = planned = time.monotonic()
     for step in plan["steps"]:
-        since = passed(lab, since)
-        if "command" in step:
+        if "sleep" in step:
+            planned += step["sleep"]
+            left = max(round(planned - time.monotonic(), 2), 0.01)
+            lab.sleep(left)
+            since += left
+        elif "command" in step:
+            planned += pace["command"]
             run(lab, step["command"])
-            time.sleep(TICKS)
-        elif "sleep" in step:
-            lab.sleep(step["sleep"])
-            since += step["sleep"]
+            since = wait(lab, since, planned)
         else:
+            planned += pace["packet"]
             packet = bytes.fromhex(step["packet"]["bytes"])
             lab.send(step["packet"]["server"] or "cl", packet)
-            time.sleep(TICKS)
+            since = wait(lab, since, planned)
     lab.end()
 
 
+def is_report(packet):
+    """Whether an IPv6 packet is of neighbours or of multicast listeners: ICMPv6 of types 130 to 143."""
+    at = 40 + (8 * (packet[41] + 1) if packet[6] == 0 else 0)
+    number = packet[40] if packet[6] == 0 else packet[6]
+    return number == 58 and 130 <= packet[at] <= 143
+
+
+def drain(lab):
+    """What came out, as the lab has it; but the lab leaves out all frames with hop-by-hop options."""
+    got = []
+    for name, s in lab.port.items():
+        while True:
+            try:
+                frame, address = s.recvfrom(70000)
+            except BlockingIOError:
+                break
+            if address[2] == socket.PACKET_OUTGOING:
+                continue
+            kind, packet = frame[12:14], frame[14:]
+            if kind == b"\x86\xdd" and is_report(packet):
+                continue
+            out = {"port": name, "hex": frame.hex(), "txt": show(packet) if kind in (b"\x08\x00", b"\x86\xdd") else kind.hex()}
+            if name == "rs":
+                n = frame[5] - 0x10
+                out["server"] = n if frame[:5] == mac(MAC_RS0)[:5] and 1 <= n <= SERVERS else frame[:6].hex()
+            got.append(out)
+    return got
+
+
 def main(lab, plans):
+    Lab._drain = drain
     # The limit on ICMP messages is the whole kernel's and would make what comes out depend on what came before.
     for name in ("icmp_msgs_burst", "icmp_msgs_per_sec"):
         lab._write(f"/proc/sys/net/ipv4/{name}", "1000000")

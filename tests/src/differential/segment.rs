@@ -7,7 +7,7 @@ use pollux_engine::wire::protocol;
 
 use crate::golden::packet::{IpHeader, checksum};
 
-const EXTENSIONS: [u8; 3] = [0, 43, 60];
+const EXTENSIONS: [u8; 4] = [0, 43, 60, protocol::AH];
 const FRAGMENT: u8 = 44;
 const MORE_FRAGMENTS: u16 = 0x2000;
 
@@ -106,13 +106,17 @@ pub fn ends(packet: &[u8]) -> Option<(SocketAddr, SocketAddr, u8)> {
         )
     };
     while protocol == FRAGMENT || to.is_ipv6() && EXTENSIONS.contains(&protocol) {
+        let next = *packet.get(at)?;
         let length = if protocol == FRAGMENT {
             0
         } else {
             *packet.get(at + 1)?
         };
-        protocol = *packet.get(at)?;
-        at += 8 * (usize::from(length) + 1);
+        at += match protocol {
+            protocol::AH => 4 * (usize::from(length) + 2),
+            _ => 8 * (usize::from(length) + 1),
+        };
+        protocol = next;
     }
     let port = |at: usize| {
         let has_ports = matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP);

@@ -14,7 +14,7 @@ use crate::golden::trace::{Wire, ticks};
 use crate::golden::wiring::Wiring;
 
 use super::pause;
-use super::plan::{Action, Plan};
+use super::plan::{Action, PACE, Plan};
 
 /// What chance decides.
 #[derive(Debug, Clone)]
@@ -90,6 +90,7 @@ impl World {
         let plan = Plan {
             name,
             sysctls,
+            pace: PACE,
             steps: Vec::new(),
         };
         Self {
@@ -107,7 +108,14 @@ impl World {
     /// # Panics
     /// When the runner does not know it.
     pub fn command(&mut self, line: &str) -> bool {
+        self.settle();
         self.plan.steps.push(Action::Command(line.to_owned()));
+        let is_taken = self.run(line);
+        self.director.pass(ticks(PACE.command));
+        is_taken
+    }
+
+    fn run(&mut self, line: &str) -> bool {
         match command::parse(line) {
             Ok(Command::Change(change)) => self.director.change(&change).is_ok(),
             Ok(Command::Wire(wiring)) => {
@@ -136,7 +144,23 @@ impl World {
             Some(server) => (Wire::Rs, server_mac(server)),
         };
         let frame = packet::ethernet(mac(wire), sender, bytes);
-        self.director.receive(wire, &frame)
+        let outcome = self.director.receive(wire, &frame);
+        self.director.pass(ticks(PACE.packet));
+        outcome
+    }
+
+    /// Where it is not certain how much longer a connection is there, or will not be in a moment, time passes until it is.
+    pub fn settle(&mut self) {
+        if pause::is_settled(&self.director) {
+            return;
+        }
+        let clear = pause::SETTLING
+            .into_iter()
+            .find(|length| pause::is_clear(&self.director, *length));
+        if let Some(length) = clear {
+            self.plan.steps.push(Action::Sleep(length.into()));
+            self.director.pass(ticks(length.into()));
+        }
     }
 
     /// Some time passes, of these seconds if the kernel's timers allow; whether any did.

@@ -238,15 +238,17 @@ const RULES: [&str; 15] = [
      of known connections keep theirs. Pollux lets every datagram go in the fragments it came in, which have come this \
      far. What they make up is compared.",
     "Errors about packets with record route: the kernel repeats the option in the error, with what it has recorded so far; \
-     Pollux answers without options. Type, code and addresses are compared.",
+     Pollux answers without options. Type, code and addresses are compared, and the option's bytes counted.",
     "The source of an ICMPv6 error about a packet to an address that is local by a route only (`2001:db8:f::/64` of the lab): \
      the kernel's selection of source addresses takes one of its own.",
+    "What a client says on a control connection of FTP before its server has taken that: nf_conntrack, which the kernel's \
+     FTP helper has follow these connections, drops it behind IPVS.",
     "The order of lines in listings.",
     "An expiry: by two seconds, and as much earlier as the recorder may have taken for its steps since the last listing, half a \
      second for a command and 50 ms for a frame, of which a trace tells nothing. What all connections of a listing are \
      nearer to their ends has passed, and time goes on from there.",
     "Counters and rates (`--stats`, `--rate`, `/proc/net/ip_vs_stats`) are as of a tick of the kernel's estimator, every two \
-     seconds: they agree if there is a moment for the ticks that explains every number of the listing, with polluxd's \
+     seconds and 80 ms: they agree if there is a moment for the ticks that explains every number of the listing, with polluxd's \
      estimator.",
     "IPv6 frames with hop-by-hop options, ICMPv6 of types 130 to 143 and multicast DNS: the recorder does not keep them.",
     "The server that a scheduler drew by lot (`twos`), and the counts that follow of it.",

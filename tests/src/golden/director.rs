@@ -171,6 +171,11 @@ impl Director {
         self.sent.get_or_insert_default();
     }
 
+    /// The last frame that was kept.
+    pub fn last_sent(&self) -> Option<&[u8]> {
+        self.sent.as_ref()?.last().map(Vec::as_slice)
+    }
+
     /// What was kept since the last call.
     pub fn take_sent(&mut self) -> Vec<Vec<u8>> {
         self.sent.as_mut().map(std::mem::take).unwrap_or_default()

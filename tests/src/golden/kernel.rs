@@ -16,16 +16,17 @@ const RESET: u8 = 0x04;
 
 /// An IP packet, read loosely: the traces hold no malformed ones.
 #[derive(Debug, Clone, Copy)]
-struct Packet<'f> {
+pub(super) struct Packet<'f> {
     bytes: &'f [u8],
     is_v4: bool,
-    protocol: u8,
+    pub(super) protocol: u8,
     is_fragment: bool,
-    payload: &'f [u8],
+    /// What comes after IP and its extensions.
+    pub(super) payload: &'f [u8],
 }
 
 impl<'f> Packet<'f> {
-    fn read(frame: &'f [u8]) -> Option<Self> {
+    pub(super) fn read(frame: &'f [u8]) -> Option<Self> {
         let bytes = frame.get(ETHERNET_BYTES..)?;
         let is_v4 = bytes.first()? >> 4 == 4;
         const FRAGMENT: u8 = 44;
@@ -58,11 +59,11 @@ impl<'f> Packet<'f> {
         })
     }
 
-    fn source(&self) -> Option<IpAddr> {
+    pub(super) fn source(&self) -> Option<IpAddr> {
         self.address(12, 8)
     }
 
-    fn destination(&self) -> Option<IpAddr> {
+    pub(super) fn destination(&self) -> Option<IpAddr> {
         self.address(16, 24)
     }
 

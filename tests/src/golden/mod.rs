@@ -13,6 +13,7 @@ pub mod agreed;
 pub mod ask;
 pub mod command;
 pub mod compare;
+pub mod conntrack;
 pub mod dataplane;
 pub mod decode;
 pub mod director;

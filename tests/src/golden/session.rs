@@ -176,6 +176,13 @@ impl Session {
         self.note();
     }
 
+    /// What the kernel sent in this step is so many bytes more than what the engine sent, and counted so.
+    pub fn count_more(&mut self, bytes: usize) {
+        if let Some(estimation) = &mut self.estimation {
+            estimation.count_more(bytes);
+        }
+    }
+
     fn late_s(&self) -> i64 {
         self.unseen_ms.unwrap_or(0) / 1000
     }

@@ -14,6 +14,9 @@ pub struct Scenario {
     /// Its name.
     #[serde(rename = "scenario")]
     pub name: String,
+    /// What it shows, and how it was recorded.
+    #[serde(default)]
+    pub about: String,
     /// Settings other than the kernel's defaults.
     #[serde(default)]
     pub sysctls: Vec<String>,
