@@ -1,19 +1,19 @@
-//! What nf_conntrack, beside IPVS, stops of a control connection of FTP.
+//! What nf_conntrack, beside IPVS, stops of the connections of FTP.
 //!
 //! The kernel's FTP helper has it follow these connections. A client's segment that it takes for invalid is none of the
 //! connection's to it, but the first one of another: from the client to the server itself. That one's answers would be the
 //! connection's, so the packet is dropped as it leaves, with IPVS long done with it (`__nf_conntrack_confirm`). Of the reasons
-//! for which a segment is invalid one is known here: the server has not taken the connection yet.
+//! for which a segment is invalid two are known here: the server has not taken the connection yet, or it is damaged.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use pollux_engine::wire::protocol;
 
+use super::director::Director;
 use super::kernel::Packet;
 use super::trace::Frame;
 
-const FTP: u16 = 21;
 const FIN: u8 = 1;
 const SYN: u8 = 2;
 const RST: u8 = 4;
@@ -21,7 +21,7 @@ const ACK: u8 = 16;
 /// Where the flags are in a TCP header.
 const FLAGS: usize = 13;
 
-/// Control connections that no server has taken yet: a client, and whom it spoke to.
+/// Connections that no server has taken yet: a client, and whom it spoke to.
 #[derive(Debug, Default)]
 pub struct HalfOpen(BTreeSet<(SocketAddr, SocketAddr)>);
 
@@ -41,13 +41,27 @@ impl HalfOpen {
     }
 
     /// Whether the kernel may drop this one, after IPVS.
-    pub fn is_invalid(&self, received: &[u8]) -> bool {
-        segment(received).is_some_and(|(client, virtual_end, flags)| {
-            virtual_end.port() == FTP
-                && flags & (FIN | SYN | RST | ACK) == ACK
-                && self.0.contains(&(client, virtual_end))
+    pub fn may_drop(&self, director: &Director, received: &[u8]) -> bool {
+        segment(received).is_some_and(|(client, virtual_end, _)| {
+            self.is_invalid(received) && director.is_of_ftp(client, virtual_end)
         })
     }
+
+    fn is_invalid(&self, received: &[u8]) -> bool {
+        let Some((client, virtual_end, flags)) = segment(received) else {
+            return false;
+        };
+        // Others begin no connection, and so do no harm.
+        match flags & (FIN | SYN | RST | ACK) {
+            ACK => self.0.contains(&(client, virtual_end)) || is_damaged(received),
+            SYN => is_damaged(received),
+            _ => false,
+        }
+    }
+}
+
+fn is_damaged(frame: &[u8]) -> bool {
+    Packet::read(frame).is_some_and(|packet| !packet.has_right_checksum())
 }
 
 /// Who sends a TCP segment, to whom, and its flags.
@@ -97,10 +111,39 @@ mod tests {
     }
 
     #[test]
+    fn what_is_damaged_is_none_of_the_connection() {
+        let (client, ftp) = ("198.51.100.7:40000", "192.0.2.100:21");
+        let damaged = |flags| {
+            let mut frame = frame(client, ftp, flags);
+            *frame.last_mut().unwrap() ^= 1;
+            frame
+        };
+        let half_open = HalfOpen::default();
+        assert!(half_open.is_invalid(&damaged("A")));
+        assert!(half_open.is_invalid(&damaged("S")));
+        assert!(!half_open.is_invalid(&damaged("R")));
+        assert!(!half_open.is_invalid(&frame(client, ftp, "A")));
+    }
+
+    #[test]
     fn others_than_ftp_are_not_followed() {
-        let (client, web) = ("198.51.100.7:40000", "192.0.2.100:80");
-        let mut half_open = HalfOpen::default();
-        half_open.note(&frame(client, web, "S"), &[]);
-        assert!(!half_open.is_invalid(&frame(client, web, "A")));
+        let director = Director::configured(&[
+            "ipvsadm -A -t 192.0.2.100:80 -s rr",
+            "ipvsadm -a -t 192.0.2.100:80 -r 10.1.0.11 -m",
+            "ipvsadm -A -t 192.0.2.100:21 -s rr",
+            "ipvsadm -a -t 192.0.2.100:21 -r 10.1.0.11 -m",
+        ]);
+        let follows = |mut director: Director, virtual_end| {
+            let mut half_open = HalfOpen::default();
+            let syn = frame("198.51.100.7:40000", virtual_end, "S");
+            director.receive(Wire::Cl, &syn);
+            half_open.note(&syn, &[]);
+            let early = frame("198.51.100.7:40000", virtual_end, "A");
+            (half_open.may_drop(&director, &early), director)
+        };
+        let (drops, director) = follows(director, "192.0.2.100:80");
+        assert!(!drops);
+        let (drops, _) = follows(director, "192.0.2.100:21");
+        assert!(drops);
     }
 }

@@ -1,6 +1,7 @@
 //! The director under test: the engine's tables and one worker, the lab's topology, and a clock that tests move.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -36,6 +37,8 @@ const SEED: [u64; 6] = [
     0xe703_7ed1_a0b4_28db,
 ];
 
+/// Whose services have the FTP helper.
+const FTP: u16 = 21;
 /// How often the kernel looks whether removed servers can be forgotten.
 const TRASH_LOOK_SECONDS: u32 = 60;
 
@@ -542,6 +545,20 @@ impl Director {
     /// The connections whose time has not come.
     pub fn connections(&self) -> impl Iterator<Item = Connection<'_>> {
         alive(&self.table, self.now)
+    }
+
+    /// Whether a client's flow is one of FTP: a control connection, or one that such a one controls.
+    pub fn is_of_ftp(&self, client: SocketAddr, virtual_end: SocketAddr) -> bool {
+        let is_controlled = |connection: &Connection<'_>| {
+            let control = connection.control();
+            let control = control.and_then(|number| self.table.connection(number));
+            control.is_some_and(|control| !control.is_template())
+        };
+        self.connections().any(|connection| {
+            let key = connection.key(Direction::Inbound);
+            (key.source(), key.destination()) == (client, virtual_end)
+                && (virtual_end.port() == FTP || is_controlled(&connection))
+        })
     }
 }
 

@@ -20,14 +20,9 @@ const STEP_MS: [usize; 2] = [1500, 100];
 const GRAIN_MS: usize = 10;
 /// Then so many ways in which the steps may have taken time.
 const TRIALS: usize = 30_000;
-<<<<<<< HEAD
-/// `pollux_api::estimator::TICK`.
-const TICK_MS: usize = 2000;
-=======
 /// The estimator asks for two seconds; the wheel of the kernel's timers rounds that up to the next 80 ms and adds as many, at the
 /// lab's 100 ticks a second (`calc_index`), from a moment that was such a multiple already.
 const TICK_MS: usize = 2080;
->>>>>>> 41dac23 (tests: tell the differential generator's time to the recorder, and the kernel's ticks to rates)
 /// The whole director's name among those of services and servers, which is none of theirs.
 pub const ALL: &str = "all";
 

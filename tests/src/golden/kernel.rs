@@ -68,7 +68,7 @@ impl<'f> Packet<'f> {
     }
 
     /// Whether the checksum of its segment is right, as far as there is one that the stack looks at.
-    fn has_right_checksum(&self) -> bool {
+    pub(super) fn has_right_checksum(&self) -> bool {
         let (Some(source), Some(destination)) = (self.source(), self.destination()) else {
             return true;
         };
