@@ -503,9 +503,54 @@ def ftp(lab):
     lab.end()
 
 
+def ftp_odd(lab):
+    """What the helper has the kernel do with packets beside those that it reads."""
+    what = f"-t {VIP4}:21"
+    for options in ("-s rr", "-s rr -p 60"):
+        lab.begin(f"ftp/past {options}", "other ports than FTP's, of a service without a server, and with one of weight 0")
+        lab.cmd(f"ipvsadm -A {what} {options}")
+        for weight in (None, 0):
+            if weight is not None:
+                lab.cmd(f"ipvsadm -a {what} -r {rip(1)}:21 -m -w {weight}")
+            for port in (21, 20, 5000, 1000):
+                lab.send("cl", tcp(C4, 4000, VIP4, port, "S", seq=1000))
+            lab.send("cl", tcp(C4, 4000, VIP4, 20, "A", seq=1000))
+            lab.send("cl", udp(C4, 4000, VIP4, 5000))
+        lab.cmd("ipvsadm -Lnc")
+        lab.end()
+    damaged = lambda packet: packet[:-1] + bytes([packet[-1] ^ 1])
+    lab.begin("ftp/damaged", "segments with wrong checksums put off the end of a control connection, those of the server too")
+    service(lab, what, "-s rr", (1,), "-m", 21)
+    lab.send("cl", tcp(C4, 4000, VIP4, 21, "S", seq=1000))
+    lab.sleep(20)
+    lab.cmd("ipvsadm -Lnc")
+    lab.send(1, damaged(tcp(rip(1), 21, C4, 4000, "SA", seq=5000, ack=1001, options=b"\x02\x04\x05\xb4")))
+    lab.cmd("ipvsadm -Lnc")
+    lab.send(1, tcp(rip(1), 21, C4, 4000, "SA", seq=5000, ack=1001))
+    lab.sleep(20)
+    lab.send("cl", damaged(tcp(C4, 4000, VIP4, 21, "A", seq=1001, ack=5001, data=b"x")))
+    lab.cmd("ipvsadm -Lnc")
+    lab.send("cl", tcp(C4, 4000, VIP4, 21, "A", seq=1001, ack=5001))
+    lab.sleep(20)
+    lab.send(1, damaged(tcp(rip(1), 21, C4, 4000, "FA", seq=5001, ack=1001, data=b"x")))
+    lab.cmd("ipvsadm -Lnc")
+    lab.end()
+    lab.begin("ftp/early", "what a client says before its server has taken the connection")
+    service(lab, what, "-s rr", (1,), "-m", 21)
+    lab.send("cl", tcp(C4, 4000, VIP4, 21, "S", seq=1000))
+    lab.send("cl", tcp(C4, 4000, VIP4, 21, "A", seq=1001, ack=5001))
+    lab.send("cl", tcp(C4, 4000, VIP4, 21, "PA", seq=1001, ack=5001, data=b"PASV\r\n"))
+    lab.send(1, tcp(rip(1), 21, C4, 4000, "SA", seq=5000, ack=1001))
+    lab.send("cl", tcp(C4, 4000, VIP4, 21, "A", seq=1001, ack=5001))
+    lab.cmd("ipvsadm -Lnc")
+    lab.sleep(5)
+    lab.cmd("ipvsadm -Ln --stats")
+    lab.end()
+
+
 def main(lab, *only):
     for name in ("icmp_msgs_burst", "icmp_msgs_per_sec"):
         lab._write(f"/proc/sys/net/ipv4/{name}", "1000000")
-    for part in (edits, trash, nodest, tiny, expiration, mixtures, ftp):
+    for part in (edits, trash, nodest, tiny, expiration, mixtures, ftp, ftp_odd):
         if not only or part.__name__ in only:
             part(lab)

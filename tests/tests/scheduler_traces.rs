@@ -60,6 +60,7 @@ impl Choices {
         let candidates = self.snapshot.candidates(service);
         let arrival = Arrival {
             key,
+            is_quoted: false,
             hash,
             now: Tick(0),
             microsecond: Microsecond(0),

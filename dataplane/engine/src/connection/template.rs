@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use super::entry::Connection;
 use super::life::{Life, REFRESH_TICKS};
 use super::table::{ConnectionTable, Hit};
-use super::{Family, FlowKey, State};
+use super::{Family, FlowKey, State, Timeouts};
 use crate::clock::{Tick, seconds};
 use crate::wire::protocol;
 
@@ -97,6 +97,11 @@ impl<'t> Connection<'t> {
     /// Whether it is a template that no client finds any more.
     pub fn is_dead_template(&self) -> bool {
         self.is_template() && (self.ports_word().load(Relaxed) >> 32) & 0xffff == DEAD_PORT.into()
+    }
+
+    /// A packet of it came, but goes no further and changes nothing else: puts off the end.
+    pub(crate) fn put_off(&self, now: Tick, timeouts: &Timeouts) {
+        self.change_life(|life| Some(life.ending_at(now.after(timeouts.of(life.state())))));
     }
 
     /// A connection that is not kept was made after the template: puts off its end.

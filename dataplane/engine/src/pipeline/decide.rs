@@ -392,17 +392,21 @@ impl Worker {
         let stopped = self.check_way(context, ingress, frame, meta, way);
         // Linux looks at the way before IPVS sees an answer (`ip_forward`): what goes no further changes no state.
         let goes_on = matches!(stopped, None | Some(Verdict::Split | Verdict::Punt(_)));
+        // A worker that has not taken the snapshot yet in which the destination is new: a step that it cannot count there
+        // is not taken. The next packet takes it.
+        let found = context.snapshot.destination(connection.destination());
         // What FTP's helper makes of it is what counts (`handle_response`).
         let changed;
         let meta = if connection.is_ftp_control() && stopped.is_none() {
-            changed = self.ftp_control(context, frame, (meta, mtu), hit)?;
+            let helped = self.ftp_control(context, frame, (meta, mtu), hit);
+            if let (Err(_), Some(destination)) = (&helped, found) {
+                connection.put_off(context.now, &destination.timeouts);
+            }
+            changed = helped?;
             &changed
         } else {
             meta
         };
-        // A worker that has not taken the snapshot yet in which the destination is new: a step that it cannot count there
-        // is not taken. The next packet takes it.
-        let found = context.snapshot.destination(connection.destination());
         if let Some(destination) = found.filter(|_| goes_on && !is_counted) {
             let how = (Direction::Outbound, is_secure(context));
             self.account(context, meta, connection, destination, how);

@@ -3,7 +3,7 @@
 use super::Worker;
 use super::drop_entry::counts_packets;
 use super::meta::Meta;
-use super::schedule::{Scheduled, full, is_one_packet, new_connection};
+use super::schedule::{FTP, Scheduled, full, is_one_packet, new_connection};
 use super::without_entry::Answer;
 use super::worker::Context;
 use crate::connection::{Direction, Family, FlowKey, Hit, NewConnection, State, Template};
@@ -15,8 +15,6 @@ use crate::service::{
 use crate::wire::udp::UDP_BYTES;
 use crate::wire::{protocol, sip};
 
-/// Connections of a client to one server of FTP (RFC 959) go to any port of it.
-const FTP: u16 = 21;
 /// A template may end between being found and being used; once is enough but for a lost race.
 const ATTEMPTS: usize = 3;
 

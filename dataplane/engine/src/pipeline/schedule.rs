@@ -123,7 +123,13 @@ impl Worker {
         }
         if let Some(persistence) = &service.persistence {
             let client = Client::of(context, meta, service, persistence, frame)?;
-            return self.schedule_persistent(context, meta, service, client, None);
+            let scheduled = self.schedule_persistent(context, meta, service, client, None);
+            // Data of FTP may be the kernel's, where the service has no server (`ip_vs_leave`).
+            let is_past = service.identity.port() == FTP && meta.key.destination_port() != FTP;
+            return match scheduled {
+                Err(Fate::NoDestination) if is_past => Ok(Scheduled::NotOurs),
+                scheduled => scheduled,
+            };
         }
         let virtual_port = meta.key.destination_port();
         if !matches!(service.identity, ServiceIdentity::Fwmark { .. })
@@ -274,6 +280,8 @@ impl Worker {
 const OF_AN_ERROR: u32 = seconds(3);
 /// Port of FTP's data connections at the server (RFC 959).
 pub(super) const FTP_DATA: u16 = 20;
+/// Where its control connections go; those of data, of persistent clients, to any port.
+pub(super) const FTP: u16 = 21;
 
 /// Whether a packet may open a connection: Linux schedules any TCP segment that has SYN and not RST set, SCTP that begins
 /// with INIT and, if it is told to be sloppy, any without RST or ABORT (`tcp_conn_schedule`, `sctp_conn_schedule`).
