@@ -548,9 +548,36 @@ def ftp_odd(lab):
     lab.end()
 
 
+def last_hop(lab):
+    """Fragments whose last hop is the director: of clients it gathers them, of servers IPv4 asks first how far they go."""
+    for v, c, vip in ((4, C4, VIP4), (6, C6, VIP6)):
+        lab.begin(f"fragments/last hop {v}", "fragments without hops left, of a client and of a server")
+        at = vip if v == 4 else f"[{vip}]"
+        server = rip(1, v) if v == 4 else f"[{rip(1, v)}]"
+        lab.cmd(f"ipvsadm -A -u {at}:53 -s rr")
+        lab.cmd(f"ipvsadm -a -u {at}:53 -r {server}:53 -m")
+        lab.send("cl", udp(c, 4000, vip, 53))
+        for side, src, dst, ports in (("cl", c, vip, (4000, 53)), (1, rip(1, v), c, (53, 4000))):
+            for ident, hops, order in ((1, 1, (0, 1, 2)), (2, 1, (2, 1, 0)), (3, 2, (0, 1, 2))):
+                whole = udp(src, ports[0], dst, ports[1], bytes(range(60)))[20 if v == 4 else 40:]
+                parts = [(n * 24, whole[n * 24:n * 24 + 24]) for n in range(3)]
+                for n in order:
+                    offset, body = parts[n]
+                    if v == 4:
+                        frag = offset // 8 | (0x2000 if n < 2 else 0)
+                        lab.send(side, ip(src, dst, 17, body, ttl=hops, ident=ident, df=False, frag=frag))
+                    else:
+                        head = bytes([17, 0]) + struct.pack(">HI", offset | (n < 2), ident)
+                        lab.send(side, ip(src, dst, 44, head + body, ttl=hops))
+        lab.cmd("ipvsadm -Lnc")
+        lab.sleep(5)
+        lab.cmd("ipvsadm -Ln --stats")
+        lab.end()
+
+
 def main(lab, *only):
     for name in ("icmp_msgs_burst", "icmp_msgs_per_sec"):
         lab._write(f"/proc/sys/net/ipv4/{name}", "1000000")
-    for part in (edits, trash, nodest, tiny, expiration, mixtures, ftp, ftp_odd):
+    for part in (edits, trash, nodest, tiny, expiration, mixtures, ftp, ftp_odd, last_hop):
         if not only or part.__name__ in only:
             part(lab)

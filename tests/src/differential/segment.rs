@@ -89,6 +89,19 @@ pub fn fragments(
 
 /// Source, destination and protocol of an IP packet; ports are 0 where there are none.
 pub fn ends(packet: &[u8]) -> Option<(SocketAddr, SocketAddr, u8)> {
+    let (from, to, protocol, at) = headers(packet)?;
+    let port = |at: usize| {
+        let has_ports = matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP);
+        let bytes = packet.get(at..at + 2).filter(|_| has_ports)?;
+        Some(u16::from_be_bytes([bytes[0], bytes[1]]))
+    };
+    let from = SocketAddr::new(from, port(at).unwrap_or(0));
+    let to = SocketAddr::new(to, port(at + 2).unwrap_or(0));
+    Some((from, to, protocol))
+}
+
+/// The same without ports, and where what IP carries begins.
+fn headers(packet: &[u8]) -> Option<(IpAddr, IpAddr, u8, usize)> {
     let is_v4 = packet.first()? >> 4 == 4;
     let (from, to, mut protocol, mut at): (IpAddr, IpAddr, u8, usize) = if is_v4 {
         (
@@ -118,25 +131,13 @@ pub fn ends(packet: &[u8]) -> Option<(SocketAddr, SocketAddr, u8)> {
         };
         protocol = next;
     }
-    let port = |at: usize| {
-        let has_ports = matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP);
-        let bytes = packet.get(at..at + 2).filter(|_| has_ports)?;
-        Some(u16::from_be_bytes([bytes[0], bytes[1]]))
-    };
-    let from = SocketAddr::new(from, port(at).unwrap_or(0));
-    let to = SocketAddr::new(to, port(at + 2).unwrap_or(0));
-    Some((from, to, protocol))
+    Some((from, to, protocol, at))
 }
 
 /// The sequence number that whoever got this TCP packet acknowledges: behind its data, SYN and FIN.
 pub fn acknowledged(packet: &[u8]) -> Option<u32> {
-    let (from, _, number) = ends(packet)?;
-    let header = if from.is_ipv4() {
-        usize::from(packet[0] & 15) * 4
-    } else {
-        40
-    };
-    let segment = packet.get(header..).filter(|_| number == protocol::TCP)?;
+    let (_, _, number, at) = headers(packet)?;
+    let segment = packet.get(at..).filter(|_| number == protocol::TCP)?;
     let sequence = u32::from_be_bytes(*segment.get(4..8)?.first_chunk()?);
     let data = segment
         .len()
@@ -198,5 +199,29 @@ mod tests {
         let packet = header.packet(from, to, protocol::TCP, &segment);
         assert_eq!(ends(&packet), Some((from, to, protocol::TCP)));
         assert_eq!(checksum(from, to, protocol::TCP, &segment), 0);
+    }
+
+    #[test]
+    fn numbers_are_read_behind_extension_headers() {
+        let (from, to) = (
+            "[2001:db8::7]:4000".parse().unwrap(),
+            "[2001:db8::8]:21".parse().unwrap(),
+        );
+        let authentication = [vec![4, 0, 0], vec![9; 20]].concat();
+        let header = IpHeader {
+            extensions: vec![
+                (0, vec![0, 1, 4, 0, 0, 0, 0]),
+                (protocol::AH, authentication),
+            ],
+            ..IpHeader::default()
+        };
+        let fields = TcpFields {
+            flags: 2,
+            sequence: 1000,
+            ..TcpFields::default()
+        };
+        let packet = header.packet(from, to, protocol::TCP, &tcp(from, to, &fields, b"xyz"));
+        assert_eq!(ends(&packet), Some((from, to, protocol::TCP)));
+        assert_eq!(acknowledged(&packet), Some(1004));
     }
 }

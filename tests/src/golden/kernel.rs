@@ -129,7 +129,8 @@ pub fn answers(frame: &[u8], out: &[Frame], topology: &Topology) -> Result<(), S
     } else if !topology.is_local(destination) && packet.hops() <= 1 {
         (
             "said that no hops are left",
-            is_answered(&packet, out, is_time_exceeded),
+            // Not of a later fragment, nor before it has gathered them for nf_conntrack.
+            is_answered(&packet, out, is_time_exceeded) || packet.is_fragment && out.is_empty(),
         )
     } else if !topology.is_local(destination) && packet.is_fragment {
         // IPVS gathers what passes, and lets it go again with the last one, whole if it fits.

@@ -1,6 +1,10 @@
 //! Third stage: what becomes of a frame that `hit` did not take. Tiers by cost: a connection is known, but something about
 //! the packet or its way is out of the ordinary; none is known (find a service, schedule, insert); not ours (punt).
 
+use std::net::Ipv4Addr;
+
+use zerocopy::FromBytes;
+
 use super::icmp_error::Problem;
 use super::icmp_related::{self, Layout};
 use super::meta::{Kind, Meta};
@@ -23,6 +27,7 @@ use crate::frame::Frame;
 use crate::service::Destination;
 use crate::settings::Defence;
 use crate::wire::ethernet::FRAME_BYTES_MIN;
+use crate::wire::ipv4::Ipv4Header;
 use crate::wire::protocol;
 use crate::wire::tcp::flag;
 
@@ -50,6 +55,9 @@ impl Worker {
             }
             _ if !context.snapshot.services().serve(meta.key.family) => {
                 return Verdict::Punt(Fate::Punted);
+            }
+            Kind::Fragment if ends_here(context, frame, meta) => {
+                return Verdict::Punt(Fate::PuntedFragment);
             }
             Kind::Fragment => return Verdict::Gather,
             _ if context.snapshot.is_backup_only() && !self.is_answer(context, meta) => {
@@ -659,4 +667,17 @@ fn translate<F: Frame>(
             translate_v6(packet, transport, meta.key.protocol, end, address, port);
         }
     }
+}
+
+/// Whether a fragment of IPv4 goes no further than here, by its TTL, nor is for this machine: then Linux says so, of the first one,
+/// before it gathers any (`ip_forward`).
+#[cold]
+fn ends_here<F: Frame>(context: &Context<'_>, frame: &F, meta: &Meta) -> bool {
+    let header = frame.bytes().get(meta.ip.into()..).unwrap_or_default();
+    meta.key.family == Family::V4
+        && meta.ttl <= 1
+        && Ipv4Header::ref_from_prefix(header).is_ok_and(|(header, _)| {
+            let to = Ipv4Addr::from_bits(header.destination.get());
+            !context.snapshot.forwarding().is_own_or_broadcast(to)
+        })
 }
