@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use pollux_api::{
-    Change, Check, Configuration, DestinationId, IpvsSettings, ServiceEntry, ServiceId, SyncRole,
+    Change, Check, Configuration, DestinationId, Family, IpvsSettings, ServiceEntry, ServiceId,
+    SyncRole,
 };
 
 /// Nobody is ever asked there.
@@ -99,6 +100,16 @@ fn checks_in_between(
             used.start_down = false;
             is_any = true;
         }
+        // A server of another family than its service cannot be asked by the service's path.
+        let is_of_path =
+            |id: DestinationId| id.address().is_ipv4() == (service.family() == Family::Ipv4);
+        if has(&|new| !is_of_path(new)) {
+            for check in &mut checks {
+                let is_used = used.check.iter().any(|name| name == check.name);
+                is_any |= is_used && check.service_path;
+                check.service_path &= !is_used;
+            }
+        }
         // A server without a port has to be asked at the check's.
         if !has(&|new| new.port() == 0) {
             continue;
@@ -109,7 +120,10 @@ fn checks_in_between(
                 let mut new = to.health.checks.iter();
                 let new = new.find(|new| new.name == check.name && new.port.is_some());
                 *check = match new {
-                    Some(new) => new.clone(),
+                    Some(new) => Check {
+                        service_path: check.service_path && new.service_path,
+                        ..new.clone()
+                    },
                     // Another one takes its place before anyone is asked.
                     None => Check {
                         port: Some(ANY_PORT),

@@ -139,3 +139,25 @@ proptest! {
         prop_assert_eq!(changes(&same, &same), []);
     }
 }
+
+/// A server of the other family cannot be asked by the service's path, which another check of the file gives up.
+#[test]
+fn a_server_that_no_path_leads_to_comes_before_the_checks_that_suit_it() {
+    let read = |text: &str| {
+        let read = crate::config::validate::parse("file", text).unwrap();
+        read.configuration().clone()
+    };
+    let service = "protocol = \"tcp\"\naddress = \"198.51.100.1:80\"\n";
+    let server = "server = [{ address = \"[2001:db8:2::11]:80\", method = \"tunnel\" }]\n";
+    let by_path = read(&format!(
+        "check = [{{ name = \"a\", kind = \"tcp\", service_path = true }}]\n[[service]]\n{service}check = \"a\"\n"
+    ));
+    let unchecked = read(&format!("[[service]]\n{service}{server}"));
+    let by_address = read(&format!(
+        "check = [{{ name = \"a\", kind = \"tcp\" }}]\n[[service]]\n{service}check = \"a\"\n{server}"
+    ));
+    for to in [unchecked, by_address] {
+        let there = by_path.apply(&changes(&by_path, &to)).unwrap();
+        assert_eq!(sorted(there), sorted(to));
+    }
+}
