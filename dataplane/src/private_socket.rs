@@ -40,6 +40,9 @@ pub trait DataplaneControl: Send + Sync + 'static {
     fn zero(&self, service: Option<ServiceId>)
     -> impl Future<Output = Result<u64, Failure>> + Send;
 
+    /// The generation of the configuration that runs.
+    fn generation(&self) -> impl Future<Output = Result<u64, Failure>> + Send;
+
     /// The configuration that runs, and its generation.
     fn configuration(&self) -> impl Future<Output = Result<(u64, Configuration), Failure>> + Send;
 
@@ -313,6 +316,9 @@ async fn answer<C: DataplaneControl>(control: &C, query: Query) -> Result<Report
     Ok(match query {
         Query::Transact(transaction) => applied(control.transact(transaction).await?),
         Query::Zero { service } => applied(control.zero(service).await?),
+        Query::Generation => Report::Generation {
+            generation: control.generation().await?,
+        },
         Query::Configuration => {
             let (generation, configuration) = control.configuration().await?;
             Report::Configuration {

@@ -60,6 +60,10 @@ impl DataplaneControl for Publisher {
         Ok(running.state.generation)
     }
 
+    async fn generation(&self) -> Result<u64, Failure> {
+        Ok(self.running().await.state.generation)
+    }
+
     async fn configuration(&self) -> Result<(u64, Configuration), Failure> {
         let running = self.running().await;
         Ok((

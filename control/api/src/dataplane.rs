@@ -21,6 +21,8 @@ pub enum Query {
         /// Which service; none: all.
         service: Option<ServiceId>,
     },
+    /// Which configuration runs. Answered by [`Report::Generation`].
+    Generation,
     /// Answered by [`Report::Configuration`].
     Configuration,
     /// Answered by [`Report::Services`].
@@ -53,6 +55,11 @@ pub enum Report {
     /// The generation every worker runs with now.
     Applied {
         /// Counts up with every transaction, from 0 for the empty configuration; survives a restart.
+        generation: u64,
+    },
+    /// Which configuration runs: a connection that has seen it need not be sent it again.
+    Generation {
+        /// Its generation.
         generation: u64,
     },
     /// What runs.

@@ -15,7 +15,7 @@ use crate::config::plan::Plan;
 impl<W: Write> Session<'_, W> {
     pub(super) fn plan(&mut self, path: Option<&Path>) -> Result<Outcome, CliError> {
         let plan = match path {
-            Some(path) => self.plan_of(path)?,
+            Some(path) => self.plan_of(path, true)?,
             None => self.unsaved()?,
         };
         if self.json {
@@ -35,7 +35,8 @@ impl<W: Write> Session<'_, W> {
     }
 
     pub(super) fn apply(&mut self, path: &Path) -> Result<(), CliError> {
-        let plan = self.plan_of(path)?;
+        // Of live connections nobody asks but who reads the plan.
+        let plan = self.plan_of(path, self.json)?;
         let planned = self.json.then(|| plan.clone());
         let (before, count) = (plan.base_generation, plan.changes.len());
         let generation = if plan.is_empty() {
@@ -86,19 +87,19 @@ impl<W: Write> Session<'_, W> {
         Ok(())
     }
 
-    /// From what runs to what a file says.
-    fn plan_of(&self, path: &Path) -> Result<Plan, CliError> {
+    /// From what runs to what a file says, perhaps with the live connections that it touches.
+    fn plan_of(&self, path: &Path, with_live: bool) -> Result<Plan, CliError> {
         let wanted = config::load_existing(path)?;
         let (generation, running) = self.running()?;
+        let plan = |live: &[_]| Plan::new(generation, &running, wanted.configuration(), live);
+        let without_live = plan(&[]);
+        if without_live.is_empty() || !with_live {
+            return Ok(without_live);
+        }
         let Answer::Services(live) = self.ask(Command::ShowServices)? else {
             return Err(CliError::Unexpected);
         };
-        Ok(Plan::new(
-            generation,
-            &running,
-            wanted.configuration(),
-            &live,
-        ))
+        Ok(plan(&live))
     }
 
     /// From what the file says to what runs: that has happened already, so no connection is counted.

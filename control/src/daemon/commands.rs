@@ -50,7 +50,10 @@ impl Daemon {
                 base_generation,
                 changes,
             }),
-            Command::ShowConfiguration => Query::Configuration,
+            Command::ShowConfiguration => {
+                let (_, configuration) = self.configuration().await?;
+                return Ok(Answer::Configuration(configuration));
+            }
             Command::ShowServices => Query::Services,
             Command::ShowConnections(page) => Query::Connections(ConnectionQuery {
                 limit: page.limit.min(PAGE_CONNECTIONS_MAX),
@@ -186,13 +189,7 @@ impl Daemon {
     /// # Errors
     /// That of the data plane.
     pub async fn configuration(&self) -> Result<(u64, Configuration), Failure> {
-        match self.dataplane.ask(Query::Configuration).await? {
-            Report::Configuration {
-                generation,
-                configuration,
-            } => Ok((generation, configuration)),
-            _ => Err(unexpected()),
-        }
+        self.dataplane.configuration().await
     }
 
     async fn rates(&self) -> Result<Answer, Failure> {
@@ -216,7 +213,11 @@ fn answer(report: Report) -> Result<Answer, Failure> {
         Report::Drops(drops) => Answer::Drops(drops),
         Report::Sync(status) => Answer::Sync(status),
         // No command asks for these alone.
-        Report::Director(_) | Report::Table(_) | Report::Ports(_) | Report::Workers(_) => {
+        Report::Generation { .. }
+        | Report::Director(_)
+        | Report::Table(_)
+        | Report::Ports(_)
+        | Report::Workers(_) => {
             return Err(unexpected());
         }
     })

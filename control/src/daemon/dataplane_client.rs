@@ -55,7 +55,12 @@ pub struct Reread {
 struct Connection {
     stream: BufReader<UnixStream>,
     next_id: u64,
+    /// The last configuration that is known to have run, with its generation. Another data plane is another connection.
+    known: Option<(u64, Configuration)>,
 }
+
+/// Transactions of more changes are not repeated on what is known: asking for it anew holds up nobody.
+const REPEATED_MAX: usize = 64;
 
 /// Why an exchange with the data plane failed.
 #[derive(Debug, thiserror::Error)]
@@ -167,6 +172,9 @@ impl DataplaneClient {
         }
         match result {
             Ok(answer) => {
+                if let Ok(report) = &answer {
+                    connection.learn(&query, report);
+                }
                 if let Ok(Report::Applied { generation }) = &answer {
                     self.note_change(Some(*generation));
                 }
@@ -175,6 +183,31 @@ impl DataplaneClient {
             }
             // The connection is dropped: what would come over it belongs to this request.
             Err(error) => Err(self.broken(&error, &query)),
+        }
+    }
+
+    /// What runs, with its generation. The data plane tells it only when another one runs than was last known.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn configuration(&self) -> Result<(u64, Configuration), Failure> {
+        let Report::Generation { generation } = self.ask(Query::Generation).await? else {
+            return Err(unexpected());
+        };
+        let known = {
+            let held = self.in_turn().await?;
+            held.as_ref()
+                .and_then(|connection| connection.known.clone())
+        };
+        if let Some(known) = known.filter(|(known, _)| *known == generation) {
+            return Ok(known);
+        }
+        match self.ask(Query::Configuration).await? {
+            Report::Configuration {
+                generation,
+                configuration,
+            } => Ok((generation, configuration)),
+            _ => Err(unexpected()),
         }
     }
 
@@ -211,6 +244,7 @@ impl DataplaneClient {
         let mut connection = Connection {
             stream: BufReader::with_capacity(SMALL_BYTES, stream),
             next_id: 1,
+            known: None,
         };
         self.adopt(&mut connection).await?;
         self.note_change(None);
@@ -319,6 +353,31 @@ impl DataplaneClient {
 }
 
 impl Connection {
+    /// Keeps what an answer says of the configuration that runs.
+    fn learn(&mut self, query: &Query, report: &Report) {
+        match (query, report) {
+            (
+                _,
+                Report::Configuration {
+                    generation,
+                    configuration,
+                },
+            ) => self.known = Some((*generation, configuration.clone())),
+            (Query::Transact(transaction), Report::Applied { generation }) => {
+                let known = self.known.take();
+                // With nobody's change in between, it is what was known and this one: by the same code as in the data plane.
+                let before = known.filter(|(before, _)| {
+                    before + 1 == *generation && transaction.changes.len() <= REPEATED_MAX
+                });
+                self.known = before.and_then(|(_, before)| {
+                    let after = before.apply(&transaction.changes).ok()?;
+                    Some((*generation, after))
+                });
+            }
+            _ => {}
+        }
+    }
+
     /// Whether the peer is there and has said nothing unasked.
     fn is_good(&self) -> bool {
         let mut byte = [0];
@@ -364,7 +423,8 @@ impl Connection {
 fn changes_something(query: &Query) -> bool {
     match query {
         Query::Transact(_) | Query::Zero { .. } => true,
-        Query::Configuration
+        Query::Generation
+        | Query::Configuration
         | Query::Services
         | Query::Service { .. }
         | Query::Director

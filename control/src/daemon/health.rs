@@ -97,13 +97,7 @@ impl Daemon {
             let base = match *running {
                 Some(generation) => generation,
                 None => {
-                    let Report::Configuration {
-                        generation,
-                        configuration,
-                    } = self.dataplane.ask(Query::Configuration).await?
-                    else {
-                        return Err(unexpected());
-                    };
+                    let (generation, configuration) = self.configuration().await?;
                     self.health.follow(&configuration);
                     let estimates = configuration.settings.get("run_estimation") != 0;
                     lock(&self.rates).suspend(!estimates);

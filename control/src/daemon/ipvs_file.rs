@@ -144,11 +144,7 @@ impl ProcFile {
                 write_connections(daemon, pipe, header, connection_file::line_with_origin).await?;
             }
             Self::Setting(name) => {
-                let Report::Configuration { configuration, .. } =
-                    daemon.dataplane.ask(Query::Configuration).await?
-                else {
-                    return Err(unexpected().into());
-                };
+                let (_, configuration) = daemon.configuration().await?;
                 let text = format!("{}\n", configuration.settings.get(name));
                 pipe.write_all(text.as_bytes()).await?;
             }

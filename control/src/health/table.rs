@@ -156,6 +156,10 @@ impl HealthTable {
 
 impl Targets {
     fn follow(&mut self, configuration: &Configuration, now: Instant) {
+        // Who is asked stays the same then.
+        if self.watched.follow_servers(configuration, now) {
+            return;
+        }
         self.watched.follow(configuration, now);
         self.links.clear();
         self.first_links.clear();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use pollux_api::health::{CheckedService, Quorum};
-use pollux_api::{Change, Configuration, DestinationId, ServiceId, Weight};
+use pollux_api::{Change, Check, Configuration, DestinationId, ServiceId, Weight};
 
 use super::outcome::Share;
 
@@ -88,11 +88,72 @@ pub struct Watched {
     /// Servers whose weight rises.
     rising: HashSet<usize>,
     quorum_changes: Vec<QuorumChange>,
+    /// The configuration that was followed last.
+    followed: Configuration,
 }
 
+/// Of more services that changed than this, following everything costs no more.
+const CHANGED_MAX: usize = 64;
+
 impl Watched {
+    /// Watches what a configuration says, if only what some services say of the servers that they had has changed: weights, and
+    /// who is off. False, and nothing done, when it is more.
+    pub fn follow_servers(&mut self, configuration: &Configuration, now: Instant) -> bool {
+        let (before, after) = (&self.followed, configuration);
+        let is_path = |check: &Check| check.service_path;
+        if before.health.checks != after.health.checks
+            || before.health.services != after.health.services
+            || after.health.checks.iter().any(is_path)
+        {
+            return false;
+        }
+        let changed = after.changed_services(before);
+        let servers = |of: &Configuration, id| -> Option<Vec<DestinationId>> {
+            let entry = of.service(id)?;
+            Some(entry.destinations.iter().map(|known| known.id).collect())
+        };
+        // Of services that nobody checks nothing is watched.
+        let changed: Vec<ServiceId> = changed
+            .into_iter()
+            .filter(|id| after.health.checked(*id).is_some())
+            .collect();
+        let is_same = |id: &ServiceId| servers(before, *id) == servers(after, *id);
+        if changed.len() > CHANGED_MAX || !changed.iter().all(is_same) {
+            return false;
+        }
+        for id in changed {
+            let mut services = self.services.iter_mut();
+            let service = services.find(|service| service.checked.service == id);
+            let (Some(service), Some(entry)) = (service, after.service(id)) else {
+                continue;
+            };
+            let is_lost = after.health.lost.contains(&id);
+            if is_lost != service.is_lost {
+                service.is_lost = is_lost;
+                service.since = now;
+                self.quorum_changes.push(QuorumChange {
+                    service: id,
+                    quorum: service.checked.quorum.clone(),
+                    is_lost,
+                    is_first: false,
+                });
+            }
+            for (index, destination) in service.servers.clone().zip(&entry.destinations) {
+                if let Some(server) = self.servers.get_mut(index) {
+                    server.configured = destination.weight;
+                    server.is_off = after.health.is_off(id, destination.id);
+                    server.adjusted = after.health.adjusted_weight(id, destination.id);
+                    self.stale.insert(index);
+                }
+            }
+        }
+        self.followed = configuration.clone();
+        true
+    }
+
     /// Watches what a configuration says; what is known of servers and services that stay is kept.
     pub fn follow(&mut self, configuration: &Configuration, now: Instant) {
+        self.followed = configuration.clone();
         let health = &configuration.health;
         let known_services: HashMap<ServiceId, (bool, Instant)> = self
             .services

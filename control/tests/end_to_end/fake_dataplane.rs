@@ -134,6 +134,9 @@ impl State {
         Ok(match query {
             Query::Transact(transaction) => self.transact(&transaction)?,
             Query::Zero { service } => self.zero(service)?,
+            Query::Generation => Report::Generation {
+                generation: self.generation,
+            },
             Query::Configuration => Report::Configuration {
                 generation: self.generation,
                 configuration: self.configuration.clone(),

@@ -48,6 +48,10 @@ impl DataplaneControl for Fake {
         Ok(self.generation.load(Ordering::Relaxed))
     }
 
+    async fn generation(&self) -> Result<u64, Failure> {
+        Ok(self.generation.load(Ordering::Relaxed))
+    }
+
     async fn configuration(&self) -> Result<(u64, Configuration), Failure> {
         let generation = self.generation.load(Ordering::Relaxed);
         Ok((generation, Configuration::default()))

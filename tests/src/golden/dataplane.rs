@@ -94,6 +94,9 @@ impl Dataplane {
         Ok(match query {
             Query::Transact(transaction) => self.transact(&transaction)?,
             Query::Zero { service } => self.zero(service)?,
+            Query::Generation => Report::Generation {
+                generation: self.generation,
+            },
             Query::Configuration => Report::Configuration {
                 generation: self.generation,
                 configuration: self.configuration.clone(),

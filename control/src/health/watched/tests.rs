@@ -129,3 +129,60 @@ fn a_share_of_a_weight() {
         assert_eq!(found, expected.map(weight), "{configured} {share:?} {part}");
     }
 }
+
+/// What some services say of their servers is followed without the others; what more there is is left alone.
+#[test]
+fn services_that_change_are_followed_alone() {
+    let (start, later) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+    let before = read();
+    let (service, id) = (
+        before.services[0].service.id,
+        before.services[0].destinations[0].id,
+    );
+    let patch = |text: &str| Change::PatchDestination {
+        service,
+        id,
+        patch: serde_json::from_str(text).unwrap(),
+    };
+    let switch = |off| Change::SwitchServer { service, id, off };
+    let of_servers = [
+        vec![patch(r#"{"weight":101}"#)],
+        vec![patch(r#"{"weight":99}"#)],
+        vec![switch(true)],
+        vec![Change::AdjustServer {
+            service,
+            id,
+            weight: Some(Weight::ZERO),
+        }],
+    ];
+    for changes in of_servers {
+        let after = before.apply(&changes).unwrap();
+        let followed = || {
+            let mut watched = Watched::default();
+            watched.follow(&before, start);
+            watched.stale.clear();
+            watched
+        };
+        let (mut alone, mut whole) = (followed(), followed());
+        assert!(alone.follow_servers(&after, later), "{changes:?}");
+        whole.follow(&after, later);
+        let shown = |watched: &Watched| format!("{:?} {:?}", watched.services, watched.servers);
+        assert_eq!(shown(&alone), shown(&whole));
+        assert_eq!(alone.take_quorum_changes(), whole.take_quorum_changes());
+        assert_eq!(alone.stale, [0].into(), "only what changed is looked at");
+        assert!(alone.follow_servers(&after, later), "it stays so");
+    }
+    let more = [
+        Change::RemoveDestination { service, id },
+        Change::RemoveService { id: service },
+        Change::ReplaceChecks {
+            checks: before.health.checks.clone(),
+            services: Vec::new(),
+        },
+    ];
+    for change in more {
+        let mut watched = Watched::default();
+        watched.follow(&before, start);
+        assert!(!watched.follow_servers(&before.apply(&[change]).unwrap(), later));
+    }
+}
