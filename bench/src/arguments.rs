@@ -33,6 +33,8 @@ pub enum Command {
     Table(TableOptions),
     /// What the whole process does on DPDK ports, beside dpdk-testpmd
     Appliance(ApplianceOptions),
+    /// What the control plane does with thousands of services and of checked servers
+    Control(ControlOptions),
     /// Markdown and plots of measurements that were written with --json
     Report(ReportOptions),
 }
@@ -202,6 +204,55 @@ pub struct ApplianceOptions {
     /// One JSON object a line instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+/// A part of `pollux-bench control`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ControlPart {
+    /// Files applied, and one server changed
+    Changes,
+    /// Servers checked once a second
+    Checks,
+}
+
+/// Options of `pollux-bench control`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without any option: 2,000 services with 20 servers each, and 10,000 checks a second; half a minute. Needs \
+                  root; everything runs in a network namespace of its own, without traffic."
+)]
+pub struct ControlOptions {
+    /// What to measure; default: everything
+    #[arg(long, value_delimiter = ',')]
+    pub part: Vec<ControlPart>,
+    /// Services
+    #[arg(long, default_value = "2000", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub services: u32,
+    /// Servers of each
+    #[arg(long, default_value = "20", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=250))]
+    pub servers: u32,
+    /// Servers that are checked once a second
+    #[arg(long, default_value = "10000", value_name = "N", value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    pub checks: u32,
+    /// How long checks are counted
+    #[arg(long, default_value = "10", value_name = "S", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub seconds: u32,
+    /// Rounds a figure is the median of; ten times as many of one server
+    #[arg(long, default_value = "5", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// The folder of pollux, polluxd and pollux-dataplane, if not that of this program
+    #[arg(long, value_name = "FOLDER")]
+    pub programs: Option<PathBuf>,
+    /// One JSON object a line instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl ControlOptions {
+    /// Whether a part is to be measured.
+    pub fn wants(&self, part: ControlPart) -> bool {
+        self.part.is_empty() || self.part.contains(&part)
+    }
 }
 
 /// Options of `pollux-bench report`.

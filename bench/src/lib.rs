@@ -4,6 +4,7 @@
 //! pipeline   the engine alone: frames made in memory ─► pollux_engine::Worker::process, as a worker calls it
 //! table      the connection table alone: operations by fill level, memory, start, expiry
 //! appliance  the whole process on DPDK ports, beside dpdk-testpmd: cost, rate without loss, latency
+//! control    both daemons and the CLI: thousands of services applied and changed, thousands of servers checked
 //! report     Markdown and plots of what the others wrote as JSON
 //! ```
 //!
@@ -14,6 +15,7 @@
 
 pub mod appliance;
 pub mod arguments;
+pub mod control;
 pub mod cores;
 pub mod flows;
 pub mod frame_arena;
@@ -37,7 +39,10 @@ use crate::arguments::{Arguments, Command};
 /// # Errors
 /// What could not be measured, and why.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    if !matches!(arguments.command, Command::Appliance(_)) {
+    if !matches!(
+        arguments.command,
+        Command::Appliance(_) | Command::Control(_)
+    ) {
         interrupt::end_process_after(|| {
             huge_pages::give_back_all();
             table::clean_up();
@@ -47,6 +52,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::Pipeline(options) => pipeline::run(options),
         Command::Table(options) => table::run(options),
         Command::Appliance(options) => appliance::run(options),
+        Command::Control(options) => control::run(options),
         Command::Report(options) => report::run(options),
     }
 }

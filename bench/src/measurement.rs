@@ -275,6 +275,61 @@ pub struct ExpiryMeasurement {
     pub hit_rate_least: f64,
 }
 
+/// What is done to the control plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum ControlTask {
+    /// `pollux apply` of a file with all services, while there are none.
+    ApplyAll,
+    /// `pollux server edit` of one server.
+    ChangeServer,
+    /// `pollux apply` of a file in which one server differs.
+    ApplyOne,
+    /// `pollux apply` of what runs.
+    ApplyNothing,
+    /// `pollux apply` of an empty file.
+    RemoveAll,
+}
+
+/// What the control plane takes for a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ControlMeasurement {
+    /// Which.
+    pub task: ControlTask,
+    /// Services.
+    pub services: u32,
+    /// Servers of each.
+    pub servers: u32,
+    /// How often it was done.
+    pub rounds: u32,
+    /// From the start of `pollux` to its end, the median.
+    pub wall_ms: f64,
+    /// The longest.
+    pub wall_ms_greatest: f64,
+    /// Processor time of polluxd, the mean; what it does every two seconds besides is in it.
+    pub polluxd_cpu_ms: f64,
+    /// The same of the data plane's main thread.
+    pub dataplane_cpu_ms: f64,
+    /// The most memory that polluxd has had so far, MiB.
+    pub polluxd_mib: f64,
+}
+
+/// Servers checked once a second.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChecksMeasurement {
+    /// How many.
+    pub servers: u32,
+    /// Checks that were made.
+    pub checks_per_second: f64,
+    /// Processors that polluxd had.
+    pub polluxd_cores: f64,
+    /// Processor time of one, microseconds.
+    pub us_per_check: f64,
+    /// The most memory that polluxd had, MiB.
+    pub polluxd_mib: f64,
+}
+
 /// A line of JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "benchmark", rename_all = "snake_case")]
@@ -297,6 +352,10 @@ pub enum Record {
     Start(StartMeasurement),
     /// Of `pollux-bench table`: expiry.
     Expiry(ExpiryMeasurement),
+    /// Of `pollux-bench control`: changes.
+    Control(ControlMeasurement),
+    /// Of `pollux-bench control`: checks.
+    Checks(ChecksMeasurement),
 }
 
 #[cfg(test)]

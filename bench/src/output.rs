@@ -7,8 +7,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::machine::Machine;
 use crate::measurement::{
-    ExpiryMeasurement, LatencyMeasurement, LoadSetting, MemoryMeasurement, PacketMeasurement,
-    Pages, Record, StartMeasurement, TableMeasurement, ThroughputMeasurement, word,
+    ChecksMeasurement, ControlMeasurement, ExpiryMeasurement, LatencyMeasurement, LoadSetting,
+    MemoryMeasurement, PacketMeasurement, Pages, Record, StartMeasurement, TableMeasurement,
+    ThroughputMeasurement, word,
 };
 use crate::quantity::Quantity;
 
@@ -130,6 +131,8 @@ impl<'p> Output<'p> {
             Record::Memory(measured) => (MEMORY_HEADER, memory_row(measured)),
             Record::Start(measured) => (START_HEADER, start_row(measured)),
             Record::Expiry(measured) => (EXPIRY_HEADER, expiry_row(measured)),
+            Record::Control(measured) => (CONTROL_HEADER, control_row(measured)),
+            Record::Checks(measured) => (CHECKS_HEADER, checks_row(measured)),
         };
         if self.header != Some(header) {
             self.header = Some(header);
@@ -245,6 +248,38 @@ fn memory_row(measured: &MemoryMeasurement) -> String {
         word(&measured.family),
         measured.bytes_per_connection,
         measured.bytes_per_connection_by_default
+    )
+}
+
+const CONTROL_HEADER: &str = "task           services  servers each  rounds  wall ms  (greatest)  polluxd CPU ms  data plane CPU ms  \
+                              polluxd MiB";
+
+fn control_row(measured: &ControlMeasurement) -> String {
+    format!(
+        "{:<13} {:>9}  {:>12}  {:>6}  {:>7.1}  {:>10.1}  {:>14.1}  {:>17.1}  {:>11.0}",
+        word(&measured.task),
+        measured.services,
+        measured.servers,
+        measured.rounds,
+        measured.wall_ms,
+        measured.wall_ms_greatest,
+        measured.polluxd_cpu_ms,
+        measured.dataplane_cpu_ms,
+        measured.polluxd_mib,
+    )
+}
+
+const CHECKS_HEADER: &str =
+    "checked each second  checks a second  polluxd cores  us a check  polluxd MiB";
+
+fn checks_row(measured: &ChecksMeasurement) -> String {
+    format!(
+        "{:>19}  {:>15.0}  {:>13.3}  {:>10.1}  {:>11.0}",
+        measured.servers,
+        measured.checks_per_second,
+        measured.polluxd_cores,
+        measured.us_per_check,
+        measured.polluxd_mib,
     )
 }
 

@@ -15,13 +15,13 @@
 
 pub mod capture;
 pub mod device;
-mod director;
+pub(crate) mod director;
 mod external;
 mod load;
-mod namespace;
-mod process;
+pub(crate) mod namespace;
+pub(crate) mod process;
 mod ratio;
-mod runtime_directory;
+pub(crate) mod runtime_directory;
 mod testpmd;
 
 use std::fs;

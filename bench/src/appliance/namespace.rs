@@ -1,8 +1,11 @@
 //! A network namespace for the data plane: its TAPs, addresses and neighbours are nobody else's.
 
+use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// The namespace; it goes with this.
 #[derive(Debug)]
@@ -24,6 +27,23 @@ impl Namespace {
     /// What stands before a command that is to run in it.
     pub fn prefix(&self) -> [&str; 4] {
         ["ip", "netns", "exec", &self.name]
+    }
+
+    /// Does something in it, on a thread of its own.
+    ///
+    /// # Errors
+    /// It cannot be entered.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
+        let path = format!("/run/netns/{}", self.name);
+        let enter = || {
+            let file = File::open(&path)?;
+            let network = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(file.as_fd(), network)?;
+            Ok::<_, std::io::Error>(work())
+        };
+        let done = std::thread::scope(|scope| scope.spawn(enter).join());
+        let done = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        done.with_context(|| format!("cannot enter {path}"))
     }
 
     /// Runs `ip` in it, the words separated by blanks.

@@ -97,6 +97,11 @@ impl RigProcess {
         })
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until something has come true of it.
     ///
     /// # Errors
