@@ -575,9 +575,44 @@ def last_hop(lab):
         lab.end()
 
 
+def ftp_fragments(lab):
+    """Segments of a control connection in fragments: what the kernel looked into it cuts anew."""
+    for v in (4, 6):
+        client, vip, df = (C4, VIP4, {"df": False}) if v == 4 else (C6, VIP6, {})
+        at = (lambda a: a) if v == 4 else (lambda a: f"[{a}]")
+        for method in ("-m", "-g"):
+            lab.begin(f"ftp fragments/{v} {method}", "segments of a control connection in fragments")
+            lab.cmd(f"ipvsadm -A -t {at(vip)}:21 -s rr")
+            lab.cmd(f"ipvsadm -a -t {at(vip)}:21 -r {at(rip(1, v))}:21 {method}")
+
+            def say(wire, flags, seq, ack, data=b"", sizes=None):
+                if wire == 1 and method != "-m":
+                    return
+                ends = (client, 4000, vip, 21) if wire == "cl" else (rip(1, v), 21, client, 4000)
+                packet = tcp(*ends, flags, seq=seq, ack=ack, data=data, **df)
+                for piece in pieces(packet, sizes, seq) if sizes else [packet]:
+                    lab.send(wire, piece)
+
+            say("cl", "S", 1000, 0)
+            say(1, "SA", 5000, 1001)
+            say("cl", "A", 1001, 5001)
+            say(1, "PA", 5001, 1001, b"220 hello there, this is the server\r\n", (24, 16))
+            say("cl", "PA", 1001, 5038, b"USER somebody with a long name indeed\r\n", (24, 16))
+            say(1, "PA", 5038, 1040, b"331 password\r\n", (24,))
+            say("cl", "PA", 1040, 5052, b"PASV\r\n")
+            if v == 4:
+                say(1, "PA", 5052, 1046, f"227 Entering Passive Mode ({rip(1).replace('.', ',')},200,1)\r\n".encode(), (24, 16))
+                say("cl", "PA", 1046, 5090, f"PORT {client.replace('.', ',')},201,0\r\n".encode(), (24, 8))
+            else:
+                say(1, "PA", 5052, 1046, b"229 Entering Extended Passive Mode (|||51201|)\r\n", (24, 16))
+                say("cl", "PA", 1046, 5100, f"EPRT |2|{client}|51456|\r\n".encode(), (24, 8))
+            lab.cmd("ipvsadm -Lnc")
+            lab.end()
+
+
 def main(lab, *only):
     for name in ("icmp_msgs_burst", "icmp_msgs_per_sec"):
         lab._write(f"/proc/sys/net/ipv4/{name}", "1000000")
-    for part in (edits, trash, nodest, tiny, expiration, mixtures, ftp, ftp_odd, last_hop):
+    for part in (edits, trash, nodest, tiny, expiration, mixtures, ftp, ftp_odd, last_hop, ftp_fragments):
         if not only or part.__name__ in only:
             part(lab)

@@ -232,11 +232,11 @@ const RULES: [&str; 16] = [
      echo, plain forwarding. Such a frame must be what that stack does; the engine must have punted.",
     "How an IPv4 datagram that came in fragments to one of the kernel's own addresses goes out in fragments: the kernel may \
      copy some together before IPVS sees them, as the buffers of its network card allow. What they make up is compared.",
-    "How a datagram in fragments of a service with `--pe sip` goes out: when the kernel looks for the Call-ID it makes the \
-     fragments one buffer (`skb_linearize`) and cuts that anew, over IPv4 into pieces as large as the largest that came, \
-     over IPv6 into such of at least 1280 bytes with an identification of its own, which may be a single \"fragment\"; those \
-     of known connections keep theirs. Pollux lets every datagram go in the fragments it came in, which have come this \
-     far. What they make up is compared.",
+    "How a datagram in fragments of a service with `--pe sip` goes out, and a segment of a control connection of FTP: to \
+     look into it the kernel makes the fragments one buffer (`skb_linearize`) and cuts that anew, over IPv4 into pieces as \
+     large as the largest that came, over IPv6 into such of at least 1280 bytes with an identification of its own, which \
+     may be a single \"fragment\"; those of known calls keep theirs. Pollux lets every datagram go in the fragments it came \
+     in, which have come this far. What they make up is compared.",
     "Errors about packets with record route: the kernel repeats the option in the error, with what it has recorded so far; \
      Pollux answers without options. Type, code and addresses are compared, and the option's bytes counted.",
     "The source of an ICMPv6 error about a packet to an address that is local by a route only (`2001:db8:f::/64` of the lab): \

@@ -24,13 +24,13 @@ pub fn compare(
     let wires = |wire| {
         expected.iter().all(|frame| frame.port == wire) && sent.iter().all(|(to, _)| *to == wire)
     };
-    let is_call = sent
+    let is_looked_into = sent
         .first()
-        .is_some_and(|(_, first)| is_of_calls(services, first));
-    if (wires(Wire::Rs) || wires(Wire::Cl) && is_call)
+        .is_some_and(|(_, first)| is_looked_into(services, first));
+    if (wires(Wire::Rs) || wires(Wire::Cl) && is_looked_into)
         && let Some(whole) = whole(expected.iter().map(|frame| &*frame.bytes))
         && Some(&whole) == self::whole(sent.iter().map(|(_, bytes)| &**bytes)).as_ref()
-        && (whole.is_v4 || is_call)
+        && (whole.is_v4 || is_looked_into)
     {
         return Ok(());
     }
@@ -78,8 +78,8 @@ struct Whole {
 ///
 /// A datagram to an address of its own the kernel gathers before IPVS sees it, and there it may copy fragments together,
 /// if the buffer of the one before has room (`skb_try_coalesce`): how they go out hangs on the network card's driver. What
-/// the persistence engine of SIP looks at becomes one buffer (`skb_linearize`), and is cut anew: over IPv4 into pieces as
-/// large as the largest that came, over IPv6 into such of at least 1280 bytes.
+/// the persistence engine of SIP or the helper of FTP looks into becomes one buffer (`skb_linearize`, `skb_ensure_writable`),
+/// and is cut anew: over IPv4 into pieces as large as the largest that came, over IPv6 into such of at least 1280 bytes.
 fn whole<'f>(frames: impl Iterator<Item = &'f [u8]>) -> Option<Whole> {
     let mut first: Option<Piece<'f>> = None;
     let mut payload = Vec::new();
@@ -187,19 +187,20 @@ impl<'f> Piece<'f> {
     }
 }
 
-/// Who sends the datagram to whom, and what it carries may say it of another one: of a first fragment.
-fn ends(packet: &[u8]) -> Vec<[SocketAddr; 2]> {
+/// The protocol, who sends and whom to, of TCP and UDP; and the same of what a tunnel carries: of a first fragment.
+fn flows(packet: &[u8]) -> Vec<(u8, [SocketAddr; 2])> {
     let mut all = Vec::new();
     let mut rest = Some(packet);
     while let Some((next, addresses, payload)) = rest.and_then(upper_layer) {
-        if next == protocol::UDP
+        if matches!(next, protocol::TCP | protocol::UDP)
             && let Some([a, b, c, d]) = payload.first_chunk()
         {
             let [source, destination] = addresses;
-            all.push([
+            let ends = [
                 (source, u16::from_be_bytes([*a, *b])).into(),
                 (destination, u16::from_be_bytes([*c, *d])).into(),
-            ]);
+            ];
+            all.push((next, ends));
         }
         rest = inner(next, payload);
     }
@@ -245,28 +246,43 @@ fn upper_layer(packet: &[u8]) -> Option<(u8, [IpAddr; 2], &[u8])> {
     }
 }
 
-/// Whether a datagram, of which this is the first frame that goes out, is one that a persistence engine may look into.
-fn is_of_calls(services: &[ServiceSpec], first: &[u8]) -> bool {
-    let ends = ends(first.get(ETHERNET_BYTES..).unwrap_or_default());
-    let is_one = |service: &ServiceSpec, [from, to]: [SocketAddr; 2]| match service.identity {
-        ServiceIdentity::Address {
-            protocol: protocol::UDP,
-            address,
-            port,
-        } => {
-            let own = SocketAddr::new(address, port);
-            let mut servers = service.destinations.iter();
-            [from, to].contains(&own)
-                || servers.any(|server| SocketAddr::new(server.address, server.port) == to)
-        }
-        ServiceIdentity::Address { .. } => false,
-        ServiceIdentity::Fwmark { family, .. } => (family == Family::V4) == to.is_ipv4(),
-    };
-    let mut engines = services.iter().filter(|service| {
+/// Whether a packet, of which this is the first frame that goes out, is one that the persistence engine of SIP or the helper
+/// of FTP may look into.
+fn is_looked_into(services: &[ServiceSpec], first: &[u8]) -> bool {
+    const FTP: u16 = 21;
+    let flows = flows(first.get(ETHERNET_BYTES..).unwrap_or_default());
+    let has_engine = |service: &ServiceSpec| {
         let persistence = service.persistence;
         persistence.is_some_and(|persistence| persistence.engine.is_some())
-    });
-    engines.any(|service| ends.iter().any(|ends| is_one(service, *ends)))
+    };
+    let is_of = |service: &ServiceSpec, (number, [from, to]): (u8, [SocketAddr; 2])| {
+        let is_ftp = number == protocol::TCP;
+        match service.identity {
+            ServiceIdentity::Address {
+                protocol,
+                address,
+                port,
+            } => {
+                let port = if is_ftp && port == 0 { FTP } else { port };
+                let own = SocketAddr::new(address, port);
+                let is_server = service.destinations.iter().any(|server| {
+                    let port = if server.port == 0 { port } else { server.port };
+                    SocketAddr::new(server.address, port) == to
+                });
+                protocol == number
+                    && (!is_ftp || port == FTP)
+                    && ([from, to].contains(&own) || is_server)
+            }
+            ServiceIdentity::Fwmark { family, .. } => {
+                (family == Family::V4) == to.is_ipv4()
+                    && (!is_ftp || [from, to].iter().any(|end| end.port() == FTP))
+            }
+        }
+    };
+    services.iter().any(|service| {
+        let mut flows = flows.iter();
+        flows.any(|flow| is_of(service, *flow) && (flow.0 == protocol::TCP || has_engine(service)))
+    })
 }
 
 #[cfg(test)]
@@ -333,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn only_calls_may_be_cut_anew() {
+    fn only_what_is_looked_into_may_be_cut_anew() {
         let services = |line: &str| {
             let mut administrator = Administrator::default();
             let Ok(Command::Change(change)) = parse(line) else {
@@ -355,13 +371,29 @@ mod tests {
         for line in [
             "ipvsadm -A -u [2001:db8::100]:5060 -s rr -p 100",
             "ipvsadm -A -u [2001:db8::100]:5061 -s rr -p 100 --pe sip",
+            "ipvsadm -A -t [2001:db8::100]:5060 -s rr -p 100",
+            "ipvsadm -A -t [2001:db8::100]:21 -s rr",
         ] {
             assert!(compare(&kernel, &ours, &services(line)).is_err(), "{line}");
+        }
+        let mut segment = ours[0].1.clone();
+        segment[ETHERNET_BYTES + IPV6_BYTES] = protocol::TCP;
+        segment[ETHERNET_BYTES + IPV6_BYTES + 11] = 21;
+        segment[ETHERNET_BYTES + IPV6_BYTES + 10] = 0;
+        for (line, is_ftp) in [
+            ("ipvsadm -A -t [2001:db8::100]:21 -s rr", true),
+            ("ipvsadm -A -t [2001:db8::100]:0 -s rr -p 100", true),
+            ("ipvsadm -A -f 1 -6 -s rr", true),
+            ("ipvsadm -A -f 1 -s rr", false),
+            ("ipvsadm -A -t [2001:db8::100]:80 -s rr", false),
+            ("ipvsadm -A -t [2001:db8::101]:21 -s rr", false),
+        ] {
+            assert_eq!(is_looked_into(&services(line), &segment), is_ftp, "{line}");
         }
         let mut inner = ours[0].1[ETHERNET_BYTES..].to_vec();
         let mut tunnelled = inner[..IPV6_BYTES].to_vec();
         tunnelled[6] = protocol::IPV6;
         tunnelled.append(&mut inner);
-        assert!(is_of_calls(&calls, &[&ETHERNET, &*tunnelled].concat()));
+        assert!(is_looked_into(&calls, &[&ETHERNET, &*tunnelled].concat()));
     }
 }
