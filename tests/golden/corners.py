@@ -610,9 +610,25 @@ def ftp_fragments(lab):
             lab.end()
 
 
+def one_packet_cut(lab):
+    """Datagrams too large for the way, of services that keep no connections: each has one turn."""
+    for extra in ("", "-p 60"):
+        for method in ("-m", "-g", "-i", "mixed"):
+            lab.begin(f"one packet cut/{method} {extra}", "datagrams too large for the way to the server are scheduled and counted once")
+            lab.cmd(f"ipvsadm -A -u {VIP4}:53 -s rr -o {extra}")
+            for n in (1, 2, 3):
+                lab.cmd(f"ipvsadm -a -u {VIP4}:53 -r {rip(n)}:53 {method if method != 'mixed' else ('-m', '-i', '-g')[n - 1]}")
+            lab.cmd("ip link set rs0 mtu 1400")
+            for n, (size, df) in enumerate([(10, True), (1390, False), (1390, False), (10, False), (1380, False), (1390, True), (1372, False), (1352, False)]):
+                lab.send("cl", udp(f"198.51.100.{n + 1}", 5000, VIP4, 53, b"x" * size, df=df))
+            lab.sleep(4)
+            lab.cmd("ipvsadm -Ln --stats")
+            lab.end()
+
+
 def main(lab, *only):
     for name in ("icmp_msgs_burst", "icmp_msgs_per_sec"):
         lab._write(f"/proc/sys/net/ipv4/{name}", "1000000")
-    for part in (edits, trash, nodest, tiny, expiration, mixtures, ftp, ftp_odd, last_hop, ftp_fragments):
+    for part in (edits, trash, nodest, tiny, expiration, mixtures, ftp, ftp_odd, last_hop, ftp_fragments, one_packet_cut):
         if not only or part.__name__ in only:
             part(lab)

@@ -191,6 +191,43 @@ def one_packet(lab):
         lab.end()
 
 
+def no_hops(lab):
+    """A server's call that has no hops left to go."""
+    for v in (4, 6):
+        client, vip = (C, VIP4) if v == 4 else ("2001:db8:ffff::7", VIP6)
+        for extra in ("-p 100", "-p 100 -o"):
+            lab.begin(f"sip no hops/{v} {extra}", "the kernel tells the server before IPVS sees its call")
+            service(lab, extra, "-m", vip, v)
+            lab.send(1, udp(rip(1, v), 5060, client, 6001, request("INVITE", "one@s"), ttl=1))
+            lab.cmd("ipvsadm -Lnc")
+            lab.send(1, udp(rip(1, v), 5060, client, 6001, request("INVITE", "one@s"), ttl=2))
+            lab.send("cl", udp(client, 6002, vip, 5060, request("BYE", "one@s"), ttl=1), note="of the client")
+            lab.send("cl", udp(client, 6003, vip, 5060, request("BYE", "two@s"), ttl=1), note="another call")
+            lab.cmd("ipvsadm -Lnc")
+            lab.send(1, udp(rip(1, v), 5060, client, 6001, request("INVITE", "one@s"), ttl=1), note="known")
+            lab.sleep(4)
+            lab.cmd("ipvsadm -Ln --stats")
+            lab.end()
+
+    for v in (4, 6):
+        client, vip = (C, VIP4) if v == 4 else ("2001:db8:ffff::7", VIP6)
+        for extra in ("-p 100", "-p 100 -o"):
+            lab.begin(f"sip no way/{v} {extra}", "a server's call that is too big, and one to nowhere")
+            service(lab, extra, "-m", vip, v)
+            lab.cmd("ip link set cl0 mtu 1400")
+            big = b"x" * 1280
+            lab.send(1, udp(rip(1, v), 5060, client, 6001, request("INVITE", "one@s") + big))
+            lab.cmd("ipvsadm -Lnc")
+            if v == 4:
+                lab.send(1, udp(rip(1, v), 5060, client, 6002, request("INVITE", "two@s") + big, df=False))
+            lab.cmd(f"ip {'-6 ' if v == 6 else ''}route del default")
+            lab.send(1, udp(rip(1, v), 5060, client, 6003, request("INVITE", "three@s")))
+            lab.cmd("ipvsadm -Lnc")
+            lab.sleep(4)
+            lab.cmd("ipvsadm -Ln --stats")
+            lab.end()
+
+
 def pieces(packet, sizes, ident=77):
     """The packet in fragments of these sizes (bytes of payload) and a last one."""
     v6 = packet[0] >> 4 == 6
@@ -240,6 +277,6 @@ def fragments(lab):
 
 
 def main(lab, *only):
-    for part in (calls, one_packet, fragments):
+    for part in (calls, one_packet, no_hops, fragments):
         if not only or part.__name__ in only:
             part(lab)

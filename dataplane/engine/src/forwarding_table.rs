@@ -110,6 +110,7 @@ struct RoutesByLength(Vec<(u8, HashMap<u128, Route>)>);
 pub struct ForwardingTable {
     generation: u32,
     ports: Vec<PortSpec>,
+    smallest_mtu: u16,
     adjacencies: Vec<Adjacency>,
     neighbours: HashMap<(Interface, IpAddr), u32>,
     v4: RoutesByLength,
@@ -164,6 +165,7 @@ impl ForwardingTable {
     ) -> Self {
         let mut table = Self {
             generation,
+            smallest_mtu: ports.iter().map(|port| port.mtu).min().unwrap_or(0),
             ports,
             ..Self::default()
         };
@@ -209,6 +211,12 @@ impl ForwardingTable {
     #[inline]
     pub fn port(&self, port: usize) -> Option<&PortSpec> {
         self.ports.get(port)
+    }
+
+    /// The smallest MTU of its ports, bytes of an IP packet.
+    #[inline]
+    pub fn smallest_mtu(&self) -> u16 {
+        self.smallest_mtu
     }
 
     /// An adjacency by its number.

@@ -104,8 +104,11 @@ impl Worker {
         let hit = match scheduled {
             Ok(Scheduled::Connection(hit)) => hit,
             Ok(Scheduled::NotOurs) => return Ok(Verdict::Punt(Fate::Punted)),
+            Ok(Scheduled::ToBeCut) => return Ok(Verdict::Split),
             Ok(Scheduled::WithoutEntry(destination)) => {
-                self.sign_options(context, frame, meta, Direction::Inbound, None);
+                if !self.is_counted() {
+                    self.sign_options(context, frame, meta, Direction::Inbound, None);
+                }
                 return self.without_entry(context, ingress, frame, meta, destination);
             }
             Ok(Scheduled::OnePacket(destination, port)) => {
@@ -123,7 +126,9 @@ impl Worker {
                 return self.answer_one_packet(context, ingress, frame, meta, answer);
             }
             Ok(Scheduled::AnswerWithoutEntry(answer)) => {
-                self.sign_options(context, frame, meta, Direction::Outbound, None);
+                if !self.is_counted() {
+                    self.sign_options(context, frame, meta, Direction::Outbound, None);
+                }
                 return self.answer_without_entry(context, ingress, frame, meta, answer);
             }
             Err(fate @ Fate::NoDestination) => {

@@ -3,6 +3,7 @@
 use super::Worker;
 use super::drop_entry::counts_packets;
 use super::meta::Meta;
+use super::refuse::Way;
 use super::schedule::{FTP, Scheduled, full, is_one_packet, new_connection};
 use super::without_entry::Answer;
 use super::worker::Context;
@@ -215,6 +216,17 @@ impl Worker {
         let (Some(destination), Ok(client)) = (destination, client) else {
             return Ok(None);
         };
+        let receiver = flow.source().ip();
+        let forwarding = context.snapshot.forwarding();
+        let (next_hop, mtu) = (forwarding.route(receiver), forwarding.mtu_to(receiver));
+        let way = Way::to_client(next_hop, mtu, flow.family);
+        if !self.is_forwarded(frame, meta, way) {
+            // The kernel tells the server.
+            return Ok(Some(Scheduled::NotOurs));
+        }
+        if is_one_packet(service, &inbound) && self.is_too_large(meta, mtu) {
+            return Ok(Some(Scheduled::ToBeCut));
+        }
         if !self.shard.has_room(context.table, flow.family) {
             return Ok(None);
         }

@@ -6,7 +6,7 @@ use zerocopy::FromBytes;
 use super::decide::{cut_padding, ip_packet};
 use super::icmp_error::{self, Problem};
 use super::icmp_related;
-use super::meta::Meta;
+use super::meta::{Kind, Meta};
 use super::worker::Context;
 use super::{Verdict, Worker, deliver};
 use crate::connection::{Direction, Family, ForwardingMethod};
@@ -14,13 +14,16 @@ use crate::fate::Fate;
 use crate::forward::direct_route;
 use crate::forwarding_table::NextHop;
 use crate::frame::Frame;
-use crate::service::Destination;
+use crate::service::{Destination, VirtualService};
 use crate::wire::icmp::{ICMP_BYTES, IcmpHeader, v4};
 use crate::wire::ipv4::{IPV4_BYTES, Ipv4Header};
 use crate::wire::ipv6::IPV6_MTU_MIN;
 
 /// The smallest IPv4 MTU that is believed (RFC 791).
 const IPV4_MTU_MIN: u32 = 68;
+
+/// No tunnel's headers are longer: IPv6, UDP and GUE with its private data.
+const TUNNEL_BYTES_MAX: u16 = 64;
 
 /// Where a packet of a connection is to go.
 #[derive(Clone, Copy)]
@@ -148,7 +151,7 @@ impl Worker {
                 self.take_way(way, meta.key.family);
                 return None;
             }
-            _ if self.may_be_cut(frame, meta, way) => {
+            _ if self.may_be_cut(ip_packet(frame, meta), meta, way) => {
                 if self.whole.is_none() {
                     return Some(Verdict::Split);
                 }
@@ -172,12 +175,44 @@ impl Worker {
     /// Whether a packet that is larger than its way may go in fragments: of IPv4 without DF, or in a tunnel whatever DF
     /// says if it is not to be heeded (`ensure_mtu_is_adequate`), and of IPv6 one that came in
     /// fragments small enough (`ip_exceeds_mtu`, `__mtu_check_toobig_v6`).
-    fn may_be_cut<F: Frame>(&self, frame: &mut F, meta: &Meta, way: Way) -> bool {
+    fn may_be_cut(&self, packet: &[u8], meta: &Meta, way: Way) -> bool {
         let fragment_max = self.whole.and_then(|whole| whole.fragment_max);
         match meta.key.family {
-            Family::V4 => way.ignores_df || !may_not_fragment(frame, meta),
+            Family::V4 => way.ignores_df || !is_dont_fragment(packet),
             Family::V6 => fragment_max.is_some_and(|largest| largest <= way.mtu),
         }
+    }
+
+    /// Whether a packet that Linux forwards comes before IPVS: without a way, hops or room its sender has been told by then.
+    #[cold]
+    pub(super) fn is_forwarded(&self, frame: &[u8], meta: &Meta, way: Way) -> bool {
+        let start = usize::from(meta.ip);
+        let packet = frame.get(start..start + usize::from(meta.ip_bytes));
+        let fits = meta.ip_bytes <= way.mtu
+            || packet.is_some_and(|packet| self.may_be_cut(packet, meta, way));
+        way.next_hop != NextHop::Unreachable && meta.ttl > 1 && fits
+    }
+
+    /// Whether a packet that does not lie by itself yet is larger than that.
+    pub(super) fn is_too_large(&self, meta: &Meta, mtu: u16) -> bool {
+        self.whole.is_none() && meta.ip_bytes > mtu
+    }
+
+    /// Whether a client's datagram, of which no connection is kept, may have to be cut on its way, whichever destination gets
+    /// it. It is decided about only once it lies by itself: it is not to take two turns.
+    #[inline]
+    pub(super) fn may_have_to_be_cut(
+        &self,
+        context: &Context<'_>,
+        service: &VirtualService,
+        meta: &Meta,
+        frame: &[u8],
+    ) -> bool {
+        let room = context.snapshot.forwarding().smallest_mtu();
+        meta.kind == Kind::Flow
+            && meta.key.family == Family::V4
+            && self.is_too_large(meta, room.saturating_sub(TUNNEL_BYTES_MAX))
+            && is_too_large_for_one(context, service, meta, frame)
     }
 
     /// Notes for a whole datagram how large its fragments may be: as the way takes, and no larger than they came, unless
@@ -336,11 +371,21 @@ fn problem_of_tunnel<F: Frame>(
     client_may_not_fragment.then_some(Problem::OfTunnel(kind, code, mtu))
 }
 
-/// Whether DF is set.
-fn may_not_fragment<F: Frame>(frame: &mut F, meta: &Meta) -> bool {
-    is_dont_fragment(ip_packet(frame, meta))
+/// Whether a packet would have to be cut for one of the service's destinations.
+#[cold]
+fn is_too_large_for_one(
+    context: &Context<'_>,
+    service: &VirtualService,
+    meta: &Meta,
+    frame: &[u8],
+) -> bool {
+    let may_not = is_dont_fragment(frame.get(usize::from(meta.ip)..).unwrap_or_default());
+    let candidates = context.snapshot.candidates(service);
+    let mut all = candidates.iter();
+    all.any(|found| meta.ip_bytes > found.mtu && (found.ignores_df || !may_not))
 }
 
+/// Whether DF is set.
 fn is_dont_fragment(packet: &[u8]) -> bool {
     Ipv4Header::ref_from_prefix(packet).is_ok_and(|(header, _)| header.dont_fragment())
 }

@@ -34,6 +34,8 @@ pub(super) enum Scheduled<'c> {
     OnePacketAnswer(Answer<'c>),
     /// It answers a flow without an entry.
     AnswerWithoutEntry(Answer<'c>),
+    /// It leaves no connection behind, and is decided about once it lies by itself, to be cut.
+    ToBeCut,
     /// It is the kernel's.
     NotOurs,
 }
@@ -102,6 +104,9 @@ impl Worker {
         // Answers to such a source would go to many, or come back: the kernel knows what to do with a martian.
         if !meta.key.has_host_source() {
             return Ok(Scheduled::NotOurs);
+        }
+        if is_one_packet(service, meta) && self.may_have_to_be_cut(context, service, meta, frame) {
+            return Ok(Scheduled::ToBeCut);
         }
         if opens && self.is_to_drop(context) {
             return Err(Fate::DropPacket);

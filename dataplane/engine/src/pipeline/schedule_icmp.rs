@@ -49,6 +49,7 @@ impl Worker {
             Scheduled::WithoutEntry(_)
             | Scheduled::AnswerWithoutEntry(_)
             | Scheduled::OnePacketAnswer(_)
+            | Scheduled::ToBeCut
             | Scheduled::NotOurs => Ok(Verdict::Punt(Fate::Punted)),
         }
     }

@@ -100,9 +100,12 @@ impl Worker {
         meta: &Meta,
         destination: &Destination,
     ) -> Result<Verdict, Fate> {
-        self.counters.without_entry.add(1);
         let port = destination.port_for(meta.key.destination_port());
-        self.one_packet(context, ingress, frame, meta, (destination, port))
+        let verdict = self.one_packet(context, ingress, frame, meta, (destination, port));
+        if !matches!(verdict, Ok(Verdict::Split)) {
+            self.counters.without_entry.add(1);
+        }
+        verdict
     }
 
     /// A client's packet goes on to this port of the destination, without any connection.
@@ -114,9 +117,13 @@ impl Worker {
         meta: &Meta,
         (destination, port): (&Destination, u16),
     ) -> Result<Verdict, Fate> {
-        self.count_inbound(destination, meta);
         let way = Way::to_server(destination, destination.spec.method, meta.key.family);
-        if let Some(verdict) = self.check_way(context, ingress, frame, meta, way) {
+        let stopped = self.check_way(context, ingress, frame, meta, way);
+        if !matches!(stopped, Some(Verdict::Split)) {
+            // One that is to be cut comes once more.
+            self.count_inbound(destination, meta);
+        }
+        if let Some(verdict) = stopped {
             return Ok(verdict);
         }
         let spec = &destination.spec;
