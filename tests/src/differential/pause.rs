@@ -64,3 +64,61 @@ pub fn is_clear(director: &Director, length: u32) -> bool {
         then + margin < end || then > gone
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden::packet;
+    use crate::golden::topology::{GATEWAY_MAC, mac, server_mac};
+    use crate::golden::trace::Wire;
+
+    const CLIENT: &str = "198.51.100.7:40000";
+    const SERVER: &str = "10.1.0.11:21";
+    const VIRTUAL: &str = "192.0.2.100:21";
+
+    fn said(director: &mut Director, from: &str, to: &str, flags: &str, text: &[u8]) {
+        let segment = packet::tcp(from.parse().unwrap(), to.parse().unwrap(), flags, text);
+        let (wire, sender) = if from == SERVER {
+            (Wire::Rs, server_mac(1))
+        } else {
+            (Wire::Cl, GATEWAY_MAC)
+        };
+        director.receive(wire, &packet::ethernet(mac(wire), sender, &segment));
+    }
+
+    fn half_open() -> Director {
+        let mut director = Director::configured(&[
+            "ipvsadm -A -t 192.0.2.100:21 -s rr",
+            "ipvsadm -a -t 192.0.2.100:21 -r 10.1.0.11:21 -m",
+        ]);
+        said(&mut director, CLIENT, VIRTUAL, "S", b"");
+        director
+    }
+
+    /// SYN_RECV ends after 60 s, or up to six later.
+    #[test]
+    fn time_does_not_stop_near_an_end() {
+        let mut director = half_open();
+        assert!(is_settled(&director));
+        assert!(is_clear(&director, 50) && is_clear(&director, 75));
+        assert!(!is_clear(&director, 58) && !is_clear(&director, 66));
+        director.pass(seconds(59));
+        assert!(!is_settled(&director));
+        assert!(SETTLING.iter().any(|length| is_clear(&director, *length)));
+    }
+
+    /// The control connection's own ten seconds are over long before the data connection's, which it waits for.
+    #[test]
+    fn what_controls_others_lives_as_long_as_they() {
+        let mut director = half_open();
+        said(&mut director, SERVER, CLIENT, "SA", b"");
+        said(&mut director, CLIENT, VIRTUAL, "A", b"");
+        let port = b"PORT 198,51,100,7,200,1\r\n";
+        said(&mut director, CLIENT, VIRTUAL, "PA", port);
+        said(&mut director, CLIENT, VIRTUAL, "R", b"");
+        assert_eq!(director.connections().count(), 2);
+        assert!(is_clear(&director, 5));
+        assert!(!is_clear(&director, 30) && !is_clear(&director, 100));
+        assert!(is_clear(&director, 500));
+    }
+}
