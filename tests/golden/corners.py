@@ -535,6 +535,25 @@ def ftp_odd(lab):
     lab.send(1, damaged(tcp(rip(1), 21, C4, 4000, "FA", seq=5001, ack=1001, data=b"x")))
     lab.cmd("ipvsadm -Lnc")
     lab.end()
+    lab.begin("ftp/begins anew", "flags that a server does not send in the middle, once its numbers are put off")
+    service(lab, what, "-s rr", (1,), "-m", 21)
+    lab.send("cl", tcp(C4, 4000, VIP4, 21, "S", seq=1000))
+    lab.send(1, tcp(rip(1), 21, C4, 4000, "SA", seq=5000, ack=1001))
+    lab.send("cl", tcp(C4, 4000, VIP4, 21, "A", seq=1001, ack=5001))
+    lab.send("cl", tcp(C4, 4000, VIP4, 21, "PA", seq=1001, ack=5001, data=b"PASV\r\n"))
+    reply = f"227 Entering Passive Mode ({rip(1).replace('.', ',')},200,1).\r\n".encode()
+    lab.send(1, tcp(rip(1), 21, C4, 4000, "PA", seq=5001, ack=1007, data=reply), note="227")
+    end = 5001 + len(reply)
+    for flags in ("A", "S", "SA", "PA", "S", "SA", "A"):
+        for seq in (end, 5000):
+            data = b"200 x\r\n" if flags == "PA" else b""
+            lab.send(1, tcp(rip(1), 21, C4, 4000, flags, seq=seq, ack=0 if flags == "S" else 1007, data=data))
+        lab.send("cl", tcp(C4, 4000, VIP4, 21, "A", seq=1007, ack=end + 2))
+    for flags in ("S", "SA", "R"):
+        lab.send("cl", tcp(C4, 4000, VIP4, 21, flags, seq=1007, ack=0 if flags == "S" else end + 2))
+        lab.send(1, tcp(rip(1), 21, C4, 4000, "PA", seq=end, ack=1007, data=b"200 y\r\n"))
+    lab.cmd("ipvsadm -Lnc")
+    lab.end()
     lab.begin("ftp/early", "what a client says before its server has taken the connection")
     service(lab, what, "-s rr", (1,), "-m", 21)
     lab.send("cl", tcp(C4, 4000, VIP4, 21, "S", seq=1000))

@@ -440,6 +440,15 @@ fn renumber<F: Frame>(frame: &mut F, meta: &Meta, control: FtpControl, direction
     let Ok((header, options)) = TcpHeader::mut_from_prefix(bytes) else {
         return;
     };
+    // What begins anew has numbers of its own: no segment of the connection, to nf_conntrack.
+    let flags = header.flags & (flag::SYN | flag::ACK);
+    let begins = match direction {
+        Direction::Inbound => flags & flag::SYN != 0,
+        Direction::Outbound => flags == flag::SYN,
+    };
+    if begins {
+        return;
+    }
     match direction {
         Direction::Outbound => {
             let sequence = control.to_client(header.sequence.get());
