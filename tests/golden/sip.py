@@ -228,6 +228,26 @@ def no_hops(lab):
             lab.end()
 
 
+def shared(lab):
+    """Servers of two services begin calls."""
+    for v in (4, 6):
+        client, vip, other = (C, VIP4, "203.0.113.5") if v == 4 else ("2001:db8:ffff::7", VIP6, "2001:db8:f::5")
+        lab.begin(f"sip shared/{v}", "a call goes by the service that its server was added to last")
+        service(lab, "-p 100", "-m", vip, v)
+        lab.send(1, udp(rip(1, v), 5060, client, 6001, request("INVITE", "one@s")))
+        service(lab, "-p 100", "-m", other, v)
+        lab.send(1, udp(rip(1, v), 5060, client, 6002, request("INVITE", "two@s")))
+        lab.send("cl", udp(client, 6002, other, 5060, request("BYE", "two@s")), note="its answer")
+        lab.send("cl", udp(client, 6003, vip, 5060, request("BYE", "two@s")), note="the call at the other service")
+        lab.cmd("ipvsadm -Lnc")
+        at = f"[{other}]" if v == 6 else other
+        lab.cmd(f"ipvsadm -D -u {at}:5060")
+        lab.send(1, udp(rip(1, v), 5060, client, 6004, request("INVITE", "three@s")), note="one service again")
+        lab.sleep(4)
+        lab.cmd("ipvsadm -Ln --stats")
+        lab.end()
+
+
 def pieces(packet, sizes, ident=77):
     """The packet in fragments of these sizes (bytes of payload) and a last one."""
     v6 = packet[0] >> 4 == 6
@@ -277,6 +297,6 @@ def fragments(lab):
 
 
 def main(lab, *only):
-    for part in (calls, one_packet, no_hops, fragments):
+    for part in (calls, one_packet, no_hops, shared, fragments):
         if not only or part.__name__ in only:
             part(lab)

@@ -195,7 +195,7 @@ impl Worker {
         if !context.snapshot.services().has_engines() || meta.key.protocol != protocol::UDP {
             return Ok(None);
         }
-        let Some((flow, service)) = context.snapshot.services().of_answer(&meta.key) else {
+        let Some((flow, service)) = context.snapshot.services().of_caller(&meta.key) else {
             return Ok(None);
         };
         let Some(persistence) = service.persistence.filter(|found| found.engine.is_some()) else {

@@ -49,6 +49,9 @@ pub struct ServiceLookup {
     has_engines: bool,
     /// By a server's address and port: the services that translate to it.
     answers: HashMap<ServiceKey, Translators>,
+    /// By a server's address and port: the services with a persistence engine that translate to it, each after the number
+    /// of the destination there.
+    callers: HashMap<ServiceKey, Vec<(u32, ServiceKey)>>,
     /// Servers that are translated to, by address and port, and of how many services; those of marks under no protocol.
     translated: HashMap<ServiceKey, u32>,
     /// A bit for each family that has services.
@@ -201,8 +204,15 @@ impl ServiceLookup {
         let place = self.services.len();
         self.note_kind(&service);
         self.services.push(service);
+        let has_engine = spec.persistence.is_some_and(|found| found.engine.is_some());
         for server in &spec.destinations {
             self.note_server(spec.identity, server);
+            if has_engine && let Some((from, of)) = answer(spec.identity, server) {
+                self.callers
+                    .entry(from)
+                    .or_default()
+                    .push((server.number, of));
+            }
         }
         if let ServiceIdentity::Fwmark { mark, .. } = spec.identity {
             self.marks.insert(spec.number, mark);
@@ -226,6 +236,14 @@ impl ServiceLookup {
         }
         for server in service.destinations.iter().filter_map(|it| servers(*it)) {
             self.forget_server(identity, server);
+            if let Some((from, of)) = answer(identity, server)
+                && let Some(known) = self.callers.get_mut(&from)
+            {
+                known.retain(|(_, service)| *service != of);
+                if known.is_empty() {
+                    self.callers.remove(&from);
+                }
+            }
         }
         self.families = 0;
         (self.has_ftp, self.has_any_port, self.has_engines) = (false, false, false);
@@ -427,6 +445,17 @@ impl ServiceLookup {
         Some((service.as_destination_of(reversed), found))
     }
 
+    /// The flow that a server begins with this packet, as if it were a client's, and its service, which has a persistence
+    /// engine. Of several that translate to the server, the kernel takes the one it was added to last; that is, while none
+    /// was removed before, the one with the highest number.
+    pub fn of_caller(&self, packet: &FlowKey) -> Option<(FlowKey, &VirtualService)> {
+        let reversed = packet.reversed();
+        let known = self.callers.get(&ServiceKey::destination_of(&reversed))?;
+        let (_, service) = known.iter().max_by_key(|(number, _)| *number)?;
+        let found = self.services.get(*self.by_address.get(service)?)?;
+        Some((service.as_destination_of(reversed), found))
+    }
+
     /// Whether a server may begin what has to come back to it.
     #[inline]
     pub fn has_engines(&self) -> bool {
@@ -484,7 +513,7 @@ mod tests {
     use super::*;
     use crate::forward::tunnel::Encapsulation;
     use crate::scheduler::{Candidates, Scheduler, SchedulerKind};
-    use crate::service::DestinationSpec;
+    use crate::service::{DestinationSpec, Persistence, PersistenceEngine};
     use crate::wire::protocol::{TCP, UDP};
 
     fn socket(text: &str) -> SocketAddr {
@@ -492,6 +521,11 @@ mod tests {
     }
 
     fn add(lookup: &mut ServiceLookup, number: u32, service: &str, server: &str) {
+        let (spec, service) = one(number, service, server);
+        lookup.insert(&spec, service);
+    }
+
+    fn one(number: u32, service: &str, server: &str) -> (ServiceSpec, VirtualService) {
         let (address, server) = (socket(service), socket(server));
         let spec = ServiceSpec {
             number,
@@ -538,7 +572,7 @@ mod tests {
             scheduler: Arc::new(scheduler),
             binds_ahead: false,
         };
-        lookup.insert(&spec, service);
+        (spec, service)
     }
 
     fn key(protocol: u8, source: &str, destination: &str) -> FlowKey {
@@ -579,6 +613,47 @@ mod tests {
         let answer = key(TCP, "10.0.0.1:8080", "198.51.100.7:40000");
         assert!(lookup.of_answer(&answer).is_none());
         assert!(!lookup.is_only_one_of(TCP, socket("10.0.0.1:1").ip(), 8080));
+    }
+
+    #[test]
+    fn a_server_of_several_services_calls_by_the_last_one_with_an_engine() {
+        let mut lookup = ServiceLookup::default();
+        let with_engine = |number, service: &str| {
+            let (mut spec, mut service) = one(number, service, "10.0.0.1:5060");
+            spec.persistence = Some(Persistence {
+                timeout: 1,
+                mask: 0,
+                engine: Some(PersistenceEngine::Sip),
+            });
+            service.persistence = spec.persistence;
+            (spec, service)
+        };
+        let services = [
+            with_engine(1, "192.0.2.1:5060"),
+            with_engine(3, "192.0.2.3:5060"),
+            with_engine(2, "192.0.2.2:5060"),
+        ];
+        add(&mut lookup, 4, "192.0.2.4:5060", "10.0.0.1:5060");
+        let call = key(TCP, "10.0.0.1:5060", "198.51.100.7:5060");
+        let caller = |lookup: &ServiceLookup| {
+            let found = lookup.of_caller(&call);
+            found.map(|(flow, service)| (flow.destination(), service.number))
+        };
+        assert_eq!(caller(&lookup), None);
+        for (spec, service) in &services {
+            lookup.insert(spec, service.clone());
+        }
+        for left in [3, 2, 1] {
+            let service = socket(&format!("192.0.2.{left}:5060"));
+            assert_eq!(caller(&lookup), Some((service, left)));
+            let (spec, _) = services
+                .iter()
+                .find(|(spec, _)| spec.number == left)
+                .unwrap();
+            lookup.remove(spec.identity, |_| spec.destinations.first());
+        }
+        assert_eq!(caller(&lookup), None);
+        assert!(lookup.callers.is_empty());
     }
 
     #[test]
