@@ -13,23 +13,32 @@ use pollux_tests::lab::{Lab, eventually, lab_dir, top};
 use serde_json::Value;
 
 /// What a panel shows while there is traffic is more than nothing.
-const BUSY: [&str; 16] = [
+const BUSY: [&str; 25] = [
     "Data plane",
+    "Busiest worker",
+    "Table",
     "New connections",
-    "Packets from clients",
-    "Traffic from clients",
-    "Table fill",
+    "Client packets",
+    "Client traffic",
+    "Drops",
     "Packets",
     "Traffic",
     "New connections by service",
+    "Active connections by service",
     "Packets by service",
     "Traffic by service",
     "New connections by server",
+    "Weight by server",
     "Drops by reason",
     "Handed on",
+    "Entries by state",
+    "Entries in use",
+    "Entries made and ended",
     "Busy share by worker",
     "Packets by worker",
+    "New connections by worker",
     "Packets by port",
+    "Link by port",
 ];
 
 fn dashboard() -> Value {
@@ -96,10 +105,22 @@ fn panels_have_a_place_and_a_source_each() {
             .collect();
         assert_eq!(references.len(), targets, "{title}: refId");
         if kind != "row" {
-            assert!(
-                panel["fieldConfig"]["defaults"]["unit"].is_string(),
-                "{title}: unit"
-            );
+            let defaults = &panel["fieldConfig"]["defaults"];
+            assert!(defaults["unit"].is_string(), "{title}: unit");
+            let description = panel["description"].as_str().unwrap();
+            assert!(!description.is_empty(), "{title}: description");
+        }
+        // Grafana's own: green, and red from 80 on, whatever it is.
+        if kind == "stat" {
+            let defaults = &panel["fieldConfig"]["defaults"];
+            let is_coloured =
+                defaults["thresholds"]["steps"].is_array() || defaults["color"]["mode"] == "fixed";
+            assert!(is_coloured, "{title}: colours");
+        }
+        // Grafana's schema wants it said.
+        if kind == "timeseries" {
+            let legend = &panel["options"]["legend"];
+            assert_eq!(legend["showLegend"], true, "{title}: legend");
         }
     }
     let variables = dashboard["templating"]["list"].as_array().unwrap();
