@@ -567,6 +567,31 @@ def ftp_odd(lab):
     lab.end()
 
 
+def ftp_unseen(lab):
+    """What nf_conntrack does not take for the server's, which the client acknowledges."""
+    what = f"-t {VIP4}:21"
+    lab.begin("ftp/unseen", "a server begins anew in the middle of a connection, and its client goes on from there")
+    service(lab, what, "-s rr", (1,), "-m", 21)
+    lab.send("cl", tcp(C4, 4000, VIP4, 21, "S", seq=1000))
+    lab.send(1, tcp(rip(1), 21, C4, 4000, "SA", seq=5000, ack=1001))
+    lab.send("cl", tcp(C4, 4000, VIP4, 21, "A", seq=1001, ack=5001))
+    lab.send(1, tcp(rip(1), 21, C4, 4000, "S", seq=5001))
+    lab.send("cl", tcp(C4, 4000, VIP4, 21, "A", seq=1001, ack=5001), note="as if it had not")
+    lab.send("cl", tcp(C4, 4000, VIP4, 21, "PA", seq=1001, ack=5002, data=b"PASV\r\n"))
+    lab.send(1, tcp(rip(1), 21, C4, 4000, "A", seq=5002, ack=1007))
+    lab.send("cl", tcp(C4, 4000, VIP4, 21, "PA", seq=1007, ack=5002, data=b"PASV\r\n"))
+    lab.cmd("ipvsadm -Lnc")
+    lab.end()
+    lab.begin("ftp/congestion", "a client that asks for ECN speaks before its server has taken the connection")
+    service(lab, what, "-s rr", (1,), "-m", 21)
+    lab.send("cl", tcp(C4, 4000, VIP4, 21, "SEC", seq=1000))
+    lab.send("cl", tcp(C4, 4000, VIP4, 21, "PA", seq=1001, ack=0, data=b"PASV\r\n"))
+    lab.send(1, tcp(rip(1), 21, C4, 4000, "SAE", seq=5000, ack=1001))
+    lab.send("cl", tcp(C4, 4000, VIP4, 21, "PA", seq=1001, ack=5001, data=b"PASV\r\n"))
+    lab.cmd("ipvsadm -Lnc")
+    lab.end()
+
+
 def last_hop(lab):
     """Fragments whose last hop is the director: of clients it gathers them, of servers IPv4 asks first how far they go."""
     for v, c, vip in ((4, C4, VIP4), (6, C6, VIP6)):
@@ -648,6 +673,6 @@ def one_packet_cut(lab):
 def main(lab, *only):
     for name in ("icmp_msgs_burst", "icmp_msgs_per_sec"):
         lab._write(f"/proc/sys/net/ipv4/{name}", "1000000")
-    for part in (edits, trash, nodest, tiny, expiration, mixtures, ftp, ftp_odd, last_hop, ftp_fragments, one_packet_cut):
+    for part in (edits, trash, nodest, tiny, expiration, mixtures, ftp, ftp_odd, ftp_unseen, last_hop, ftp_fragments, one_packet_cut):
         if not only or part.__name__ in only:
             part(lab)

@@ -225,7 +225,7 @@ pub fn document() -> String {
 }
 
 /// What counts as equal whatever the trace.
-const RULES: [&str; 16] = [
+const RULES: [&str; 17] = [
     "Masked: IPv4 identifications and IPv6 flow labels of packets that the kernel makes itself (ICMP, outer headers that may be \
      fragmented), source ports of GUE, the time of day in an IPv4 timestamp option.",
     "Where IPVS lets a packet pass, the frame that comes out is that of the kernel's own stack: a reset, an ICMP message, an \
@@ -241,8 +241,11 @@ const RULES: [&str; 16] = [
      Pollux answers without options. Type, code and addresses are compared, and the option's bytes counted.",
     "The source of an ICMPv6 error about a packet to an address that is local by a route only (`2001:db8:f::/64` of the lab): \
      the kernel's selection of source addresses takes one of its own.",
-    "What a client says on a connection of FTP before its server has taken that, or says damaged: nf_conntrack, which the \
-     kernel's FTP helper has follow these connections, drops it behind IPVS.",
+    "What a client says on a connection of FTP before its server has taken that, or says damaged, or in answer to a SYN of \
+     its server's in the middle: nf_conntrack, which the kernel's FTP helper has follow these connections, drops it behind \
+     IPVS.",
+    "A client's ICMP error about a connection whose server was removed: the kernel sends it there. Pollux sends nothing to a \
+     server that its service does not have.",
     "The order of lines in listings.",
     "An expiry: by two seconds, and as much earlier as the recorder may have taken for its steps since the last listing, half a \
      second for a command and 50 ms for a frame, of which a trace tells nothing. What all connections of a listing are \

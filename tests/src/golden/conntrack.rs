@@ -3,9 +3,10 @@
 //! The kernel's FTP helper has it follow these connections. A client's segment that it takes for invalid is none of the
 //! connection's to it, but the first one of another: from the client to the server itself. That one's answers would be the
 //! connection's, so the packet is dropped as it leaves, with IPVS long done with it (`__nf_conntrack_confirm`). Of the reasons
-//! for which a segment is invalid two are known here: the server has not taken the connection yet, or it is damaged.
+//! for which a segment is invalid three are known here: the server has not taken the connection yet, it acknowledges what
+//! the server said in a segment that was invalid itself, a SYN in the middle, or it is damaged.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use pollux_engine::wire::protocol;
@@ -21,21 +22,40 @@ const ACK: u8 = 16;
 /// Where the flags are in a TCP header.
 const FLAGS: usize = 13;
 
-/// Connections that no server has taken yet: a client, and whom it spoke to.
+/// Where the sequence number and the acknowledgement are.
+const NUMBERS: [usize; 2] = [4, 8];
+
+/// Connections that no server has taken yet, by a client and whom it spoke to; and what servers said that does not count.
 #[derive(Debug, Default)]
-pub struct HalfOpen(BTreeSet<(SocketAddr, SocketAddr)>);
+pub struct HalfOpen {
+    waiting: BTreeSet<(SocketAddr, SocketAddr)>,
+    /// The sequence number of a server's SYN in the middle of a connection.
+    unseen: BTreeMap<(SocketAddr, SocketAddr), u32>,
+}
 
 impl HalfOpen {
     /// A frame came in, and others went out.
     pub fn note(&mut self, received: &[u8], out: &[Frame]) {
-        if let Some((client, virtual_end, SYN)) = segment(received) {
-            self.0.insert((client, virtual_end));
+        if let Some((client, virtual_end, flags)) = segment(received)
+            && flags & (FIN | SYN | RST | ACK) == SYN
+        {
+            self.waiting.insert((client, virtual_end));
+            self.unseen.remove(&(client, virtual_end));
         }
         for frame in out {
-            if let Some((virtual_end, client, flags)) = segment(&frame.bytes)
-                && flags & (SYN | ACK) == SYN | ACK
-            {
-                self.0.remove(&(client, virtual_end));
+            let Some((virtual_end, client, flags)) = segment(&frame.bytes) else {
+                continue;
+            };
+            let known = (client, virtual_end);
+            match flags & (SYN | ACK) {
+                flags if flags == SYN | ACK => {
+                    self.waiting.remove(&known);
+                }
+                SYN if !self.waiting.contains(&known) => {
+                    let [sequence, _] = numbers(&frame.bytes).unwrap_or_default();
+                    self.unseen.entry(known).or_insert(sequence);
+                }
+                _ => {}
             }
         }
     }
@@ -53,11 +73,40 @@ impl HalfOpen {
         };
         // Others begin no connection, and so do no harm.
         match flags & (FIN | SYN | RST | ACK) {
-            ACK => self.0.contains(&(client, virtual_end)) || is_damaged(received),
+            ACK => {
+                self.waiting.contains(&(client, virtual_end))
+                    || self.acknowledges_unseen(client, virtual_end, received)
+                    || is_damaged(received)
+            }
             SYN => is_damaged(received),
             _ => false,
         }
     }
+
+    fn acknowledges_unseen(
+        &self,
+        client: SocketAddr,
+        virtual_end: SocketAddr,
+        received: &[u8],
+    ) -> bool {
+        let unseen = self.unseen.get(&(client, virtual_end));
+        unseen
+            .zip(numbers(received))
+            .is_some_and(|(unseen, [_, acknowledged])| {
+                (1..1 << 31).contains(&acknowledged.wrapping_sub(*unseen))
+            })
+    }
+}
+
+/// A segment's sequence number and what it acknowledges.
+fn numbers(frame: &[u8]) -> Option<[u32; 2]> {
+    let packet = Packet::read(frame)?;
+    let [sequence, acknowledged] = NUMBERS.map(|at| {
+        Some(u32::from_be_bytes(
+            *packet.payload.get(at..)?.first_chunk()?,
+        ))
+    });
+    Some([sequence?, acknowledged?])
 }
 
 fn is_damaged(frame: &[u8]) -> bool {
@@ -81,6 +130,9 @@ fn segment(frame: &[u8]) -> Option<(SocketAddr, SocketAddr, u8)> {
 
 #[cfg(test)]
 mod tests {
+    use pollux_engine::wire::ethernet::ETHERNET_BYTES;
+    use pollux_engine::wire::ipv4::IPV4_BYTES;
+
     use super::*;
     use crate::golden::packet;
     use crate::golden::topology::{GATEWAY_MAC, mac};
@@ -108,6 +160,38 @@ mod tests {
         };
         half_open.note(&frame("10.1.0.11:21", client, "SA"), &[answer]);
         assert!(!half_open.is_invalid(&early));
+    }
+
+    #[test]
+    fn a_servers_beginning_in_the_middle_is_not_to_be_acknowledged() {
+        let (client, ftp) = ("198.51.100.7:40000", "192.0.2.100:21");
+        let numbered = |from: &str, to: &str, flags, sequence: u32, acknowledged: u32| {
+            let mut frame = frame(from, to, flags);
+            let start = ETHERNET_BYTES + IPV4_BYTES;
+            for (at, number) in NUMBERS.into_iter().zip([sequence, acknowledged]) {
+                frame[start + at..start + at + 4].copy_from_slice(&number.to_be_bytes());
+            }
+            frame[start + 16..start + 18].fill(0);
+            let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+            let sum = packet::checksum(from, to, protocol::TCP, &frame[start..]);
+            frame[start + 16..start + 18].copy_from_slice(&sum.to_be_bytes());
+            frame
+        };
+        let out = |flags, sequence| Frame {
+            port: Wire::Cl,
+            bytes: numbered(ftp, client, flags, sequence, 0),
+            text: String::new(),
+        };
+        let mut half_open = HalfOpen::default();
+        half_open.note(&frame(client, ftp, "SEC"), &[]);
+        assert!(half_open.is_invalid(&numbered(client, ftp, "A", 1001, 5001)));
+        half_open.note(&[], &[out("SA", 5000)]);
+        half_open.note(&[], &[out("S", 5001)]);
+        assert!(!half_open.is_invalid(&numbered(client, ftp, "A", 1001, 5001)));
+        assert!(half_open.is_invalid(&numbered(client, ftp, "A", 1001, 5002)));
+        half_open.note(&frame(client, ftp, "S"), &[]);
+        half_open.note(&[], &[out("SA", 7000)]);
+        assert!(!half_open.is_invalid(&numbered(client, ftp, "A", 1001, 7001)));
     }
 
     #[test]

@@ -164,6 +164,12 @@ impl Director {
         }
     }
 
+    /// Packets that were dropped because their connection's server was removed.
+    pub fn dropped_as_removed(&self) -> u64 {
+        let ports = (0..2).filter_map(|port| self.counters.port(port));
+        ports.map(|port| port.fate(Fate::DestinationRemoved)).sum()
+    }
+
     /// From now on its NICs verify the checksums of IPv4 headers, and say so of those that are right.
     pub fn verify_headers(&mut self) {
         self.verifies = true;

@@ -10,7 +10,7 @@ use pollux_engine::wire::protocol;
 use super::compare;
 use super::packet;
 use super::topology::Topology;
-use super::trace::Frame;
+use super::trace::{Frame, Wire};
 
 const RESET: u8 = 0x04;
 
@@ -202,6 +202,17 @@ pub fn is_about_reassembly(frame: &Frame) -> bool {
         (packet.protocol == protocol::ICMP && packet.payload.starts_with(&[11, 1]))
             || (packet.protocol == protocol::ICMPV6 && packet.payload.starts_with(&[3, 1]))
     })
+}
+
+/// Whether all that came out is an ICMP error, to a server.
+pub fn is_error_to_server(out: &[Frame]) -> bool {
+    let [out] = out else { return false };
+    let is_error = |packet: Packet<'_>| match packet.payload.first() {
+        Some(kind) if packet.protocol == protocol::ICMP => matches!(kind, 3..=5 | 11 | 12),
+        Some(kind) => packet.protocol == protocol::ICMPV6 && *kind < 128,
+        None => false,
+    };
+    out.port == Wire::Rs && Packet::read(&out.bytes).is_some_and(is_error)
 }
 
 fn is_forwarded(packet: &Packet<'_>, out: &[Frame]) -> bool {

@@ -159,7 +159,11 @@ fn run_step(director: &mut Director, scenario: &Scenario, step: &Step) -> Result
     match step {
         Step::Command { .. } | Step::Sleep { .. } | Step::Unknown(_) => Ok(()),
         Step::Frame { received, out } => {
+            let dropped = director.dropped_as_removed();
             let outcome = director.receive(received.port, &received.bytes);
+            if director.dropped_as_removed() > dropped && kernel::is_error_to_server(out) {
+                return Ok(());
+            }
             if let (Outcome::Punt(_), Some(datagram)) = (&outcome, Datagram::read(&received.bytes))
             {
                 director.hear(&datagram);
