@@ -47,6 +47,7 @@ struct Arguments {
 struct Tally {
     scenarios: usize,
     differing: Vec<String>,
+    late: usize,
     compared: usize,
     aside: usize,
 }
@@ -56,13 +57,14 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(tally) => {
             println!(
-                "{} scenarios, {} differ; {} steps compared, {} not compared",
+                "{} scenarios, {} differ, {} recorded too late; {} steps compared, {} not compared",
                 tally.scenarios,
                 tally.differing.len(),
+                tally.late,
                 tally.compared,
                 tally.aside
             );
-            ExitCode::from(u8::from(!tally.differing.is_empty()))
+            ExitCode::from(u8::from(!tally.differing.is_empty() || tally.late > 0))
         }
         Err(error) => {
             eprintln!("differential: {error:#}");
@@ -88,8 +90,16 @@ fn run(arguments: &Arguments) -> Result<Tally> {
             return Ok(tally);
         }
         for (plan, recording) in plans.iter().zip(lab.record(&plans)?) {
-            let outcome = replay_with(&recording.scenario, Tools::Never);
             tally.scenarios += 1;
+            if recording.is_late() {
+                println!(
+                    "{}: the recorder was {} s behind the plan: the machine is too busy",
+                    recording.scenario.name, recording.scenario.lag
+                );
+                tally.late += 1;
+                continue;
+            }
+            let outcome = replay_with(&recording.scenario, Tools::Never);
             tally.compared += outcome.compared;
             tally.aside += outcome.aside.len();
             keep(arguments.keep.as_deref(), "", &recording)?;

@@ -30,7 +30,7 @@ pub struct Pace {
 
 /// What the lab needs while the machine is busy with other work too.
 pub const PACE: Pace = Pace {
-    command: 0.6,
+    command: 0.8,
     packet: 0.05,
 };
 

@@ -13,6 +13,7 @@ ADDRESSES = ("2001:db8:f::5", "2001:db8:f::9")
 def wait(lab, since, planned):
     """Waits until what the generator thinks the time is; records how much has passed; what to count from next."""
     left = planned - time.monotonic()
+    lab.rec["lag"] = max(lab.rec["lag"], round(-left, 2))
     if left > 0:
         time.sleep(left)
     took = round(time.monotonic() - since, 2)
@@ -37,6 +38,7 @@ def play(lab, plan):
     lab.begin(plan["name"], "differential fuzzing; hop-by-hop options kept", sysctls=plan["sysctls"])
     for address in ADDRESSES:
         lab.quiet(f"ip addr add {address}/128 dev lo nodad")
+    lab.rec["lag"] = 0
     pace = plan["pace"]
     since = planned = time.monotonic()
     for step in plan["steps"]:

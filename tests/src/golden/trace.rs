@@ -20,6 +20,9 @@ pub struct Scenario {
     /// Settings other than the kernel's defaults.
     #[serde(default)]
     pub sysctls: Vec<String>,
+    /// By how many virtual seconds its recorder was ever behind what was planned.
+    #[serde(default)]
+    pub lag: f64,
     /// What was done and what came of it, in order.
     pub steps: Vec<Step>,
     /// TCP states: for a row of events that leads to a state, the state after each further event.
