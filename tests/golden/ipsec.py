@@ -73,3 +73,24 @@ def main(lab):
     lab.send("cl", ip("198.51.100.7", VIP4, ESP, SPI))
     lab.send(1, ip(rip(1), "198.51.100.7", ESP, SPI))
     lab.end()
+
+    for method in ("-m", "-g"):
+        lab.begin(f"ipsec/fragments {method}", "of ESP and AH: whole to the virtual address, each for itself from the servers")
+        lab.cmd(f"ipvsadm -A -u {VIP4}:500 -s rr")
+        for n in (1, 2):
+            lab.cmd(f"ipvsadm -a -u {VIP4}:500 -r {rip(n)}:500 {method}")
+        client = "198.51.100.7"
+        n = lab.server(isakmp(client, VIP4))
+        lab.send(n, isakmp(rip(n), client))
+        for kind in (ESP, AH):
+            body = SPI if kind == ESP else b"\x04\x04\x00\x00" + SPI[:44]
+            for ident, order, ttl in ((1, (0, 1, 2), 64), (2, (2, 0, 1), 64), (3, (1, 2), 64), (4, (0, 1, 2), 1)):
+                for port, src, dst in (("cl", client, VIP4), (n, rip(n), client), (3 - n, rip(3 - n), client),
+                                       (n, rip(n), "198.51.100.8")):
+                    for part in order:
+                        lab.send(port, ip(src, dst, kind, body[part * 16:part * 16 + 16], ttl=ttl, ident=ident + kind * 256, df=False,
+                                          frag=part * 2 | (0x2000 if part < 2 else 0)))
+        lab.cmd("ipvsadm -Lnc")
+        lab.sleep(5)
+        lab.cmd("ipvsadm -Ln --stats")
+        lab.end()

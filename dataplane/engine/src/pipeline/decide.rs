@@ -59,7 +59,10 @@ impl Worker {
             Kind::Fragment if ends_here(context, frame, meta) => {
                 return Verdict::Punt(Fate::PuntedFragment);
             }
-            Kind::Fragment => return Verdict::Gather,
+            Kind::Fragment => {
+                let of_ipsec = self.ipsec_fragment(context, ingress, frame, meta);
+                return of_ipsec.unwrap_or(Verdict::Gather);
+            }
             _ if context.snapshot.is_backup_only() && !self.is_answer(context, meta) => {
                 return Verdict::Punt(Fate::Punted);
             }
@@ -78,7 +81,7 @@ impl Worker {
     }
 
     #[inline]
-    fn flow<F: Frame>(
+    pub(super) fn flow<F: Frame>(
         &mut self,
         context: &Context<'_>,
         ingress: u16,

@@ -9,6 +9,7 @@ mod ftp;
 mod hit;
 mod icmp_error;
 mod icmp_related;
+mod ipsec_fragment;
 mod lone_fragment;
 mod lookup;
 mod meta;

@@ -30,7 +30,7 @@ use crate::wire::tcp::TcpHeader;
 use crate::wire::udp::{UDP_BYTES, UdpHeader};
 
 /// UDP port 500 (ISAKMP, RFC 2408) at both ends.
-const ISAKMP_PORTS: u32 = 500 << 16 | 500;
+pub(super) const ISAKMP_PORTS: u32 = 500 << 16 | 500;
 /// More tags than any network stacks.
 const VLAN_TAGS_MAX: usize = 2;
 
@@ -229,7 +229,7 @@ fn parse_transport(protocol: u8, payload: &[u8], meta: &mut Meta) -> Result<(Kin
 
 /// Whether packets of the protocol follow those of UDP port 500, by which their keys were agreed on
 /// (`ip_vs_proto_ah_esp.c`).
-fn is_ipsec(protocol: u8) -> bool {
+pub(super) fn is_ipsec(protocol: u8) -> bool {
     matches!(protocol, protocol::ESP | protocol::AH)
 }
 
