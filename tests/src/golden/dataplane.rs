@@ -87,6 +87,8 @@ impl Dataplane {
         };
         if let Ok(next) = self.configuration.apply(&[change]) {
             self.configuration = next;
+            // polluxd keeps what it has seen until another generation runs.
+            self.generation += 1;
         }
     }
 
