@@ -5,7 +5,6 @@
 //! plane is asked once a second at most, whoever asks how often. Answers are written piece by piece as they are read.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -23,8 +22,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Daemon;
 use super::clients::{Clients, Presence};
+use super::{Daemon, pieces};
 use crate::metrics::{DataplaneSample, Format, Sample, encode};
 
 /// Scrapers at once; each costs a thread while it is answered.
@@ -38,10 +37,6 @@ const HEADER_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The longest header of a request, in bytes.
 const HEADER_BYTES_MAX: usize = 16 << 10;
-
-/// An answer is written in pieces of this many bytes, of which so many wait for the client.
-const PIECE_BYTES: usize = 64 << 10;
-const PIECES_WAITING: usize = 4;
 
 /// A sample is shared by all who ask within this time.
 const SAMPLE_AGE_MAX: Duration = Duration::from_secs(1);
@@ -123,14 +118,8 @@ async fn answer(daemon: &Daemon, request: &Request<Incoming>) -> Response<Pieces
     let accepted = accepted.and_then(|value| value.to_str().ok());
     let format = Format::accepted(accepted.unwrap_or_default());
     let sample = daemon.sample().await;
-    let (sender, pieces) = mpsc::channel(PIECES_WAITING);
-    tokio::task::spawn_blocking(move || {
-        let mut writer = PieceWriter {
-            piece: String::with_capacity(PIECE_BYTES),
-            sender,
-        };
-        // It fails when the client has gone: nobody is left to be told.
-        let _ = encode(sample, format, &mut writer).and_then(|()| writer.flush());
+    let pieces = pieces::written(move |writer| {
+        encode(sample, format, writer).map_err(|_| io::ErrorKind::BrokenPipe.into())
     });
     let mut response = Response::new(Pieces(pieces));
     let content_type = HeaderValue::from_static(format.content_type());
@@ -162,30 +151,6 @@ impl Body for Pieces {
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let piece = self.0.poll_recv(context);
         piece.map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
-    }
-}
-
-/// Gathers text into pieces and waits for the client to take them.
-struct PieceWriter {
-    piece: String,
-    sender: mpsc::Sender<Bytes>,
-}
-
-impl PieceWriter {
-    fn flush(&mut self) -> fmt::Result {
-        let piece = std::mem::replace(&mut self.piece, String::with_capacity(PIECE_BYTES));
-        let sent = self.sender.blocking_send(piece.into());
-        sent.map_err(|_| fmt::Error)
-    }
-}
-
-impl fmt::Write for PieceWriter {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        if self.piece.len() + text.len() > PIECE_BYTES {
-            self.flush()?;
-        }
-        self.piece.push_str(text);
-        Ok(())
     }
 }
 

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Bytes;
 use pollux_api::control::{Answer, Command};
 use pollux_api::line::{self, Failure, FailureCode, Request, Response};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::timeout;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
 
 use super::caller::Caller;
 use super::clients::Presence;
 use super::limits::{REQUEST_TIME_MAX, SMALL_BYTES, Share, answer_time_max};
 use super::line_reader::{ReadError, read_line};
-use super::{Daemon, decode, off_loop};
+use super::{Daemon, decode, health_answer, off_loop};
 
 /// Why a session ends before the client closes it.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +67,12 @@ impl Session {
         self.presence.busy();
         let decoded = decode::<Request<Command>>(line).await;
         let response = match decoded {
+            Ok(request) if request.body == Command::ShowHealth => {
+                let pieces = health_answer::pieces(Arc::clone(&self.daemon), request.id);
+                self.answer_in_pieces(pieces).await?;
+                self.presence.idle();
+                return Ok(());
+            }
             Ok(request) => {
                 let result = self.daemon.execute(&self.caller, request.body).await;
                 Response::new(request.id, result)
@@ -100,6 +108,26 @@ impl Session {
         let mut nothing = self.daemon.budget.share();
         self.answer(refusal(code, &text), &mut nothing).await?;
         Err(SessionEnd::Unreadable(text))
+    }
+
+    /// What is made while it is read is given the time that its bytes take, however long making them took.
+    async fn answer_in_pieces(
+        &mut self,
+        mut pieces: mpsc::Receiver<Bytes>,
+    ) -> Result<(), SessionEnd> {
+        let (mut sent, mut waited) = (0, Duration::ZERO);
+        while let Some(piece) = pieces.recv().await {
+            sent += piece.len();
+            let limit = answer_time_max(sent);
+            let began = Instant::now();
+            let left = limit.saturating_sub(waited);
+            match timeout(left, self.writer.write_all(&piece)).await {
+                Ok(Ok(())) => waited += began.elapsed(),
+                Ok(Err(error)) => return Err(SessionEnd::Gone(error.into())),
+                Err(_) => return Err(SessionEnd::DoesNotRead(limit)),
+            }
+        }
+        Ok(())
     }
 
     async fn answer(

@@ -19,5 +19,5 @@ mod table;
 mod watched;
 
 pub use schedule::{Asking, Found};
-pub use table::HealthTable;
+pub use table::{HealthTable, REPORT_PART};
 pub use watched::QuorumChange;

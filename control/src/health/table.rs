@@ -11,12 +11,16 @@ use pollux_api::health::{
 };
 use pollux_api::{Change, Check, Configuration, DestinationId, ServiceId};
 
+use self::report::Listed;
 use super::agenda::{Agenda, Pace};
 use super::history::{History, milliseconds};
 use super::outcome::{Outcome, Share, Verdict};
 use super::probe::{Question, Subject, Way};
 use super::schedule::{Asking, Found, chance, pause};
 use super::watched::{QuorumChange, Wanted, Watched};
+
+/// Servers that are told of at a time: the checks go on between two parts.
+pub const REPORT_PART: usize = 64;
 
 /// All servers that are asked.
 #[derive(Debug, Default)]
@@ -141,7 +145,21 @@ impl HealthTable {
 
     /// What is known of servers, in the order of services and servers.
     pub fn report(&self) -> Vec<ServerHealth> {
-        self.lock().report(Instant::now())
+        let listed = self.listed();
+        let parts = listed.chunks(REPORT_PART);
+        parts.flat_map(|part| self.report_of(part)).collect()
+    }
+
+    /// Of whom something is known, in the order of services and servers.
+    pub fn listed(&self) -> Vec<Listed> {
+        self.lock().listed()
+    }
+
+    /// What is known of some of them, but for those that are not checked any more. Checks wait no longer than it takes to copy
+    /// it: words are made of it afterwards.
+    pub fn report_of(&self, listed: &[Listed]) -> Vec<ServerHealth> {
+        let histories = self.lock().histories_of(listed);
+        report::in_words(listed, &histories, Instant::now())
     }
 
     /// What is known of services, in the order of services.
@@ -355,36 +373,6 @@ impl Targets {
         self.watched.changes(now, wanted)
     }
 
-    fn report(&self, now: Instant) -> Vec<ServerHealth> {
-        let mut report = Vec::with_capacity(self.links.len());
-        for (index, server) in self.watched.servers.iter().enumerate() {
-            let Some(service) = self.watched.services.get(server.service) else {
-                continue;
-            };
-            let first = self.first_links.get(index).copied();
-            let links = first.and_then(|first| self.links.get(first..));
-            let links = links.into_iter().flatten();
-            for (name, number) in service.checked.check.iter().zip(links) {
-                let Some(target) = self.targets.get(number) else {
-                    continue;
-                };
-                report.push(ServerHealth {
-                    service: service.checked.service,
-                    server: server.id,
-                    check: name.to_owned(),
-                    state: target.history.state(),
-                    since_ms: milliseconds(target.history.since(), now),
-                    against: target.history.against(),
-                    weight: server.adjusted,
-                    recent: target.history.recent(now),
-                });
-            }
-        }
-        // Stable: checks stay in the order of the service's list.
-        report.sort_by_key(|server| (server.service, server.server));
-        report
-    }
-
     fn services(&self, now: Instant) -> Vec<ServiceHealth> {
         let services = self.watched.services.iter();
         let mut report: Vec<ServiceHealth> = services
@@ -478,6 +466,7 @@ impl Target {
     }
 }
 
+mod report;
 mod switched;
 #[cfg(test)]
 mod tests;

@@ -292,7 +292,7 @@ fn many_checked_servers_need_little_memory() {
     let mut asked = 0;
     while asked < SERVICES * SERVERS {
         assert!(
-            start.elapsed() < Duration::from_secs(60),
+            start.elapsed() < Duration::from_secs(300),
             "{asked}\n{}",
             machine.log()
         );

@@ -74,7 +74,8 @@ fn one_server_of_two_services_is_asked_once_and_switched_in_both() {
     find(&mut targets, "203.0.113.11:80", false);
     assert_eq!(settle(&mut targets, &mut running), 2);
     assert_eq!(running.health.off.len(), 2);
-    let report = targets.report(Instant::now());
+    let listed = targets.listed();
+    let report = report::in_words(&listed, &targets.histories_of(&listed), Instant::now());
     let states: Vec<ServerState> = report.iter().map(|server| server.state).collect();
     assert_eq!(
         states,
