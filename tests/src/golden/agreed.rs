@@ -230,8 +230,9 @@ const RULES: [&str; 17] = [
      fragmented), source ports of GUE, the time of day in an IPv4 timestamp option.",
     "Where IPVS lets a packet pass, the frame that comes out is that of the kernel's own stack: a reset, an ICMP message, an \
      echo, plain forwarding. Such a frame must be what that stack does; the engine must have punted.",
-    "How an IPv4 datagram that came in fragments to one of the kernel's own addresses goes out in fragments: the kernel may \
-     copy some together before IPVS sees them, as the buffers of its network card allow. What they make up is compared.",
+    "How an IPv4 datagram that came in fragments to one of the kernel's own addresses goes out in fragments, in a tunnel of \
+     IPv6 too: the kernel may copy some together before IPVS sees them, as the buffers of its network card allow. What they \
+     make up is compared.",
     "How a datagram in fragments of a service with `--pe sip` goes out, and a segment of a control connection of FTP: to \
      look into it the kernel makes the fragments one buffer (`skb_linearize`) and cuts that anew, over IPv4 into pieces as \
      large as the largest that came, over IPv6 into such of at least 1280 bytes with an identification of its own, which \

@@ -224,7 +224,7 @@ fn check(
         Outcome::Out(wire, bytes) => compare::compare(expected, Some((*wire, bytes))),
         Outcome::Drop | Outcome::Waits => compare::compare(expected, None),
         Outcome::Fragments(sent) => {
-            fragments::compare(expected, sent, director.administrator.services())
+            fragments::compare(expected, sent, received, director.administrator.services())
         }
         Outcome::Punt(_) => kernel::answers(received, expected, director.topology()),
         Outcome::Hold => Err("engine waits for a neighbour".to_owned()),
