@@ -11,7 +11,8 @@
 //! What happens to a packet is decided in `pollux-engine`; this crate gives it ports, memory, time and tables.
 
 pub mod arguments;
-pub mod busy_share;
+pub mod bond;
+mod busy_share;
 pub mod compile;
 pub mod frame;
 pub mod hold;

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use dpdk_bindings::{
-    AttachError, Distribution, Eal, HashedEnd, Mempool, MempoolError, MempoolSettings, Port,
-    PortError, PortInfo, PortSettings as DevicePortSettings, Queues, RxQueue, TxQueue,
+    AttachError, Distribution, Eal, HashedEnd, Member, Mempool, MempoolError, MempoolSettings,
+    Port, PortError, PortInfo, PortSettings as DevicePortSettings, Queues, RxQueue, TxQueue,
 };
 use pollux_api::bond::BondMode;
 use pollux_api::memory::{
@@ -15,6 +15,7 @@ use pollux_api::memory::{
 use pollux_api::settings::PortSide;
 use thiserror::Error;
 
+use crate::bond;
 use crate::kernel::tap::TapError;
 use crate::kernel::{MacAddress, TapName, TapNameError, tap};
 use crate::numa::Topology;
@@ -110,8 +111,8 @@ pub struct OpenPort {
     pub distribution: Distribution,
     /// Whether the device verifies the checksums of IPv4 headers.
     pub verifies_ipv4_headers: bool,
-    /// Whether it has to be sent something now and then ([`TransmitBuffer::prod`]).
-    pub is_prodded: bool,
+    /// What kind of a bond it is.
+    pub bond: Option<BondMode>,
 }
 
 /// Frames for these ports and workers: at least those that may be on their way at one time, and what fits beside into
@@ -155,7 +156,8 @@ pub async fn open_all(
     }
     let mut attached = Vec::new();
     for (number, port) in settings.iter().enumerate() {
-        let wire = attach(eal, number, &port.device).map_err(|source| OpenError::Attach {
+        let taken = bond::attach(eal, number, &port.device);
+        let (wire, members) = taken.map_err(|source| OpenError::Attach {
             name: port.name.to_string(),
             source,
         })?;
@@ -166,28 +168,31 @@ pub async fn open_all(
                 source,
             })?,
         };
-        attached.push((port, wire, mtu));
+        bond::warn_of_blind_members(&port.name, &members);
+        attached.push((port, wire, members, mtu));
     }
-    let mtu_max = attached.iter().map(|(_, _, mtu)| *mtu).max().unwrap_or(0);
+    let mtu_max = attached.iter().map(|(.., mtu)| *mtu).max().unwrap_or(0);
     let mut nodes = Vec::new();
-    for (port, wire, _) in &attached {
+    // Each member of a bond has queues of its own.
+    let devices: Vec<usize> = settings.iter().map(|port| port.device.count()).collect();
+    for (port, wire, ..) in &attached {
         let info = wire.info().map_err(|source| OpenError::Device {
             name: port.name.to_string(),
             source,
         })?;
         nodes.push(info.numa_node.filter(|_| topology.is_several()));
     }
-    let pools = pools(eal, &nodes, workers, mtu_max, memory_mib)?;
+    let pools = pools(eal, (&nodes, &devices), workers, mtu_max, memory_mib)?;
     let mut ports = Vec::new();
     let mut by_worker: Vec<Vec<PortQueues>> = (0..workers).map(|_| Vec::new()).collect();
     let mut first = None;
-    for (number, (port, wire, mtu)) in attached.into_iter().enumerate() {
+    for (number, (port, wire, members, mtu)) in attached.into_iter().enumerate() {
         let node = nodes.get(number).copied().flatten();
         let Some(pool) = pools.get(&node) else {
             continue;
         };
         first.get_or_insert(*pool);
-        let (open, queues) = open(eal, number, port, wire, mtu, workers, pool).await?;
+        let (open, queues) = open(eal, number, port, (wire, members), mtu, workers, pool).await?;
         ports.push(open);
         by_worker
             .iter_mut()
@@ -201,22 +206,23 @@ pub async fn open_all(
 /// A pool of frames for the ports of each node, on that node where it has memory left.
 fn pools(
     eal: &Eal,
-    nodes: &[Option<u16>],
+    (nodes, devices): (&[Option<u16>], &[usize]),
     workers: usize,
     mtu_max: u16,
     memory_mib: Option<u32>,
 ) -> Result<BTreeMap<Option<u16>, Mempool>, OpenError> {
     let mut pools = BTreeMap::new();
-    let counted = nodes.iter().fold(BTreeMap::new(), |mut counted, node| {
-        *counted.entry(*node).or_insert(0) += 1;
+    let counted = nodes.iter().zip(devices);
+    let counted = counted.fold(BTreeMap::new(), |mut counted, (node, devices)| {
+        *counted.entry(*node).or_insert(0) += devices;
         counted
     });
     // What was given is for all of them.
     let memory_mib = memory_mib.filter(|_| counted.len() == 1);
-    for (node, ports) in counted {
+    for (node, devices) in counted {
         let settings = MempoolSettings {
             name: node.map_or_else(|| "frames".to_owned(), |node| format!("frames-{node}")),
-            mbufs: frames(ports, workers, mtu_max, memory_mib),
+            mbufs: frames(devices, workers, mtu_max, memory_mib),
             data_room: buffer_bytes(mtu_max),
             numa_node: node,
             ..MempoolSettings::default()
@@ -238,47 +244,11 @@ fn pools(
     Ok(pools)
 }
 
-/// Takes the device; of a bond, the members first.
-fn attach(eal: &Eal, number: usize, device: &Device) -> Result<Port, AttachError> {
-    let Device::Bond(mode, members) = device else {
-        return eal.attach(&device.to_string());
-    };
-    for member in members {
-        eal.probe(&member.to_string())?;
-    }
-    let names = members.iter().map(|member| {
-        let text = member.to_string();
-        text.split(',').next().unwrap_or(&text).to_owned()
-    });
-    eal.attach(&bond_words(
-        number,
-        *mode,
-        &names.collect::<Vec<_>>(),
-        eal.bond_member_word(),
-    ))
-}
-
-/// What DPDK is told of a bond. It looks itself at the links of members whose drivers know no interrupt for that.
-fn bond_words(number: usize, mode: BondMode, members: &[String], member_word: &str) -> String {
-    let mut words = format!("net_bonding{number}");
-    words.push_str(match mode {
-        BondMode::ActiveBackup => ",mode=1",
-        BondMode::Lacp => ",mode=4,xmit_policy=l34",
-    });
-    for member in members {
-        words.push_str(&format!(",{member_word}={member}"));
-    }
-    if let (BondMode::ActiveBackup, Some(first)) = (mode, members.first()) {
-        words.push_str(&format!(",primary={first}"));
-    }
-    words
-}
-
 async fn open(
     eal: &Eal,
     number: usize,
     settings: &ValidPort,
-    wire: Port,
+    (wire, members): (Port, Vec<(String, Member)>),
     mtu: u16,
     workers: usize,
     pool: &Mempool,
@@ -301,6 +271,7 @@ async fn open(
             Some(PortSide::Servers) => HashedEnd::Destination,
         },
         verify_ipv4_headers: true,
+        name_vlans: true,
     };
     let wire_queues = wire.start(&wanted, pool).map_err(of_device)?;
     report_queues(settings, &wire_queues, workers);
@@ -326,6 +297,7 @@ async fn open(
         tx_descriptors: TAP_DESCRIPTORS,
         mtu: Some(mtu),
         verify_ipv4_headers: false,
+        name_vlans: false,
         hash: HashedEnd::Both,
         ..wanted
     };
@@ -334,7 +306,7 @@ async fn open(
     let open = OpenPort {
         name,
         device: settings.device.to_string(),
-        wire: Wire::new(wire, info.kernel_interface),
+        wire: Wire::new(wire, info.kernel_interface, members),
         info,
         tap: tap_port,
         mac,
@@ -343,7 +315,10 @@ async fn open(
         tx_queues: u16::try_from(wire_queues.tx.len()).unwrap_or(u16::MAX),
         distribution: wire_queues.distribution,
         verifies_ipv4_headers: wire_queues.verifies_ipv4_headers,
-        is_prodded: matches!(settings.device, Device::Bond(BondMode::Lacp, _)),
+        bond: match settings.device {
+            Device::Bond(mode, _) => Some(mode),
+            _ => None,
+        },
     };
     Ok((open, deal_out(wire_queues, tap_queues, workers)))
 }
@@ -454,19 +429,6 @@ mod tests {
     #[test]
     fn a_buffer_for_the_usual_mtu_is_the_pools_own() {
         assert_eq!(buffer_bytes(1500), MempoolSettings::default().data_room);
-    }
-
-    #[test]
-    fn a_bond_is_told_to_dpdk_with_its_members() {
-        let members = ["0000:03:00.0".to_owned(), "net_null1".to_owned()];
-        assert_eq!(
-            bond_words(2, BondMode::ActiveBackup, &members, "slave"),
-            "net_bonding2,mode=1,slave=0000:03:00.0,slave=net_null1,primary=0000:03:00.0"
-        );
-        assert_eq!(
-            bond_words(0, BondMode::Lacp, &members, "member"),
-            "net_bonding0,mode=4,xmit_policy=l34,member=0000:03:00.0,member=net_null1"
-        );
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use dpdk_bindings::Member;
 use pollux_api::line::{Failure, FailureCode};
 use pollux_api::{Configuration, ServiceId, Transaction};
 use pollux_engine::Snapshot;
@@ -138,11 +139,14 @@ fn facts_of(port: &OpenPort) -> PortFacts {
     }
 }
 
-/// Has the devices receive frames for the MACs that the kernel has on their TAPs.
-fn tell_macs(ports: &[OpenPort], view: &KernelView) {
+/// Has the devices receive frames for the MACs that the kernel has on their TAPs, and of the VLANs there.
+fn tell_devices(ports: &[OpenPort], view: &KernelView) {
     for (port, number) in ports.iter().zip(0..) {
         let macs = compile::other_macs(number, &facts_of(port), view);
         port.wire.set_other_macs(&port.name, &macs);
+        let vlans = view.vlans.iter().filter(|(tap, _)| tap.get() == number);
+        let vlans = vlans.map(|(_, vlan)| *vlan).collect();
+        port.wire.set_vlans(&port.name, &vlans);
     }
 }
 
@@ -167,7 +171,7 @@ impl Publisher {
             cores,
             counters,
         } = workers;
-        tell_macs(&ports, &view);
+        tell_devices(&ports, &view);
         let neighbours = NeighboursInUse::new(&state.in_force(), view);
         mirror.set_in_use(neighbours.keys());
         let running = Mutex::new(Running {
@@ -291,7 +295,7 @@ impl Publisher {
         let mut running = self.running.lock().await;
         let generation = running.forwarding.generation().checked_add(1).unwrap_or(1);
         running.forwarding = Arc::new(compile::forwarding(generation, &facts(&self.ports), &view));
-        tell_macs(&self.ports, &view);
+        tell_devices(&self.ports, &view);
         running.neighbours = NeighboursInUse::new(&running.state.in_force(), view);
         self.mirror.set_in_use(running.neighbours.keys());
         if let Err(error) = self.publish(&mut running, None, &BTreeSet::new()).await {
@@ -311,6 +315,19 @@ impl Publisher {
             log::error!("while port {} was given up: {error}", port.name);
         }
         port.wire.let_go();
+    }
+
+    /// A member of a bond has been pulled out: it is given back once no worker is in the middle of sending on it.
+    pub async fn let_go_of_member(&self, port: &OpenPort, member: Member) {
+        let mut running = self.running.lock().await;
+        match self.publish(&mut running, None, &BTreeSet::new()).await {
+            Ok(()) => member.give_back(),
+            Err(error) => {
+                log::error!("while a member of port {} was given up: {error}", port.name);
+                // A worker may still be there.
+                std::mem::forget(member);
+            }
+        }
     }
 
     /// Numbers of removed destinations that had no connections for long enough become free.

@@ -281,6 +281,7 @@ impl Publisher {
             verifies_checksums: port.verifies_ipv4_headers,
             numa_node: port.info.numa_node,
             other_macs: other_macs.iter().map(MacAddress::to_string).collect(),
+            members: port.wire.members(),
             nic: NicCounters {
                 received_packets: statistics.rx_packets,
                 sent_packets: statistics.tx_packets,

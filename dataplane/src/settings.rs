@@ -57,6 +57,14 @@ impl Device {
         }
     }
 
+    /// How many devices of DPDK it is.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Pci(_) | Self::Virtual(_) => 1,
+            Self::Bond(_, members) => members.len(),
+        }
+    }
+
     fn is_virtual(&self) -> bool {
         match self {
             Self::Pci(_) => false,

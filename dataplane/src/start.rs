@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use anyhow::Context as _;
 use dpdk_bindings::{Eal, EalArguments, EalError, Memory, Mempool, PciDevices};
+use pollux_api::bond::BondMode;
 use pollux_api::memory::{MTU_EXPECTED, PORTS_EXPECTED, frames_mib};
 use pollux_api::settings::HugePages;
 use pollux_engine::connection::{Shard, TableSize};
@@ -20,6 +21,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::arguments::Arguments;
+use crate::bond::Announcements;
 use crate::idle::Idle;
 use crate::kernel::{Mirror, MirrorHandle};
 use crate::link_watch;
@@ -95,7 +97,11 @@ fn start_eal(settings: &ValidSettings, main_cpus: Vec<usize>) -> anyhow::Result<
     let ports = if settings.ports().is_empty() {
         PORTS_EXPECTED
     } else {
-        settings.ports().len()
+        settings
+            .ports()
+            .iter()
+            .map(|port| port.device.count())
+            .sum()
     };
     let mtu = settings
         .ports()
@@ -187,21 +193,22 @@ async fn serve(
         stop: AtomicBool::new(false),
         fragments: Handover::new(workers),
         gone: ports.iter().map(|_| AtomicBool::new(false)).collect(),
+        announcements: Announcements::default(),
     });
     let counters: Vec<Arc<WorkerCounters>> = (0..workers)
         .map(|_| Arc::new(WorkerCounters::new(ports.len())))
         .collect();
     // One worker is enough for that, and the first has a queue of every port.
-    let prodded = ports.iter().enumerate();
-    let prodded: Vec<usize> = prodded
-        .filter_map(|(number, port)| port.is_prodded.then_some(number))
+    let bonds = ports.iter().enumerate();
+    let bonds: Vec<(usize, BondMode)> = bonds
+        .filter_map(|(number, port)| Some((number, port.bond?)))
         .collect();
     let threads = start_workers(
         settings,
         eal,
         &shared,
         (queues, pool),
-        (&counters, &prodded),
+        (&counters, &bonds),
         &handle,
     )?;
     report(settings, &ports, topology);
@@ -247,7 +254,7 @@ fn start_workers(
     eal: &Eal,
     shared: &Arc<Shared>,
     (queues, pool): (Vec<Vec<PortQueues>>, Mempool),
-    (counters, prodded): (&[Arc<WorkerCounters>], &[usize]),
+    (counters, bonds): (&[Arc<WorkerCounters>], &[(usize, BondMode)]),
     mirror: &MirrorHandle,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let workers = settings.cores().len();
@@ -276,7 +283,7 @@ fn start_workers(
                 mirror.clone(),
                 WorkerSettings {
                     punt: *settings.punt(),
-                    prodded: prodded.iter().filter(|_| number == 0).copied().collect(),
+                    bonds: bonds.iter().filter(|_| number == 0).copied().collect(),
                 },
             );
             let (eal, core) = (*eal, *core);

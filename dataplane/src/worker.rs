@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use dpdk_bindings::{Mbuf, Mempool, RxQueue};
+use pollux_api::bond::BondMode;
 use pollux_api::settings::PuntRates;
 use pollux_engine::check_path::{CheckPaths, Outcome};
 use pollux_engine::connection::ConnectionTable;
@@ -21,6 +22,7 @@ use pollux_engine::fragment::{Fragments, Handover, Outgoing};
 use pollux_engine::{BURST, Context, Fate, Snapshot, Tick, Verdict, Worker as Engine};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::bond::Announcements;
 use crate::frame::MbufFrame;
 use crate::hold::HoldQueue;
 use crate::idle::Idle;
@@ -58,13 +60,15 @@ pub struct Shared {
     /// For each port: whether its device is gone. Workers look when there is a new snapshot, and let go of its queues
     /// before they say that they have it.
     pub gone: Box<[AtomicBool]>,
+    /// What switches are to be told of bonds.
+    pub announcements: Announcements,
 }
 
 /// While frames keep coming from the wires the TAPs are looked at this often: a look costs a system call.
 const KERNEL_POLL_NS: u64 = 50_000;
 
 /// Bonds that speak LACP want to be polled, both ways, at least every 100 ms.
-const PROD_NS: u64 = 20_000_000;
+const TEND_NS: u64 = 20_000_000;
 
 /// Connections of other directors that are taken over in a loop that has packets, at most.
 const SYNCED_BESIDE_PACKETS: usize = 8;
@@ -88,10 +92,11 @@ pub struct Worker {
     limits: PuntLimits,
     /// When the loop began, by [`now_nanoseconds`].
     now_ns: u64,
-    /// Of this worker's ports, those that are to be prodded: see [`TransmitBuffer::prod`].
-    prodded: ArrayVec<usize, PORTS_MAX>,
+    /// The bonds that this worker tends: it prods those of LACP ([`TransmitBuffer::prod`]) and makes announcements of the
+    /// others.
+    bonds: ArrayVec<(usize, BondMode), PORTS_MAX>,
     /// Time since they were.
-    since_prod_ns: u64,
+    since_tended_ns: u64,
 }
 
 /// What the settings say of a worker.
@@ -99,8 +104,8 @@ pub struct Worker {
 pub struct WorkerSettings {
     /// How much of each class the kernel gets.
     pub punt: PuntRates,
-    /// Ports of which this worker has to send something now and then.
-    pub prodded: ArrayVec<usize, PORTS_MAX>,
+    /// The bonds that this worker tends.
+    pub bonds: ArrayVec<(usize, BondMode), PORTS_MAX>,
 }
 
 /// The monotonic clock that also runs in suspend, in nanoseconds: entries of the table outlive the process.
@@ -151,8 +156,8 @@ impl Worker {
             since_kernel_poll_ns: 0,
             limits: PuntLimits::new(&settings.punt),
             now_ns: 0,
-            prodded: settings.prodded,
-            since_prod_ns: 0,
+            bonds: settings.bonds,
+            since_tended_ns: 0,
         }
     }
 
@@ -231,8 +236,8 @@ impl Worker {
             port.wire_tx.flush(self.engine.counters());
             port.tap_tx.flush(self.engine.counters());
         }
-        if !self.prodded.is_empty() {
-            self.prod(elapsed_ns);
+        if !self.bonds.is_empty() {
+            self.tend_bonds(elapsed_ns);
         }
         if !self.hold.is_empty() {
             self.expire_held(context.now);
@@ -249,15 +254,28 @@ impl Worker {
     }
 
     #[cold]
-    fn prod(&mut self, elapsed_ns: u64) {
-        self.since_prod_ns = self.since_prod_ns.saturating_add(elapsed_ns);
-        if self.since_prod_ns < PROD_NS {
+    fn tend_bonds(&mut self, elapsed_ns: u64) {
+        self.since_tended_ns = self.since_tended_ns.saturating_add(elapsed_ns);
+        if self.since_tended_ns < TEND_NS {
             return;
         }
-        self.since_prod_ns = 0;
-        for port in &self.prodded {
-            if let Some(queues) = self.ports.get_mut(*port) {
+        self.since_tended_ns = 0;
+        for (port, mode) in &self.bonds {
+            if *mode == BondMode::Lacp
+                && let Some(queues) = self.ports.get_mut(*port)
+            {
                 queues.wire_tx.prod();
+            }
+        }
+        for _ in 0..BURST {
+            let Some(announcement) = self.shared.announcements.next() else {
+                break;
+            };
+            if let Some(queues) = self.ports.get_mut(usize::from(announcement.port))
+                && let Some(frame) = announcement.frame(&self.pool)
+            {
+                let counters = self.engine.counters();
+                queues.wire_tx.push(frame, Origin::Answer, counters);
             }
         }
     }

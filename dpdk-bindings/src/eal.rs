@@ -11,7 +11,7 @@ use crate::error::{DpdkError, check_errno};
 use crate::huge_pages;
 use crate::messages;
 use crate::pci_address::PciAddress;
-use crate::port::{AttachError, Port, unowned_ports};
+use crate::port::{AttachError, Member, Port, unowned_ports};
 use crate::signals;
 
 /// The largest CPU number DPDK's core lists may name (`RTE_MAX_LCORE` of the distributions is 128).
@@ -201,13 +201,12 @@ impl Eal {
         Port::attach(self, device)
     }
 
-    /// Has DPDK drive a device that is to be part of another one, a bond's member; named as for
-    /// [`Eal::attach`].
+    /// Takes a device that is to be part of a bond; named as for [`Eal::attach`].
     ///
     /// # Errors
     /// See [`AttachError`].
-    pub fn probe(&self, device: &str) -> Result<(), AttachError> {
-        Port::probe(self, device)
+    pub fn attach_member(&self, device: &str) -> Result<Member, AttachError> {
+        Member::attach(self, device)
     }
 
     /// What `net_bonding` of this DPDK calls its devices in its arguments.

@@ -39,8 +39,8 @@ pub use mbuf::{Mbuf, MbufError};
 pub use mempool::{Mempool, MempoolError, MempoolSettings};
 pub use pci_address::PciAddress;
 pub use port::{
-    AttachError, Distribution, ExtendedStatistic, HashedEnd, LinkState, OffloadCapabilities, Port,
-    PortError, PortId, PortInfo, PortSettings, PortStatistics, Queues,
+    AttachError, Distribution, ExtendedStatistic, HashedEnd, LinkState, Member,
+    OffloadCapabilities, Port, PortError, PortId, PortInfo, PortSettings, PortStatistics, Queues,
 };
 pub use rx_queue::RxQueue;
 pub use tx_queue::TxQueue;

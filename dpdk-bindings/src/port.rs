@@ -42,6 +42,7 @@
 mod attach;
 mod filter;
 mod info;
+mod member;
 mod removal;
 mod start;
 mod statistics;
@@ -52,6 +53,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use attach::AttachError;
 pub(crate) use attach::unowned_ports;
 pub use info::{LinkState, OffloadCapabilities, PortInfo};
+pub use member::Member;
 pub(crate) use start::Running;
 pub use start::{Distribution, HashedEnd, PortSettings, Queues};
 pub use statistics::{ExtendedStatistic, PortStatistics};
@@ -135,6 +137,8 @@ enum State {
     Started {
         /// What the mbufs of its receive queues hold.
         frame_length_max: u16,
+        /// Whether it receives frames of those VLANs only that it was told of.
+        filters_vlans: bool,
     },
 }
 

@@ -37,6 +37,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_socket_id",
     "rte_eth_dev_start",
     "rte_eth_dev_stop",
+    "rte_eth_dev_vlan_filter",
     "rte_eth_find_next_owned_by",
     "rte_eth_macaddr_get",
     "rte_eth_promiscuous_disable",
@@ -192,8 +193,10 @@ fn system_includes(cflags: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// Drivers are not linked: EAL loads them from the directory built into DPDK (`RTE_EAL_PMD_PATH`).
+/// Drivers are not linked: EAL loads them from the directory built into DPDK (`RTE_EAL_PMD_PATH`). But of bonds more is
+/// asked than any device can be.
 fn link(libs: &[String]) {
+    println!("cargo:rustc-link-lib=dylib=rte_net_bond");
     for word in libs {
         if let Some(directory) = word.strip_prefix("-L") {
             println!("cargo:rustc-link-search=native={directory}");

@@ -7,6 +7,9 @@
 #include <assert.h>
 #include <stdatomic.h>
 
+#include <rte_eth_bond.h>
+#include <rte_eth_bond_8023ad.h>
+
 #define SAME_FIELD(field)                                                                          \
 	static_assert(offsetof(struct shim_mbuf, field) == offsetof(struct rte_mbuf, field) &&         \
 			      sizeof(((struct shim_mbuf *)0)->field) ==                                \
@@ -130,4 +133,50 @@ int shim_link_nowait(uint16_t port, struct shim_link *link)
 	link->up = now.link_status;
 	link->full_duplex = now.link_duplex;
 	return result;
+}
+
+#if RTE_VERSION >= RTE_VERSION_NUM(23, 11, 0, 0)
+#define MEMBER_REMOVE rte_eth_bond_member_remove
+#define MEMBER_INFO rte_eth_bond_8023ad_member_info
+typedef struct rte_eth_bond_8023ad_member_info member_info;
+#else
+#define MEMBER_REMOVE rte_eth_bond_slave_remove
+#define MEMBER_INFO rte_eth_bond_8023ad_slave_info
+typedef struct rte_eth_bond_8023ad_slave_info member_info;
+#endif
+
+int shim_bond_carries(uint16_t bond, uint16_t member)
+{
+	struct rte_eth_link link = {0};
+	member_info info;
+	int result;
+
+	if (rte_eth_bond_mode_get(bond) == BONDING_MODE_8023AD) {
+		/* One whose link is down is none that LACP knows of. */
+		result = MEMBER_INFO(bond, member, &info);
+		return result == 0 && (info.actor_state & STATE_DISTRIBUTING) != 0;
+	}
+	result = rte_eth_link_get_nowait(member, &link);
+	if (result < 0)
+		return result;
+	return link.link_status != 0 && rte_eth_bond_primary_get(bond) == member;
+}
+
+/* For drivers; the headers that declare them are not installed, the functions are the same in all releases. */
+extern struct rte_eth_dev *rte_eth_dev_allocated(const char *name);
+extern int rte_eth_dev_callback_process(struct rte_eth_dev *device, enum rte_eth_event_type event,
+					void *argument);
+
+void shim_link_has_changed(const char *name)
+{
+	struct rte_eth_dev *device = rte_eth_dev_allocated(name);
+
+	if (device != NULL)
+		rte_eth_dev_callback_process(device, RTE_ETH_EVENT_INTR_LSC, NULL);
+}
+
+int shim_bond_remove(uint16_t bond, uint16_t member)
+{
+	/* Not more than that it did not work is said. */
+	return MEMBER_REMOVE(bond, member) == 0 ? 0 : -EINVAL;
 }

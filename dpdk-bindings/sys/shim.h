@@ -62,6 +62,7 @@ static const uint64_t SHIM_RSS_DESTINATION_ONLY =
 static const uint32_t SHIM_RX_MODE_NONE = RTE_ETH_MQ_RX_NONE;
 static const uint32_t SHIM_RX_MODE_RSS = RTE_ETH_MQ_RX_RSS;
 static const uint64_t SHIM_RX_IPV4_CHECKSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
+static const uint64_t SHIM_RX_VLAN_FILTER = RTE_ETH_RX_OFFLOAD_VLAN_FILTER;
 static const uint64_t SHIM_RX_TCP_CHECKSUM = RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
 static const uint64_t SHIM_RX_UDP_CHECKSUM = RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
 static const uint64_t SHIM_MBUF_IPV4_CHECKSUM_MASK = RTE_MBUF_F_RX_IP_CKSUM_MASK;
@@ -107,5 +108,19 @@ int shim_watch_removal(uint16_t port, const char *name);
 bool shim_is_removed(uint16_t port);
 
 int shim_link_nowait(uint16_t port, struct shim_link *link);
+
+/*
+ * Of bonds and their members, which were called slaves before 23.11. Whether frames go over a
+ * member now: over that of an active-backup bond which carries all, or over one of those that
+ * LACP's partner agreed to. Negative: -errno.
+ */
+int shim_bond_carries(uint16_t bond, uint16_t member);
+int shim_bond_remove(uint16_t bond, uint16_t member);
+
+/*
+ * Raises the event by which a driver says that a device's link has changed, for those that say they
+ * do and do not: a bond learns of it by no other way.
+ */
+void shim_link_has_changed(const char *name);
 
 #endif

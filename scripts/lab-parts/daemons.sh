@@ -4,14 +4,18 @@
 director_ports=(client0 server0)
 # Lines of [dataplane] beside those that are always there.
 settings_more=()
+# The mode of the bond that client0 is; empty: it is none.
+bond_mode=
 
 start_daemons() {
     local workers=0 pmd=any huge=any keep_state=no
     settings_more=()
+    bond_mode=
     while (($# > 0)); do
         case $1 in
         --workers) workers=${2:?a number must follow --workers} && shift ;;
         --pmd) pmd=${2:?af_xdp or af_packet must follow --pmd} && shift ;;
+        --bond) bond_mode=${2:?active-backup or lacp must follow --bond} && shift ;;
         --no-huge) huge=no ;;
         --keep-state) keep_state=yes ;;
         --set) settings_more+=("${2:?a line of [dataplane] must follow --set}") && shift ;;
@@ -35,6 +39,7 @@ start_daemons() {
         huge_pages_take && huge=yes || huge=no
     fi
     [[ $keep_state == yes ]] || forget_state
+    [[ -z $bond_mode ]] || bond_up
     mkdir -p "$run_dir" "$state_dir"
 
     if [[ $pmd == any ]]; then
@@ -66,6 +71,10 @@ programs_are_built() {
 device() {
     local number=0
     [[ $2 == client0 ]] || number=1
+    if [[ $2 == client0 && -n $bond_mode ]]; then
+        bond_device "$bond_mode"
+        return
+    fi
     case $1 in
     af_xdp) echo "net_af_xdp$number,iface=$2-wire,start_queue=0,queue_count=$3" ;;
     af_packet) echo "net_af_packet$number,iface=$2-wire,qpairs=$3" ;;

@@ -234,12 +234,29 @@ pub struct PortStatus {
     /// MAC addresses beside its own whose frames are the director's.
     #[serde(default)]
     pub other_macs: Vec<String>,
+    /// The devices that a bond is made of; none of another device.
+    #[serde(default)]
+    pub members: Vec<MemberStatus>,
     /// Packets and bytes the NIC says it received, sent, missed and failed.
     pub nic: NicCounters,
     /// Frames the kernel sent through the TAP, forwarded to the wire.
     pub kernel_transmitted: u64,
     /// The driver's extended statistics, by name.
     pub extended: Vec<(String, u64)>,
+}
+
+/// A device that is part of a bond.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// The PCI address or vdev string.
+    pub device: String,
+    /// Whether it was there at the start and is no more.
+    pub gone: bool,
+    /// Whether its link is up.
+    pub link_up: bool,
+    /// Whether frames go over it now: it is the one that carries all of an active-backup bond, or one that LACP's partner
+    /// agreed to.
+    pub carries: bool,
 }
 
 /// The NIC's own counters (`rte_eth_stats`).

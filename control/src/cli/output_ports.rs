@@ -1,7 +1,7 @@
 //! `show ports` and `show workers` as tables.
 
 use pollux_api::control::{PortReport, WorkerReport};
-use pollux_api::dataplane::WorkerStatus;
+use pollux_api::dataplane::{MemberStatus, WorkerStatus};
 
 use super::numbers::{percent, short, speed};
 use super::table::{Align, Table};
@@ -39,6 +39,13 @@ pub fn port(report: &PortReport, extended: bool) -> Table {
     if !port.other_macs.is_empty() {
         table.text(format!("    also {}", port.other_macs.join(", ")));
     }
+    for member in &port.members {
+        table.text(format!(
+            "    member {}: {}",
+            member.device,
+            member_state(member)
+        ));
+    }
     let nic = &port.nic;
     table.cells(["", "packets", "bytes", "errors", "missed", "no buffer"]);
     table.cells([
@@ -75,6 +82,15 @@ pub fn port(report: &PortReport, extended: bool) -> Table {
         }
     }
     table
+}
+
+fn member_state(member: &MemberStatus) -> &'static str {
+    match (member.link_up, member.carries) {
+        _ if member.gone => "gone: it was pulled out",
+        (false, _) => "link down",
+        (true, false) => "link up",
+        (true, true) => "link up, carries frames",
+    }
 }
 
 /// `show workers`.

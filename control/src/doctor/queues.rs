@@ -1,8 +1,28 @@
 //! Whether every worker has a queue of every port, and the ports have a link: as the data plane that runs says.
 
+use pollux_api::dataplane::PortStatus;
+
 use super::{Finding, Patient};
 
 const ABOUT: &str = "ports";
+
+/// What the others of a bond have to make up for.
+fn members_without_link(port: &PortStatus) -> Vec<Finding> {
+    let lost = port.members.iter().filter(|member| !member.link_up);
+    let said = lost.map(|member| {
+        let (name, device) = (&port.name, &member.device);
+        if member.gone {
+            let text = format!("port {name}: {device} is gone from the bond since the start");
+            Finding::wrong(ABOUT, text).mend(
+                "put it back, `pollux setup` it if it is bound to another driver now, and restart pollux-dataplane",
+            )
+        } else {
+            let text = format!("port {name}: {device} of the bond has no link");
+            Finding::wrong(ABOUT, text).mend("look at cable and switch; `pollux show ports`")
+        }
+    });
+    said.collect()
+}
 
 /// Looks.
 pub fn examine(patient: &Patient) -> Vec<Finding> {
@@ -26,6 +46,7 @@ pub fn examine(patient: &Patient) -> Vec<Finding> {
                     .mend("look at cable and switch; `pollux show ports`"),
             );
         }
+        findings.extend(members_without_link(port));
         if usize::from(port.receive_queues) < workers {
             let text = format!(
                 "port {name} has {} receive queues for {workers} workers: the others get nothing from it",

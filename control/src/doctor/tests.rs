@@ -398,6 +398,25 @@ fn ports_without_link_or_queues() {
         "Wrong ports: port wan: its device 0000:03:00.0 is gone since the start",
         "restart pollux-dataplane",
     );
+    let member = |gone| pollux_api::dataplane::MemberStatus {
+        device: "0000:04:00.0".to_owned(),
+        gone,
+        link_up: false,
+        carries: false,
+    };
+    patient.daemons.ports[0] = port();
+    patient.daemons.ports[0].members = vec![member(false)];
+    only(
+        &patient,
+        "Wrong ports: port wan: 0000:04:00.0 of the bond has no link",
+        "look at cable and switch",
+    );
+    patient.daemons.ports[0].members = vec![member(true)];
+    only(
+        &patient,
+        "Wrong ports: port wan: 0000:04:00.0 is gone from the bond since the start",
+        "restart pollux-dataplane",
+    );
     patient.daemons.ports[0] = port();
     patient.daemons.ports[0].receive_queues = 1;
     only(

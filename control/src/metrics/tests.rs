@@ -115,6 +115,7 @@ fn port() -> PortStatus {
         verifies_checksums: true,
         numa_node: Some(0),
         other_macs: Vec::new(),
+        members: Vec::new(),
         nic: NicCounters {
             received_packets: 20,
             ..NicCounters::default()

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pollux_api::DataplaneSettings;
+use pollux_api::bond::Bond;
 use pollux_api::memory;
 
 use super::in_use::{Use, Uses};
@@ -101,20 +102,21 @@ fn devices(root: &Root, request: &Request, refusals: &mut Vec<Refusal>) -> Vec<P
         let all = pci::network_controllers(root).into_iter();
         Those(all.map(|device| device.address).collect())
     };
-    let of_ports = request.settings.ports.iter().map(|port| &port.device);
+    let ports = request.settings.ports.iter();
+    let of_ports = ports.flat_map(|port| Bond::devices(&port.device));
     let of_ports = of_ports.filter(|device| pci::address(device).is_some());
-    let wanted: Vec<&String> = match request.nics.as_slice() {
+    let wanted: Vec<String> = match request.nics.as_slice() {
         [] => of_ports.collect(),
-        named => named.iter().collect(),
+        named => named.to_vec(),
     };
     if wanted.is_empty() {
         refusals.push(Refusal::NoNic(there()));
     }
     let mut devices: Vec<PciDevice> = Vec::new();
     for text in wanted {
-        let Some(address) = pci::address(text) else {
+        let Some(address) = pci::address(&text) else {
             refusals.push(Refusal::NoAddress {
-                text: text.clone(),
+                text,
                 there: there(),
             });
             continue;
@@ -257,7 +259,9 @@ fn reserve(
         return;
     }
     let workers = workers(root, request).len();
-    let ports = devices.len().max(request.settings.ports.len());
+    let ports = request.settings.ports.iter();
+    let of_ports = ports.map(|port| Bond::devices(&port.device).len()).sum();
+    let ports = devices.len().max(of_ports);
     let mtu = request
         .settings
         .ports

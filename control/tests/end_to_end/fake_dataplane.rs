@@ -364,6 +364,7 @@ fn port() -> PortStatus {
         verifies_checksums: true,
         numa_node: Some(0),
         other_macs: Vec::new(),
+        members: Vec::new(),
         nic: NicCounters {
             received_packets: 12_345_678,
             sent_packets: 12_345_600,

@@ -109,6 +109,7 @@ impl Tables {
         KernelView {
             links: self.links.clone(),
             other_macs: self.other_macs(),
+            vlans: self.vlans(),
             addresses: Arc::clone(&self.addresses),
             routes: Arc::clone(&self.routes),
             neighbours: Arc::clone(&self.neighbours),
@@ -120,6 +121,12 @@ impl Tables {
         let macs: BTreeSet<(TapIndex, MacAddress)> =
             macvlans.map(|(egress, mac)| (egress.tap, *mac)).collect();
         macs.into_iter().collect()
+    }
+
+    fn vlans(&self) -> Vec<(TapIndex, u16)> {
+        let all = self.egress.values();
+        let tagged = all.filter_map(|egress| Some((egress.tap, egress.vlan?)));
+        tagged.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The way out that an interface is, or is a macvlan of.

@@ -142,6 +142,8 @@ pub struct KernelView {
     pub links: Vec<Option<Link>>,
     /// MAC addresses of macvlan interfaces on the TAPs, in order: what VRRP makes for its virtual MACs.
     pub other_macs: Vec<(TapIndex, MacAddress)>,
+    /// VLANs of the TAPs, in order.
+    pub vlans: Vec<(TapIndex, u16)>,
     /// The director's own addresses on the TAPs, their VLANs and `lo`, in the kernel's order; unusable ones
     /// (duplicate address detection not passed) are left out.
     pub addresses: Arc<Vec<Address>>,

@@ -55,24 +55,24 @@ pub enum AttachError {
     Dpdk(#[from] DpdkError),
 }
 
-impl Port {
-    pub(crate) fn attach(eal: &Eal, device: &str) -> Result<Self, AttachError> {
+impl Device {
+    pub(super) fn attach(eal: &Eal, device: &str) -> Result<Self, AttachError> {
         let _exclusive = lock_devices();
         let Found { id, name, address } = find_or_probe(eal, device)?;
         take(id, &name)?;
         Ok(Self {
-            device: Arc::new(Device {
-                id,
-                name,
-                is_virtual: address.is_none(),
-                state: Mutex::new(State::Stopped),
-            }),
+            id,
+            name,
+            is_virtual: address.is_none(),
+            state: Mutex::new(State::Stopped),
         })
     }
+}
 
-    pub(crate) fn probe(eal: &Eal, device: &str) -> Result<(), AttachError> {
-        let _exclusive = lock_devices();
-        find_or_probe(eal, device).map(drop)
+impl Port {
+    pub(crate) fn attach(eal: &Eal, device: &str) -> Result<Self, AttachError> {
+        let device = Arc::new(Device::attach(eal, device)?);
+        Ok(Self { device })
     }
 }
 

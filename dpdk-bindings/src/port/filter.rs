@@ -1,6 +1,6 @@
 //! Which frames a port receives: by MAC address, by group, or all.
 
-use super::{Port, PortError};
+use super::{Port, PortError, State};
 
 impl Port {
     /// Sets the port's own MAC address.
@@ -53,6 +53,33 @@ impl Port {
             unsafe { dpdk_sys::rte_eth_allmulticast_disable(id) }
         };
         self.device.check(code, "set the multicast mode of port")?;
+        Ok(())
+    }
+
+    /// Whether the device, as it was started, receives frames of those VLANs only that
+    /// [`Port::set_vlan`] named.
+    #[must_use]
+    pub fn filters_vlans(&self) -> bool {
+        matches!(
+            *self.device.lock(),
+            State::Started {
+                filters_vlans: true,
+                ..
+            }
+        )
+    }
+
+    /// Receives frames of this VLAN, or no more. Untagged ones come in any case.
+    ///
+    /// # Errors
+    /// [`PortError::Dpdk`] if the device was not started as one that filters, or refuses.
+    pub fn set_vlan(&self, vlan: u16, on: bool) -> Result<(), PortError> {
+        let _exclusive = self.device.lock();
+        // SAFETY: the id is of a device that is ours until it is closed; DPDK checks the number.
+        let code =
+            unsafe { dpdk_sys::rte_eth_dev_vlan_filter(self.device.id.0, vlan, i32::from(on)) };
+        self.device
+            .check(code, &format!("name VLAN {vlan} to port"))?;
         Ok(())
     }
 

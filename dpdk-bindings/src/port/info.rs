@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::num::NonZeroU32;
 
-use super::{Port, PortError, State};
+use super::{Device, Port, PortError, State};
 use crate::mempool::Mempool;
 
 /// Ethernet header and two VLAN tags: what a frame has around its MTU.
@@ -133,7 +133,10 @@ impl Port {
     pub fn set_mtu(&self, mtu: u16) -> Result<(), PortError> {
         let state = self.device.lock();
         self.check_mtu(mtu, &self.raw_info()?)?;
-        if let State::Started { frame_length_max } = *state {
+        if let State::Started {
+            frame_length_max, ..
+        } = *state
+        {
             self.check_frame_length(mtu, frame_length_max)?;
         }
         self.raw_set_mtu(mtu)
@@ -144,27 +147,11 @@ impl Port {
     /// # Errors
     /// [`PortError::Dpdk`] if the driver cannot tell.
     pub fn link(&self) -> Result<LinkState, PortError> {
-        let _exclusive = self.device.lock();
-        let mut link = dpdk_sys::shim_link::default();
-        // SAFETY: the id is of a device that is ours until it is closed; `link` lives through the
-        // call.
-        let code = unsafe { dpdk_sys::shim_link_nowait(self.device.id.0, &raw mut link) };
-        self.device.check(code, "get the link state of port")?;
-        let known = link.speed_mbps != 0 && link.speed_mbps != dpdk_sys::SHIM_SPEED_UNKNOWN;
-        Ok(LinkState {
-            up: link.up != 0,
-            speed_mbps: known.then_some(link.speed_mbps),
-            full_duplex: link.full_duplex != 0,
-        })
+        self.device.link()
     }
 
     pub(super) fn raw_info(&self) -> Result<dpdk_sys::rte_eth_dev_info, PortError> {
-        let mut info = dpdk_sys::rte_eth_dev_info::default();
-        // SAFETY: the id is of a device that is ours until it is closed; `info` lives through the
-        // call.
-        let code = unsafe { dpdk_sys::rte_eth_dev_info_get(self.device.id.0, &raw mut info) };
-        self.device.check(code, "get the capabilities of port")?;
-        Ok(info)
+        self.device.raw_info()
     }
 
     pub(super) fn raw_set_mtu(&self, mtu: u16) -> Result<(), PortError> {
@@ -218,6 +205,32 @@ impl Port {
             0
         };
         pool.frame_length_max().saturating_sub(of_driver)
+    }
+}
+
+impl Device {
+    pub(super) fn link(&self) -> Result<LinkState, PortError> {
+        let _exclusive = self.lock();
+        let mut link = dpdk_sys::shim_link::default();
+        // SAFETY: the id is of a device that is ours until it is closed; `link` lives through the
+        // call.
+        let code = unsafe { dpdk_sys::shim_link_nowait(self.id.0, &raw mut link) };
+        self.check(code, "get the link state of port")?;
+        let known = link.speed_mbps != 0 && link.speed_mbps != dpdk_sys::SHIM_SPEED_UNKNOWN;
+        Ok(LinkState {
+            up: link.up != 0,
+            speed_mbps: known.then_some(link.speed_mbps),
+            full_duplex: link.full_duplex != 0,
+        })
+    }
+
+    pub(super) fn raw_info(&self) -> Result<dpdk_sys::rte_eth_dev_info, PortError> {
+        let mut info = dpdk_sys::rte_eth_dev_info::default();
+        // SAFETY: the id is of a device that is ours until it is closed; `info` lives through the
+        // call.
+        let code = unsafe { dpdk_sys::rte_eth_dev_info_get(self.id.0, &raw mut info) };
+        self.check(code, "get the capabilities of port")?;
+        Ok(info)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 
-use super::Port;
+use super::{Device, Port};
 
 impl Port {
     /// Whether the device has been pulled out, as far as DPDK has been told: by the event of the
@@ -11,24 +11,29 @@ impl Port {
     /// kernel gets it back.
     #[must_use]
     pub fn is_removed(&self) -> bool {
-        let id = self.device.id.0;
+        self.device.is_removed()
+    }
+}
+
+impl Device {
+    pub(super) fn is_removed(&self) -> bool {
         // SAFETY: reads a flag; any number is allowed.
-        let was_told = unsafe { dpdk_sys::shim_is_removed(id) };
+        let was_told = unsafe { dpdk_sys::shim_is_removed(self.id.0) };
         if was_told {
             return true;
         }
-        let _exclusive = self.device.lock();
+        let _exclusive = self.lock();
         // SAFETY: the id is of a device that is ours until it is closed.
-        unsafe { dpdk_sys::rte_eth_dev_is_removed(id) == 1 }
+        unsafe { dpdk_sys::rte_eth_dev_is_removed(self.id.0) == 1 }
     }
 
     pub(super) fn watch_removal(&self) {
-        let Ok(name) = CString::new(self.device.name.as_str()) else {
+        let Ok(name) = CString::new(self.name.as_str()) else {
             return;
         };
         // SAFETY: the id is of a device that is ours until it is closed; the name is copied.
-        let code = unsafe { dpdk_sys::shim_watch_removal(self.device.id.0, name.as_ptr()) };
-        if let Err(error) = self.device.check(code, "watch for the removal of port") {
+        let code = unsafe { dpdk_sys::shim_watch_removal(self.id.0, name.as_ptr()) };
+        if let Err(error) = self.check(code, "watch for the removal of port") {
             log::warn!("{error}");
         }
     }

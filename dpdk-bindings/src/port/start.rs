@@ -35,6 +35,9 @@ pub struct PortSettings {
     pub hash: HashedEnd,
     /// Whether the device is to verify the checksums of IPv4 headers, if it can.
     pub verify_ipv4_headers: bool,
+    /// Whether a device that drops frames of VLANs it was not told of is to be told
+    /// ([`Port::set_vlan`]).
+    pub name_vlans: bool,
 }
 
 /// Which end of a flow RSS goes by. Behind NAT the two directions of a connection have only the
@@ -60,6 +63,7 @@ impl Default for PortSettings {
             mtu: None,
             hash: HashedEnd::Both,
             verify_ipv4_headers: false,
+            name_vlans: false,
         }
     }
 }
@@ -162,11 +166,10 @@ impl Port {
         let frame_length_max = Self::frame_length_max(pool, &info);
         self.check_frame_length(mtu, frame_length_max)?;
         let verifies_ipv4_headers = settings.verify_ipv4_headers && verifies(&info);
-        let offloads = if verifies_ipv4_headers {
-            dpdk_sys::SHIM_RX_IPV4_CHECKSUM
-        } else {
-            0
-        };
+        let filters_vlans = settings.name_vlans && is_to_be_told_vlans(&info);
+        let offload = |is_wanted, bit| if is_wanted { bit } else { 0 };
+        let offloads = offload(verifies_ipv4_headers, dpdk_sys::SHIM_RX_IPV4_CHECKSUM)
+            | offload(filters_vlans, dpdk_sys::SHIM_RX_VLAN_FILTER);
         let mut conf = dpdk_sys::rte_eth_conf::default();
         conf.rxmode.mtu = u32::from(mtu);
         conf.rxmode.mq_mode = dpdk_sys::SHIM_RX_MODE_NONE;
@@ -180,9 +183,12 @@ impl Port {
         // its queues are set up.
         let code = unsafe { dpdk_sys::rte_eth_dev_start(self.device.id.0) };
         self.device.check(code, "start port")?;
-        *state = State::Started { frame_length_max };
+        *state = State::Started {
+            frame_length_max,
+            filters_vlans,
+        };
         drop(state);
-        self.watch_removal();
+        self.device.watch_removal();
         let running = Arc::new(Running {
             device: Arc::clone(&self.device),
         });
@@ -321,6 +327,14 @@ impl Port {
 /// Whether it verifies checksums of IPv4 headers itself: `net_tap` does so with the CPU.
 fn verifies(info: &dpdk_sys::rte_eth_dev_info) -> bool {
     info.rx_offload_capa & dpdk_sys::SHIM_RX_IPV4_CHECKSUM != 0 && driver_name(info) != "net_tap"
+}
+
+/// Whether it drops frames of VLANs that it was not told of, as a virtio device that offers the filter does: the host
+/// sees to it. Others let all pass until they are asked to filter. Of a bond, whose members may be such, this can be asked
+/// whatever they are.
+fn is_to_be_told_vlans(info: &dpdk_sys::rte_eth_dev_info) -> bool {
+    info.rx_offload_capa & dpdk_sys::SHIM_RX_VLAN_FILTER != 0
+        && ["net_virtio", "net_bonding"].contains(&driver_name(info).as_str())
 }
 
 #[cfg(test)]

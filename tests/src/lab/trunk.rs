@@ -4,7 +4,7 @@
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,11 +32,12 @@ fn path(name: &str) -> PathBuf {
     lab_dir().join("machine").join(format!("{name}.sock"))
 }
 
-fn bound(name: &str) -> Arc<UnixDatagram> {
-    let path = path(name);
+/// A socket for frames, of which those who wait for some look now and then whether they are to end.
+pub(super) fn bound(path: &Path) -> Arc<UnixDatagram> {
     // Of a switch before this one.
-    let _ = std::fs::remove_file(&path);
-    let socket = UnixDatagram::bind(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let _ = std::fs::remove_file(path);
+    let socket =
+        UnixDatagram::bind(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let patience = Some(Duration::from_millis(200));
     socket
         .set_read_timeout(patience)
@@ -48,12 +49,12 @@ impl Trunk {
     /// Connects the machine, which runs, with both networks.
     pub fn start() -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let trunk = bound("trunk");
+        let trunk = bound(&path("trunk"));
         let mut threads = Vec::new();
         let mut socats = Vec::new();
         let mut accesses = Vec::new();
         for (tag, network) in NETWORKS {
-            let access = bound(&format!("access-{network}"));
+            let access = bound(&path(&format!("access-{network}")));
             socats.push(bridged(network));
             let (trunk, from) = (Arc::clone(&trunk), Arc::clone(&access));
             threads.push(forward(&stop, from, move |frame| {
@@ -98,8 +99,14 @@ impl Drop for Trunk {
     }
 }
 
-/// A port of a network's bridge whose frames come and go as datagrams.
 fn bridged(network: &str) -> Background {
+    let own = path(&format!("socat-{network}"));
+    let peer = path(&format!("access-{network}"));
+    bridge_port(network, &own, &peer)
+}
+
+/// A port of a network's bridge, `trunk-NETWORK`, whose frames come and go as datagrams.
+pub(super) fn bridge_port(network: &str, own: &Path, peer: &Path) -> Background {
     let inner = format!("trunk-{network}-in");
     for line in [
         format!("ip link add trunk-{network} type veth peer name {inner}"),
@@ -111,16 +118,20 @@ fn bridged(network: &str) -> Background {
     ] {
         run("router", &line);
     }
-    let own = path(&format!("socat-{network}"));
-    let _ = std::fs::remove_file(&own);
-    let peer = path(&format!("access-{network}"));
+    as_datagrams(&inner, own, peer)
+}
+
+/// The frames of an interface of the router's as datagrams: from `own` to `peer`, and back.
+pub(super) fn as_datagrams(interface: &str, own: &Path, peer: &Path) -> Background {
+    let _ = std::fs::remove_file(own);
     let datagrams = format!("UNIX-SENDTO:{},bind={}", peer.display(), own.display());
-    let interface = format!("INTERFACE:{inner}");
+    let interface = format!("INTERFACE:{interface}");
     let arguments = ["-b", "65536", &datagrams, &interface];
     Background::start("router", "socat", &arguments, Stdio::null())
 }
 
-fn forward(
+/// Takes frames from a socket until it is to stop.
+pub(super) fn forward(
     stop: &Arc<AtomicBool>,
     from: Arc<UnixDatagram>,
     to: impl Fn(&[u8]) + Send + 'static,

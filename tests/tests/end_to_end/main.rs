@@ -1,6 +1,7 @@
 //! Pollux from end to end: real clients, real servers, both daemons, DPDK ports, in the network namespaces of the lab.
 
 mod applied_under_load;
+mod bonds;
 mod broken_frames;
 mod changes_under_load;
 mod dashboard;

@@ -138,6 +138,7 @@ fn reading(at: Instant, dropped: u64) -> Reading {
             verifies_checksums: true,
             numa_node: Some(0),
             other_macs: Vec::new(),
+            members: Vec::new(),
             nic: NicCounters {
                 missed_packets: 3,
                 ..NicCounters::default()

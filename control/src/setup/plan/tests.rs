@@ -189,6 +189,30 @@ fn the_nics_and_the_table_are_those_of_the_configuration_file() {
 }
 
 #[test]
+fn every_member_of_a_bond_is_bound() {
+    let file = "[[dataplane.port]]\nname = \"wan\"\ndevice = \"bond:lacp:0000:01:00.0+01:00.1\"\n";
+    let machine = machine().file("etc/pollux/pollux.toml", file);
+    let settings = crate::config::load_dataplane(&machine.root().path("/etc/pollux/pollux.toml"));
+    let wanted = Request {
+        settings: settings.unwrap(),
+        ..Request::default()
+    };
+    let plan = plan(&machine.root(), &wanted).unwrap();
+    for member in [FIRST, SECOND] {
+        let bound = format!("# {member} must be bound to vfio-pci now");
+        assert!(lines(&plan).contains(&bound), "{plan:#?}");
+    }
+    // Both have queues whose frames lie somewhere.
+    let needed = u64::from(memory::frames_mib(2, 2, 1500)) + memory::table_mib(1_000_000);
+    let pages = format!("echo {} > ", needed.div_ceil(2));
+    let steps = lines(&plan);
+    assert!(
+        steps.iter().any(|line| line.starts_with(&pages)),
+        "{steps:?}"
+    );
+}
+
+#[test]
 fn pages_are_reserved_on_the_nodes_of_the_nics() {
     let node = |number: u16| {
         format!("sys/devices/system/node/node{number}/hugepages/hugepages-2048kB/nr_hugepages")

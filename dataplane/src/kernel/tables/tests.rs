@@ -82,6 +82,7 @@ fn taps_are_found_by_name_and_vlans_by_their_parent() {
     assert!(!view.link(TapIndex::new(1)).unwrap().up);
     assert_eq!(tables.interface(egress(1, None)), Some(TAP1));
     assert_eq!(tables.interface(egress(1, Some(100))), Some(VLAN100));
+    assert_eq!(tables.view().vlans, [(TapIndex::new(1), 100)]);
     assert_eq!(tables.interface(egress(1, Some(200))), None);
 }
 
