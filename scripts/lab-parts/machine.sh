@@ -7,7 +7,9 @@ machine_dir=$lab_dir/machine
 # The kinds of NICs by their PCI device numbers: client side, then server side.
 machine_nics=(e1000e virtio vmxnet3)
 
+# start_machine [on|off]: whether the kernel uses the IOMMU.
 start_machine() {
+    [[ ${1:-on} == on || $1 == off ]] || fail "start-machine: the IOMMU is on or off, not '$1'"
     begin_machine
     build_machine_image
     local arguments=() nic number=16
@@ -17,15 +19,15 @@ start_machine() {
         number=$((number + 2))
     done
     machine_nic pulled client "$number"
-    # Its frames come and go as datagrams, tags and all: tests/src/lab/trunk.rs is the switch. ctrl_vlan=off: else the
-    # host passes only VLANs that the driver names.
+    # Its frames come and go as datagrams, tags and all: tests/src/lab/trunk.rs is the switch. Of tagged ones the host
+    # passes those whose VLANs the driver names.
     arguments+=(-device "virtio-net-pci,id=trunk,netdev=trunk,mac=52:54:00:00:00:$(printf '%x' $((number + 1))),addr=$(
-    )$(printf '%x' $((number + 1))),disable-legacy=on,iommu_platform=on,ats=off,ctrl_vlan=off"
+    )$(printf '%x' $((number + 1))),disable-legacy=on,iommu_platform=on,ats=off"
         -netdev "dgram,id=trunk,local.type=unix,local.path=$machine_dir/trunk-qemu.sock,remote.type=unix,$(
         )remote.path=$machine_dir/trunk.sock")
     run_machine -m 1536 -no-reboot \
         -kernel "$(echo "$machine_kernel"/boot/vmlinuz-*)" -initrd "$machine_dir/initramfs" \
-        -append "console=ttyS0 quiet panic=-1 no_timer_check nowatchdog intel_iommu=on iommu=pt" \
+        -append "console=ttyS0 quiet panic=-1 no_timer_check nowatchdog intel_iommu=${1:-on} iommu=pt" \
         -serial "file:$machine_dir/console.log" \
         -chardev "socket,id=agent,path=$machine_dir/agent.sock,server=on,wait=off" -serial chardev:agent \
         "${arguments[@]}"

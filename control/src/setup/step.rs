@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::host::Root;
+use crate::host::iommu::UNSAFE_MODE;
 use crate::host::pci::PciDevice;
 
 /// One thing to do. Paths begin with a slash.
@@ -66,6 +67,12 @@ pub enum StepError {
     /// A command.
     #[error("`{0}`: {1}")]
     Command(Step, String),
+    /// The kernel was built without `CONFIG_VFIO_NOIOMMU`.
+    #[error(
+        "this kernel cannot do without an IOMMU: it has no {UNSAFE_MODE}; boot one that was built with CONFIG_VFIO_NOIOMMU; \
+         Debian's for clouds (linux-image-cloud-amd64) was not"
+    )]
+    NoUnsafeMode,
     /// The kernel did not bind it.
     #[error(
         "{address} is bound to {found} and not to {wanted}: the kernel's log (`dmesg`) says why it does not take it"
@@ -122,6 +129,9 @@ impl Step {
         match self {
             Self::Load(module) => self.run(root, "modprobe", &[module]),
             // An empty line is how `driver_override` is taken back.
+            Self::Set { file, .. } if file == UNSAFE_MODE && !root.has(file) => {
+                Err(StepError::NoUnsafeMode)
+            }
             Self::Set { file, value } => {
                 fs::write(root.path(file), format!("{value}\n")).map_err(of_file)
             }

@@ -1,6 +1,7 @@
 //! From a device's name to a [`Port`], and back to nothing when it is dropped.
 
 use std::ffi::{CStr, CString, c_char};
+use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Device, Port, PortId, State};
@@ -39,6 +40,19 @@ pub enum AttachError {
          bind it with `dpdk-devbind.py --bind=vfio-pci {address}`"
     )]
     WrongDriver {
+        /// The NIC.
+        address: PciAddress,
+        /// The kernel driver it is bound to, or `no driver`.
+        driver: String,
+    },
+    /// No process is given a NIC, for it could write to all of memory.
+    #[error(
+        "{address} is bound to {driver}, and the IOMMU of this machine is off, without which \
+         vfio-pci hands out no NIC: write intel_iommu=on iommu=pt (on AMD: iommu=pt) into the \
+         kernel's command line and switch VT-d or AMD-Vi on in the firmware; in a virtual machine \
+         that has none: `pollux setup --no-iommu {address}`"
+    )]
+    NoIommu {
         /// The NIC.
         address: PciAddress,
         /// The kernel driver it is bound to, or `no driver`.
@@ -148,8 +162,22 @@ fn wrong_driver(address: PciAddress) -> Option<AttachError> {
     let driver = address
         .kernel_driver()
         .unwrap_or_else(|| String::from("no driver"));
-    let for_dpdk = ["vfio-pci", "uio_pci_generic", "igb_uio"].contains(&driver.as_str());
+    let is_uio = ["uio_pci_generic", "igb_uio"].contains(&driver.as_str());
+    if !is_uio && !vfio_hands_out() {
+        return Some(AttachError::NoIommu { address, driver });
+    }
+    let for_dpdk = is_uio || driver == "vfio-pci";
     (!for_dpdk).then_some(AttachError::WrongDriver { address, driver })
+}
+
+/// Whether there is an IOMMU, or `vfio` was told to do without.
+fn vfio_hands_out() -> bool {
+    let mut groups = fs::read_dir("/sys/kernel/iommu_groups")
+        .into_iter()
+        .flatten();
+    let unsafe_mode = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
+    groups.next().is_some()
+        || fs::read_to_string(unsafe_mode).is_ok_and(|text| text.starts_with(['Y', '1']))
 }
 
 /// Becomes the owner, in DPDK's books, which also know of devices built on this one. Ids are never

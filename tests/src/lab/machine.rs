@@ -86,10 +86,19 @@ pub struct Machine {
 impl Machine {
     /// Boots it; NICs are bound, no daemon runs.
     pub fn boot() -> Self {
+        Self::boot_with("start-machine")
+    }
+
+    /// Boots it with a kernel that does not use the IOMMU; no NIC is bound.
+    pub fn boot_without_iommu() -> Self {
+        Self::boot_with("start-machine off")
+    }
+
+    fn boot_with(line: &str) -> Self {
         let machine = Self {
             lab: Lab::without_daemons(),
         };
-        machine.lab.script("start-machine");
+        machine.lab.script(line);
         machine
     }
 

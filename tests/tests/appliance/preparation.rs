@@ -110,3 +110,34 @@ fn a_machine_that_is_not_ready_is_told_why() {
     let log = machine.logs();
     assert!(log.contains("the driver has no RSS to set up"), "{log}");
 }
+
+/// `setup`, the doctor and the data plane say that it is off. Debian's kernel for clouds, which the machine boots, cannot
+/// do without.
+#[test]
+#[ignore = "part of scripts/test --appliance"]
+fn a_machine_without_an_iommu_is_told_so() {
+    let machine = Machine::boot_without_iommu();
+    let nics = format!("{} {}", E1000E.client, E1000E.server);
+    let refuses = |line: &str, words: &str| {
+        let output = machine.try_run(line);
+        let text = text_of(&output);
+        assert!(!output.status.success(), "{line}: {text}");
+        assert!(text.contains(words), "{line}: {text}");
+    };
+    refuses(
+        &format!("pollux setup {nics}"),
+        "`pollux setup --no-iommu`, which lets a NIC write to all memory",
+    );
+    refuses(
+        &format!("start-pollux {nics}"),
+        "port client0: 0000:00:10.0 is bound to no driver, and the IOMMU of this machine is off",
+    );
+    refuses(
+        "pollux doctor /etc/pollux/pollux.toml",
+        "the IOMMU is off: vfio-pci hands out no NIC",
+    );
+    refuses(
+        &format!("pollux setup --no-iommu {nics}"),
+        "this kernel cannot do without an IOMMU",
+    );
+}

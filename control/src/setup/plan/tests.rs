@@ -295,6 +295,19 @@ fn without_an_iommu_it_says_how_to_switch_it_on_or_do_without() {
 }
 
 #[test]
+fn a_kernel_that_cannot_do_without_an_iommu_is_said_to_be_one() {
+    let machine = machine().without("sys/kernel/iommu_groups");
+    let request = Request {
+        no_iommu: true,
+        ..request(&[FIRST])
+    };
+    let plan = plan(&machine.root(), &request).unwrap();
+    let mut steps = plan.steps.iter();
+    let error = steps.find_map(|step| step.perform(&machine.root()).err());
+    assert!(matches!(error, Some(StepError::NoUnsafeMode)), "{error:?}");
+}
+
+#[test]
 fn a_group_is_given_away_whole() {
     let machine = machine().pci(SECOND, "0x020000", "e1000e", 0, 7);
     let error = refused(&machine, &request(&[FIRST]));
