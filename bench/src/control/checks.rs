@@ -17,6 +17,7 @@ use crate::measurement::ChecksMeasurement;
 /// Servers are addresses of the namespace's own, so that nothing but polluxd and the kernel has to do with them.
 const SERVICES: u32 = 10;
 const PORT: u16 = 7000;
+const WAITING: i32 = 4096;
 const SETTLE: Duration = Duration::from_secs(3);
 
 /// Checks as many servers as the options say for as many seconds.
@@ -28,6 +29,8 @@ pub fn run(options: &ControlOptions) -> anyhow::Result<ChecksMeasurement> {
     let bind = || TcpListener::bind(("0.0.0.0", PORT));
     let listener = daemons.namespace.inside(bind)??;
     listener.set_nonblocking(true)?;
+    // As many as the kernel lets wait: where this thread is kept waiting, servers are not to seem down.
+    rustix::net::listen(&listener, WAITING)?;
     let (asked, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| take(&listener, &asked, &is_over));
