@@ -131,6 +131,7 @@ impl DataplaneControl for Publisher {
                 .fold(0, u64::wrapping_add),
             connections_max: size.connections(),
             connections_max_ipv6: size.ipv6_connections(),
+            connections_ipv6: sum(|worker| worker.wide.get()),
             evicted: sum(|worker| worker.connections_evicted.get()),
             forwarded_without_entry: sum(|worker| worker.without_entry.get()),
             states: states.collect(),

@@ -110,6 +110,9 @@ pub struct TableStatus {
     pub connections_max: u32,
     /// How many of those have room for IPv6.
     pub connections_max_ipv6: u32,
+    /// How many of these are in use, by IPv4 as well when there is no other entry left; counted as `states` are.
+    #[serde(default)]
+    pub connections_ipv6: u64,
     /// Unestablished connections ended early to make room, since start.
     pub evicted: u64,
     /// Packets forwarded without an entry because there was none left, since start.

@@ -65,11 +65,14 @@ pub fn fill(table: &TableStatus) -> f64 {
 fn states(table: &TableStatus, exact: bool) -> Table {
     let mut lines = Table::new(&[(Align::Right, 13), (Align::Left, 0)]);
     lines.text(format!(
-        "Connection table: {} of {} entries in use ({}); {} have room for IPv6",
+        "Connection table: {} of {} entries in use ({})",
         table.connections,
         table.connections_max,
-        percent(fill(table)),
-        table.connections_max_ipv6
+        percent(fill(table))
+    ));
+    lines.text(format!(
+        "With room for IPv6: {} of {}",
+        table.connections_ipv6, table.connections_max_ipv6
     ));
     for state in table.states.iter().filter(|state| state.connections != 0) {
         let number = shown(state.connections, exact);

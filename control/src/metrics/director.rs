@@ -55,6 +55,16 @@ pub fn table(families: &mut Families<'_>, sample: &DataplaneSample) -> fmt::Resu
         "Entries of the connection table",
         table.connections_max.into(),
     )?;
+    families.gauge(
+        "pollux_table_ipv6_entries",
+        "Entries with room for IPv6 in use, by either family",
+        table.connections_ipv6,
+    )?;
+    families.gauge(
+        "pollux_table_ipv6_entries_max",
+        "Entries with room for IPv6; IPv4 takes them last",
+        table.connections_max_ipv6.into(),
+    )?;
     families.counter(
         plain(
             "pollux_table_evictions",

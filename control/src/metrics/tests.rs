@@ -44,6 +44,7 @@ pub fn sample() -> Sample {
                 connections: 9,
                 connections_max: 1024,
                 connections_max_ipv6: 256,
+                connections_ipv6: 9,
                 evicted: 10,
                 forwarded_without_entry: 11,
                 states: vec![StateCount {
@@ -175,6 +176,8 @@ fn values_have_their_names_labels_and_units() {
         r#"pollux_worker_busy_seconds_total{worker="0",core="1"} 1.5"#,
         r#"pollux_port_speed_bytes{port="wan"} 1250000000"#,
         "pollux_table_entries_max 1024",
+        "pollux_table_ipv6_entries 9",
+        "pollux_table_ipv6_entries_max 256",
         "pollux_dataplane_up 1",
     ] {
         assert!(

@@ -194,6 +194,7 @@ impl State {
             connections: 1000,
             connections_max: 4096,
             connections_max_ipv6: 1024,
+            connections_ipv6: 24,
             evicted: 0,
             forwarded_without_entry: 0,
             states: vec![

@@ -220,7 +220,8 @@ fn the_director_as_a_whole() {
 total               600        246.9K             0        24.69G             7
 a second              0             0             0             0             0
 
-Connection table: 1000 of 4096 entries in use (24.4 %); 1024 have room for IPv6
+Connection table: 1000 of 4096 entries in use (24.4 %)
+With room for IPv6: 24 of 1024
           900 tcp ESTABLISHED
           100 udp UDP
 ",

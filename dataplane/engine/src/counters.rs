@@ -132,6 +132,8 @@ pub struct WorkerCounters {
     pub synced_unusable: Counter,
     /// Connections by state, in the order of [`State::ALL`], as the last round of the sweep found them.
     pub states: [Counter; State::ALL.len()],
+    /// Entries with room for IPv6 that it found in use.
+    pub wide: Counter,
 }
 
 impl WorkerCounters {
@@ -158,6 +160,7 @@ impl WorkerCounters {
             synced_no_room: Counter::default(),
             synced_unusable: Counter::default(),
             states: std::array::from_fn(|_| Counter::default()),
+            wide: Counter::default(),
         }
     }
 

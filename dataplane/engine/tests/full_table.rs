@@ -331,6 +331,11 @@ fn a_table_of_established_connections_takes_no_other() {
     }
     assert_eq!(director.worker.counters().connections_evicted.get(), 0);
     assert!((0..capacity).all(|client| director.state(client) == Some(State::Established)));
+    // IPv4 has all that has room for IPv6, too.
+    let loops = 2 * director.worker.shard().entries() / 64 + 2;
+    (0..loops).for_each(|_| director.turn());
+    let wide = director.worker.counters().wide.get();
+    assert_eq!(wide, u64::from(director.table.size().ipv6_connections()));
 }
 
 #[test]

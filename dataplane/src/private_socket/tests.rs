@@ -115,6 +115,7 @@ fn table() -> TableStatus {
         connections: 3,
         connections_max: 1024,
         connections_max_ipv6: 256,
+        connections_ipv6: 9,
         evicted: 0,
         forwarded_without_entry: 0,
         states: Vec::new(),

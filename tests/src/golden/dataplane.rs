@@ -110,6 +110,7 @@ impl Dataplane {
                 connections: 0,
                 connections_max: self.status().connections_max,
                 connections_max_ipv6: 0,
+                connections_ipv6: 0,
                 evicted: 0,
                 forwarded_without_entry: 0,
                 states: Vec::new(),

@@ -168,6 +168,7 @@ fn reading(at: Instant, dropped: u64) -> Reading {
                 connections: 1_000_000,
                 connections_max: 4_000_000,
                 connections_max_ipv6: 1_000_000,
+                connections_ipv6: 9,
                 evicted: 0,
                 forwarded_without_entry: 0,
                 states: Vec::new(),

@@ -30,5 +30,5 @@ pub use life::{Life, Transition};
 pub use quiescence::Quiescence;
 pub use shard::{Ended, Shard};
 pub use state::{State, Steady, Timeouts};
-pub use sweep::{StateCounts, SweepBudget};
+pub use sweep::{LiveCounts, SweepBudget};
 pub use table::{ConnectionTable, Hit, InsertError, TableError, TableSize};

@@ -102,8 +102,25 @@ impl Cursor {
     }
 }
 
-/// Live entries by state, in the order of [`State::ALL`].
-pub type StateCounts = [u32; State::ALL.len()];
+/// The live entries that a round found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LiveCounts {
+    /// By state, in the order of [`State::ALL`].
+    pub by_state: [u32; State::ALL.len()],
+    /// Those with room for IPv6, whichever family took them.
+    pub wide: u32,
+}
+
+impl LiveCounts {
+    /// One entry more.
+    #[inline]
+    fn note(&mut self, state: State, is_wide: bool) {
+        if let Some(count) = self.by_state.get_mut(state as usize) {
+            *count += 1;
+        }
+        self.wide += u32::from(is_wide);
+    }
+}
 
 /// Where a shard's rounds stand.
 #[derive(Debug, Default)]
@@ -112,8 +129,8 @@ pub(super) struct Sweeper {
     cursor: Cursor,
     wide: bool,
     /// Of this round so far, and of the last whole one until it is asked for.
-    states: StateCounts,
-    round: Option<StateCounts>,
+    live: LiveCounts,
+    round: Option<LiveCounts>,
     /// Of entries without and with room for IPv6.
     hands: [Hand; 2],
 }
@@ -204,10 +221,10 @@ impl Shard {
     ) -> SweepBudget {
         self.now = now;
         let over = |life: Life| life.is_over(now);
-        let over_or_counted = |states: &mut StateCounts, life: Life| {
+        let over_or_counted = |live: &mut LiveCounts, number, life: Life| {
             let over = over(life);
-            if let Some(count) = states.get_mut(life.state() as usize) {
-                *count += u32::from(!over);
+            if !over {
+                live.note(life.state(), table.is_wide(number));
             }
             over
         };
@@ -223,8 +240,8 @@ impl Shard {
                     break;
                 };
                 done.looks += 1;
-                let states = &mut self.sweeper.states;
-                if is_to_end(table, number, |life| over_or_counted(states, life)) {
+                let live = &mut self.sweeper.live;
+                if is_to_end(table, number, |life| over_or_counted(live, number, life)) {
                     batch.push(number);
                     continue;
                 }
@@ -261,13 +278,13 @@ impl Shard {
         let number = cursor.advance(wide_chunks);
         *wide = number.is_some();
         if number.is_none() {
-            self.sweeper.round = Some(std::mem::take(&mut self.sweeper.states));
+            self.sweeper.round = Some(std::mem::take(&mut self.sweeper.live));
         }
         number
     }
 
-    /// The states that the live entries were in when the last round came to them; once for each round.
-    pub fn take_round(&mut self) -> Option<StateCounts> {
+    /// The live entries as they were when the last round came to them; once for each round.
+    pub fn take_round(&mut self) -> Option<LiveCounts> {
         self.sweeper.round.take()
     }
 

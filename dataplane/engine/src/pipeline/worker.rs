@@ -361,10 +361,11 @@ impl Worker {
                 }
             },
         );
-        if let Some(states) = shard.take_round() {
-            for (counter, count) in counters.states.iter().zip(states) {
+        if let Some(live) = shard.take_round() {
+            for (counter, count) in counters.states.iter().zip(live.by_state) {
                 counter.set(count.into());
             }
+            counters.wide.set(live.wide.into());
         }
         done
     }
