@@ -6,6 +6,7 @@ use pollux_engine::wire::protocol;
 
 use super::ftp;
 use super::kinds::{self, Kind};
+use super::plan::Action;
 use super::segment::{self, TcpFields};
 use super::world::{Chance, World};
 use crate::golden::director::Outcome;
@@ -243,6 +244,7 @@ impl Flow {
             acknowledgment: if flags & ACK == 0 { 0 } else { heard },
             options,
         };
+        let said = self.said[side];
         self.said[side] += u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
         let length = if flags & (SYN | RST) == 0 {
             self.length(world, taste, 20 + fields.options.len())
@@ -251,6 +253,9 @@ impl Flow {
         };
         let data = world.chance.bytes(length);
         self.said[side] += u32::try_from(length).unwrap();
+        if !segment::is_sound(flags) {
+            self.said[side] = said;
+        }
         self.send(world, taste, from_server, |from, to| {
             segment::tcp(from, to, &fields, &data)
         });
@@ -405,6 +410,9 @@ impl Flow {
 /// A header of the family.
 fn header(world: &mut World, taste: Taste, is_v4: bool, payload: usize) -> IpHeader {
     let mut header = IpHeader::default();
+    let mut steps = world.plan.steps.iter();
+    let is_marked =
+        steps.any(|step| matches!(step, Action::Command(line) if line.starts_with("nft")));
     let chance = &mut world.chance;
     if chance.one_in(taste.headers) {
         header.hops = chance.of(&[1, 2, 63, 255]);
@@ -436,6 +444,12 @@ fn header(world: &mut World, taste: Taste, is_v4: bool, payload: usize) -> IpHea
             header.extensions.push(extension(chance));
             if chance.one_in(4) {
                 header.extensions.push(extension(chance));
+            }
+            // nft's `l4proto` is AH, Pollux' marks go by what is behind.
+            if is_marked {
+                header
+                    .extensions
+                    .retain(|(number, _)| *number != protocol::AH);
             }
             // What is for hops on the way comes first, and once.
             header.extensions.sort_by_key(|(number, _)| *number);

@@ -134,6 +134,16 @@ fn headers(packet: &[u8]) -> Option<(IpAddr, IpAddr, u8, usize)> {
     Some((from, to, protocol, at))
 }
 
+/// Whether these flags make a segment that nf_conntrack takes for one: else it has not seen what is in it, nor takes what
+/// acknowledges that.
+pub fn is_sound(flags: u8) -> bool {
+    const FIN_SYN_RST_ACK: u8 = 0x17;
+    matches!(
+        flags & FIN_SYN_RST_ACK,
+        0x02 | 0x12 | 0x04 | 0x14 | 0x11 | 0x10
+    )
+}
+
 /// The sequence number that whoever got this TCP packet acknowledges: behind its data, SYN and FIN.
 pub fn acknowledged(packet: &[u8]) -> Option<u32> {
     let (_, _, number, at) = headers(packet)?;
@@ -143,6 +153,9 @@ pub fn acknowledged(packet: &[u8]) -> Option<u32> {
         .len()
         .checked_sub(usize::from(*segment.get(12)? >> 4) * 4)?;
     let flags = *segment.get(13)?;
+    if !is_sound(flags) {
+        return Some(sequence);
+    }
     let more = u32::from(flags & 1) + u32::from(flags >> 1 & 1);
     Some(
         sequence
