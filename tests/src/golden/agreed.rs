@@ -225,7 +225,7 @@ pub fn document() -> String {
 }
 
 /// What counts as equal whatever the trace.
-const RULES: [&str; 17] = [
+const RULES: [&str; 18] = [
     "Masked: IPv4 identifications and IPv6 flow labels of packets that the kernel makes itself (ICMP, outer headers that may be \
      fragmented), source ports of GUE, the time of day in an IPv4 timestamp option.",
     "Where IPVS lets a packet pass, the frame that comes out is that of the kernel's own stack: a reset, an ICMP message, an \
@@ -260,5 +260,8 @@ const RULES: [&str; 17] = [
     "What a tool in the director asks a name server, and how long it waits for the answer; reports of multicast membership.",
     "How the kernel's processors share the counts of `/proc/net/ip_vs_stats_percpu`; `sync_qlen_max`, which is of the machine's \
      memory; messages of `modprobe`; the Call-IDs of `--pe sip`, of which Pollux keeps a tag.",
+    "The first packet of a second connection of one client's address and port to one server's address and port under NAT: the \
+     kernel sends it on, and the answers of both go to one of them; Pollux refuses it (`reply_key_taken`). What follows is \
+     compared.",
     "Named and not compared: `/proc/net/nf_conntrack`, `nft list`.",
 ];

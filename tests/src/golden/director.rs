@@ -170,6 +170,14 @@ impl Director {
         ports.map(|port| port.fate(Fate::DestinationRemoved)).sum()
     }
 
+    /// Packets of connections that there was no room for beside another one with the same answers.
+    pub fn refused_reply_keys(&self) -> u64 {
+        let ports = [0, 1].into_iter();
+        let refused =
+            ports.filter_map(|port| Some(self.counters.port(port)?.fate(Fate::ReplyKeyTaken)));
+        refused.sum()
+    }
+
     /// From now on its NICs verify the checksums of IPv4 headers, and say so of those that are right.
     pub fn verify_headers(&mut self) {
         self.verifies = true;

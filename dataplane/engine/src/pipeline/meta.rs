@@ -3,8 +3,9 @@
 use std::num::NonZeroU16;
 
 use crate::connection::sctp_state::Event;
-use crate::connection::{Candidate, FlowKey, Steady};
+use crate::connection::{Candidate, Family, FlowKey, Steady};
 use crate::fate::Fate;
+use crate::wire::ipv6::IPV6_BYTES;
 
 /// What kind of packet it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +74,13 @@ impl Meta {
     /// Whether it is an ICMP error.
     pub fn is_error(&self) -> bool {
         matches!(self.kind, Kind::Related { .. })
+    }
+
+    /// Whether there are extension headers of IPv6 in front of the flow's own.
+    #[inline]
+    pub fn has_extension_headers(&self) -> bool {
+        self.key.family == Family::V6
+            && usize::from(self.transport.saturating_sub(self.ip)) > IPV6_BYTES
     }
 
     pub const EMPTY: Self = Self {

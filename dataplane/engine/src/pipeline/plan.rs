@@ -102,7 +102,8 @@ impl Worker {
                 counts_may_change |= may_change_a_count(meta);
                 continue;
             }
-            if meta.candidate.is_some() {
+            // Which service it is for, only the decision can say, too.
+            if meta.candidate.is_some() || meta.has_extension_headers() {
                 return;
             }
             if self.plans.contains(meta.hash) || !meta.key.has_host_source() {

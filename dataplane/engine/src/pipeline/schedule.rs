@@ -1,5 +1,7 @@
 //! A packet without a connection: is it for a service, and which destination gets it?
 
+use zerocopy::FromBytes;
+
 use super::Worker;
 use super::decide::{assure_control, is_secure, next_state};
 use super::drop_entry::counts_packets;
@@ -16,6 +18,7 @@ use crate::fate::Fate;
 use crate::scheduler::Arrival;
 use crate::service::{Destination, ServiceIdentity, VirtualService};
 use crate::settings::Defence;
+use crate::wire::ipv6::{Ipv6Header, upper_layer};
 use crate::wire::protocol;
 use crate::wire::tcp::flag;
 
@@ -59,7 +62,10 @@ impl Worker {
         let services = context.snapshot.services();
         let planned = self.plans.service_of(meta.hash);
         let service = match planned.and_then(|place| services.at(place)) {
-            None => services.find(&meta.key, self.ingress),
+            None => match authenticated(meta, frame) {
+                None => services.find(&meta.key, self.ingress),
+                Some(outer) => services.find_marked(&meta.key, &outer, self.ingress),
+            },
             planned => planned,
         };
         let Some(service) = service else {
@@ -304,6 +310,27 @@ pub(super) fn opens(context: &Context<'_>, meta: &Meta) -> bool {
     }
     let flags = meta.tcp_flags & (flag::SYN | flag::RST);
     flags == flag::SYN || (flags == 0 && context.snapshot.settings().sloppy_tcp)
+}
+
+/// Of a packet with an authentication header of IPv6, the flow by which rules for firewall marks know it: nftables, unlike
+/// IPVS, sees no ports behind such a header (`nft_set_pktinfo_ipv6`).
+#[inline]
+fn authenticated(meta: &Meta, frame: &[u8]) -> Option<FlowKey> {
+    meta.has_extension_headers()
+        .then(|| authenticated_in(meta, frame))
+        .flatten()
+}
+
+#[cold]
+fn authenticated_in(meta: &Meta, frame: &[u8]) -> Option<FlowKey> {
+    let packet = frame.get(meta.ip.into()..)?;
+    let (header, _) = Ipv6Header::ref_from_prefix(packet).ok()?;
+    let upper = upper_layer(packet, header.next_header)?;
+    upper.is_authenticated.then_some(FlowKey {
+        protocol: protocol::AH,
+        ports: 0,
+        ..meta.key
+    })
 }
 
 /// Whether a packet leaves no connection behind.

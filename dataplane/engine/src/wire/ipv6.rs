@@ -119,6 +119,8 @@ pub struct UpperLayer {
     pub is_fragment: bool,
     /// Whether it is a fragment other than the first: what is at `offset` is data and no header.
     pub is_later_fragment: bool,
+    /// Whether an authentication header (RFC 4302) is in the chain.
+    pub is_authenticated: bool,
 }
 
 /// Walks the extension headers of `packet`, which starts with the fixed header. `None` when they run past its end
@@ -130,6 +132,7 @@ pub fn upper_layer(packet: &[u8], next_header: u8) -> Option<UpperLayer> {
         offset: IPV6_BYTES,
         is_fragment: false,
         is_later_fragment: false,
+        is_authenticated: false,
     };
     // By far the most packets have no extension header.
     if matches!(
@@ -153,7 +156,10 @@ pub fn upper_layer(packet: &[u8], next_header: u8) -> Option<UpperLayer> {
                 found.is_later_fragment |= offset_and_more & 0xfff8 != 0;
                 8
             }
-            AUTHENTICATION => (usize::from(length) + 2) << 2,
+            AUTHENTICATION => {
+                found.is_authenticated = true;
+                (usize::from(length) + 2) << 2
+            }
             _ => (usize::from(length) + 1) << 3,
         };
         found.protocol = next;
@@ -195,8 +201,17 @@ mod tests {
                 offset: 72,
                 is_fragment: true,
                 is_later_fragment: false,
+                is_authenticated: false,
             }
         );
+    }
+
+    #[test]
+    fn an_authentication_header_is_passed_and_told_of() {
+        let packet = packet(&[&[protocol::TCP, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0], &[0; 20]]);
+        let found = upper_layer(&packet, AUTHENTICATION).unwrap();
+        assert_eq!((found.protocol, found.offset), (protocol::TCP, 52));
+        assert!(found.is_authenticated);
     }
 
     #[test]
