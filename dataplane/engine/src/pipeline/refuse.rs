@@ -307,14 +307,12 @@ impl Worker {
         let destination = context.snapshot.destination(hit.connection.destination());
         let through_tunnel = hit.direction == Direction::Inbound
             && hit.connection.method() == ForwardingMethod::Tunnel;
-        // Of a server that is none any more, or none by such a tunnel, Linux takes it for somebody else's.
+        // Without a server at that address by such a tunnel, of whatever service, Linux takes it for somebody else's.
         let quoted = usize::from(meta.transport) + ICMP_BYTES;
         let quoted = frame.bytes().get(quoted..).unwrap_or_default();
+        let services = context.snapshot.services();
         let is_known = |destination: &&Destination| {
-            through_tunnel
-                && destination.available
-                && destination.spec.method == ForwardingMethod::Tunnel
-                && destination.spec.encapsulation.is_in(quoted)
+            through_tunnel && services.has_tunnel(destination.spec.address, quoted)
         };
         let Some(destination) = destination.filter(is_known) else {
             return Ok(Verdict::Punt(Fate::Punted));

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 
 use super::{Classifier, DestinationSpec, ServiceIdentity, ServiceSpec, VirtualService};
 use crate::connection::{Family, FlowKey, ForwardingMethod};
+use crate::forward::tunnel::Encapsulation;
 use crate::wire::protocol;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub struct ServiceLookup {
     callers: HashMap<ServiceKey, Vec<(u32, ServiceKey)>>,
     /// Servers that are translated to, by address and port, and of how many services; those of marks under no protocol.
     translated: HashMap<ServiceKey, u32>,
+    /// How servers of an address are reached through tunnels, and how many so.
+    tunnels: HashMap<IpAddr, Vec<(Encapsulation, u32)>>,
     /// A bit for each family that has services.
     families: u8,
 }
@@ -320,6 +323,13 @@ impl ServiceLookup {
         if let Some(server) = translated(service, server) {
             *self.translated.entry(server).or_default() += 1;
         }
+        if server.method == ForwardingMethod::Tunnel {
+            let known = self.tunnels.entry(server.address).or_default();
+            match known.iter_mut().find(|(by, _)| *by == server.encapsulation) {
+                Some((_, servers)) => *servers += 1,
+                None => known.push((server.encapsulation, 1)),
+            }
+        }
         if let Some((server, service)) = answer(service, server) {
             let known = self.answers.entry(server).or_default();
             known.services += 1;
@@ -334,6 +344,17 @@ impl ServiceLookup {
             *services -= 1;
             if *services == 0 {
                 self.translated.remove(&server);
+            }
+        }
+        if server.method == ForwardingMethod::Tunnel
+            && let Some(known) = self.tunnels.get_mut(&server.address)
+        {
+            for (by, servers) in known.iter_mut() {
+                *servers -= u32::from(*by == server.encapsulation);
+            }
+            known.retain(|(_, servers)| *servers != 0);
+            if known.is_empty() {
+                self.tunnels.remove(&server.address);
             }
         }
         if let Some((server, service)) = answer(service, server)
@@ -418,6 +439,13 @@ impl ServiceLookup {
             && (exact.port == FTP_DATA || exact.port >= UNPRIVILEGED);
         let ftp = may_be_ftp.then(|| of_port(FTP)).flatten();
         ftp.or_else(|| self.has_any_port.then(|| of_port(0)).flatten())
+    }
+
+    /// Whether a service reaches a server of this address by a tunnel of which this is the beginning of a packet
+    /// (`ip_vs_find_tunnel`).
+    pub fn has_tunnel(&self, server: IpAddr, packet: &[u8]) -> bool {
+        let tunnels = self.tunnels.get(&server);
+        tunnels.is_some_and(|tunnels| tunnels.iter().any(|(by, _)| by.is_in(packet)))
     }
 
     /// Whether a service translates to this address and port of a server (`ip_vs_has_real_service`).
