@@ -62,10 +62,11 @@ pub const PULLED: Nic = Nic {
     receive_queues: 1,
     ..VIRTIO
 };
-/// The two kinds on the clients' network with most in common, as one.
+/// The two on the clients' network that tell when their link changes, as one.
 pub const BOND: Nic = Nic {
-    client: "bond:active-backup:0000:00:12.0+0000:00:10.0",
+    client: "bond:active-backup:0000:00:12.0+0000:01:00.0",
     driver: "net_bonding",
+    receive_queues: 1,
     ..VIRTIO
 };
 
