@@ -2,9 +2,10 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use pollux_engine::Tick;
 use pollux_engine::connection::{
     ConnectionTable, ForwardingMethod, NewConnection, Shard, State, TableSize, Timeouts,
@@ -13,6 +14,7 @@ use pollux_engine::memory::Memory;
 
 use crate::cores::process_cpu_ns;
 use crate::flows::Client;
+use crate::interrupt::Interrupted;
 use crate::measurement::{Family, StartMeasurement};
 use crate::rig::Flows;
 
@@ -23,8 +25,17 @@ fn path() -> PathBuf {
     Path::new(DIRECTORY).join(format!("pollux-bench-{}", std::process::id()))
 }
 
-/// Removes the file, for a process that is about to end without dropping anything.
+/// Whether the process is about to end: then no file is made any more.
+static IS_ENDING: Mutex<bool> = Mutex::new(false);
+
+fn is_ending() -> MutexGuard<'static, bool> {
+    IS_ENDING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes the file, for a process that is about to end without dropping anything, and lets none be made after it.
 pub fn clean_up() {
+    let mut is_ending = is_ending();
+    *is_ending = true;
     let _ = fs::remove_file(path());
 }
 
@@ -40,9 +51,12 @@ impl Drop for TableFile {
 
 impl TableFile {
     fn memory(&self, size: TableSize) -> anyhow::Result<Memory> {
+        let is_ending = is_ending();
+        ensure!(!*is_ending, Interrupted);
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false);
         let file = options.open(&self.0)?;
+        drop(is_ending);
         file.set_len(size.bytes() as u64)?;
         Ok(Memory::file(&file, size.lines(), false)?)
     }
