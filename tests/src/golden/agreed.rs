@@ -242,9 +242,9 @@ const RULES: [&str; 18] = [
      Pollux answers without options. Type, code and addresses are compared, and the option's bytes counted.",
     "The source of an ICMPv6 error about a packet to an address that is local by a route only (`2001:db8:f::/64` of the lab): \
      the kernel's selection of source addresses takes one of its own.",
-    "What a client says on a connection of FTP before its server has taken that, or says damaged, or in answer to a SYN of \
-     its server's in the middle: nf_conntrack, which the kernel's FTP helper has follow these connections, drops it behind \
-     IPVS.",
+    "What a client says on a connection of FTP before its server has taken that (and not damaged, nor by acknowledging what was \
+     not said), or says damaged, or in answer to a SYN of its server's in the middle; and a SYN of the client's in the place of \
+     such a connection: nf_conntrack, which the kernel's FTP helper has follow these connections, drops it behind IPVS.",
     "A client's ICMP error about a connection whose server was removed: the kernel sends it there. Pollux sends nothing to a \
      server that its service does not have.",
     "The order of lines in listings.",

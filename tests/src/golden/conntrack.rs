@@ -3,8 +3,9 @@
 //! The kernel's FTP helper has it follow these connections. A client's segment that it takes for invalid is none of the
 //! connection's to it, but the first one of another: from the client to the server itself. That one's answers would be the
 //! connection's, so the packet is dropped as it leaves, with IPVS long done with it (`__nf_conntrack_confirm`). Of the reasons
-//! for which a segment is invalid three are known here: the server has not taken the connection yet, it acknowledges what
-//! the server said in a segment that was invalid itself, a SYN in the middle, or it is damaged.
+//! for which a segment is invalid these are known here: the server has not taken the connection yet, or in a segment that was
+//! damaged or acknowledged what the client has not said; the client acknowledges what the server said in a SYN in the middle; a
+//! SYN of the client's in the place of a connection that is still followed; damage.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -25,10 +26,13 @@ const FLAGS: usize = 13;
 /// Where the sequence number and the acknowledgement are.
 const NUMBERS: [usize; 2] = [4, 8];
 
-/// Connections that no server has taken yet, by a client and whom it spoke to; and what servers said that does not count.
+/// Connections by a client and whom it spoke to: which a server has taken, and what servers said that does not count.
 #[derive(Debug, Default)]
 pub struct HalfOpen {
-    waiting: BTreeSet<(SocketAddr, SocketAddr)>,
+    /// Those that were begun, or gone on with.
+    seen: BTreeSet<(SocketAddr, SocketAddr)>,
+    /// What the server acknowledged when it took one.
+    taken: BTreeMap<(SocketAddr, SocketAddr), u32>,
     /// The sequence number of a server's SYN in the middle of a connection.
     unseen: BTreeMap<(SocketAddr, SocketAddr), u32>,
 }
@@ -36,11 +40,13 @@ pub struct HalfOpen {
 impl HalfOpen {
     /// A frame came in, and others went out.
     pub fn note(&mut self, received: &[u8], out: &[Frame]) {
-        if let Some((client, virtual_end, flags)) = segment(received)
-            && flags & (FIN | SYN | RST | ACK) == SYN
-        {
-            self.waiting.insert((client, virtual_end));
-            self.unseen.remove(&(client, virtual_end));
+        if let Some((client, virtual_end, flags)) = segment(received) {
+            let known = (client, virtual_end);
+            self.seen.insert(known);
+            if flags & (FIN | SYN | RST | ACK) == SYN {
+                self.taken.remove(&known);
+                self.unseen.remove(&known);
+            }
         }
         for frame in out {
             let Some((virtual_end, client, flags)) = segment(&frame.bytes) else {
@@ -48,10 +54,11 @@ impl HalfOpen {
             };
             let known = (client, virtual_end);
             match flags & (SYN | ACK) {
-                flags if flags == SYN | ACK => {
-                    self.waiting.remove(&known);
+                flags if flags == SYN | ACK && !is_damaged(&frame.bytes) => {
+                    let [_, acknowledged] = numbers(&frame.bytes).unwrap_or_default();
+                    self.taken.entry(known).or_insert(acknowledged);
                 }
-                SYN if !self.waiting.contains(&known) => {
+                SYN if self.taken.contains_key(&known) => {
                     let [sequence, _] = numbers(&frame.bytes).unwrap_or_default();
                     self.unseen.entry(known).or_insert(sequence);
                 }
@@ -74,13 +81,28 @@ impl HalfOpen {
         // Others begin no connection, and so do no harm.
         match flags & (FIN | SYN | RST | ACK) {
             ACK => {
-                self.waiting.contains(&(client, virtual_end))
+                self.is_before_begin(client, virtual_end, received)
                     || self.acknowledges_unseen(client, virtual_end, received)
                     || is_damaged(received)
             }
-            SYN => is_damaged(received),
+            SYN => is_damaged(received) || self.seen.contains(&(client, virtual_end)),
             _ => false,
         }
+    }
+
+    /// Whether no server has taken the connection, once it was begun, or it says something from before that.
+    fn is_before_begin(
+        &self,
+        client: SocketAddr,
+        virtual_end: SocketAddr,
+        received: &[u8],
+    ) -> bool {
+        let known = (client, virtual_end);
+        let Some(taken) = self.taken.get(&known) else {
+            return self.seen.contains(&known);
+        };
+        let [sequence, _] = numbers(received).unwrap_or_default();
+        sequence.wrapping_sub(*taken) >= 1 << 31
     }
 
     fn acknowledges_unseen(
@@ -160,6 +182,28 @@ mod tests {
         };
         half_open.note(&frame("10.1.0.11:21", client, "SA"), &[answer]);
         assert!(!half_open.is_invalid(&early));
+    }
+
+    #[test]
+    fn a_connection_is_not_taken_by_what_is_damaged_nor_begun_twice() {
+        let (client, ftp) = ("198.51.100.7:40000", "192.0.2.100:21");
+        let out = |damage: u8| {
+            let mut bytes = frame(ftp, client, "SA");
+            *bytes.last_mut().unwrap() ^= damage;
+            Frame {
+                port: Wire::Cl,
+                bytes,
+                text: String::new(),
+            }
+        };
+        let mut half_open = HalfOpen::default();
+        assert!(!half_open.is_invalid(&frame(client, ftp, "S")));
+        half_open.note(&frame(client, ftp, "S"), &[]);
+        half_open.note(&[], &[out(1)]);
+        assert!(half_open.is_invalid(&frame(client, ftp, "A")));
+        half_open.note(&[], &[out(0)]);
+        assert!(!half_open.is_invalid(&frame(client, ftp, "A")));
+        assert!(half_open.is_invalid(&frame(client, ftp, "S")));
     }
 
     #[test]
