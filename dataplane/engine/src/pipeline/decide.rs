@@ -10,7 +10,6 @@ use super::icmp_related::{self, Layout};
 use super::meta::{Kind, Meta};
 use super::refuse::{Refusal, Way};
 use super::schedule::Scheduled;
-use super::sign_options::has_ip_options;
 use super::worker::{Context, unbind};
 use super::{Verdict, Worker, deliver, parse};
 use crate::connection::sctp_state::{self, Event};
@@ -146,7 +145,7 @@ impl Worker {
             }
             Err(fate) => return Err(fate),
         };
-        if has_ip_options(meta) && !self.is_counted() {
+        if meta.has_ip_options() && !self.is_counted() {
             let masked = hit.connection.method() == ForwardingMethod::Masquerade;
             let new_source =
                 masked.then(|| hit.connection.key(Direction::Inbound).destination_address());
@@ -662,7 +661,7 @@ fn translate<F: Frame>(
     let transport = match meta.kind {
         // Behind the IP header there is nothing that may be rewritten.
         Kind::Ipsec => usize::from(meta.ip_bytes),
-        _ => usize::from(meta.transport.saturating_sub(meta.ip)),
+        _ => meta.header_bytes(),
     };
     let packet = ip_packet(frame, meta);
     match meta.key.family {

@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 use crate::connection::sctp_state::Event;
 use crate::connection::{Candidate, Family, FlowKey, Steady};
 use crate::fate::Fate;
+use crate::wire::ipv4::IPV4_BYTES;
 use crate::wire::ipv6::IPV6_BYTES;
 
 /// What kind of packet it is.
@@ -76,11 +77,22 @@ impl Meta {
         matches!(self.kind, Kind::Related { .. })
     }
 
+    /// Bytes of the packet's own IP header, with options or extension headers.
+    #[inline]
+    pub fn header_bytes(&self) -> usize {
+        usize::from(self.transport.saturating_sub(self.ip))
+    }
+
+    /// Whether there are options in its IPv4 header.
+    #[inline]
+    pub fn has_ip_options(&self) -> bool {
+        self.key.family == Family::V4 && self.header_bytes() > IPV4_BYTES
+    }
+
     /// Whether there are extension headers of IPv6 in front of the flow's own.
     #[inline]
     pub fn has_extension_headers(&self) -> bool {
-        self.key.family == Family::V6
-            && usize::from(self.transport.saturating_sub(self.ip)) > IPV6_BYTES
+        self.key.family == Family::V6 && self.header_bytes() > IPV6_BYTES
     }
 
     pub const EMPTY: Self = Self {

@@ -317,7 +317,7 @@ impl Worker {
         let Some(destination) = destination.filter(is_known) else {
             return Ok(Verdict::Punt(Fate::Punted));
         };
-        let icmp = usize::from(meta.transport.saturating_sub(meta.ip));
+        let icmp = meta.header_bytes();
         if !icmp_related::is_intact(ip_packet(frame, meta), icmp, meta.key.family) {
             return Err(Fate::IcmpBadChecksum);
         }

@@ -5,22 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::decide::ip_packet;
 use super::meta::Meta;
 use super::worker::{Context, Worker};
-use crate::connection::{Direction, Family};
+use crate::connection::Direction;
 use crate::frame::Frame;
-use crate::wire::ipv4::IPV4_BYTES;
 use crate::wire::ipv4_options::{self, Signature};
-
-/// Bytes of the packet's own IP header.
-#[inline]
-fn header_bytes(meta: &Meta) -> usize {
-    usize::from(meta.transport.saturating_sub(meta.ip))
-}
-
-/// Whether there are options in its IPv4 header.
-#[inline]
-pub(super) fn has_ip_options(meta: &Meta) -> bool {
-    meta.key.family == Family::V4 && header_bytes(meta) > IPV4_BYTES
-}
 
 impl Worker {
     /// A packet with IP options says by which addresses it came: from a client by the one it was sent to
@@ -35,7 +22,7 @@ impl Worker {
         direction: Direction,
         new_source: Option<IpAddr>,
     ) {
-        if !has_ip_options(meta) {
+        if !meta.has_ip_options() {
             return;
         }
         let forwarding = context.snapshot.forwarding();
@@ -51,7 +38,7 @@ impl Worker {
             Some(IpAddr::V4(address)) => Some(Ipv4Addr::to_bits(address)),
             _ => None,
         };
-        let header = ip_packet(frame, meta).get_mut(..header_bytes(meta));
+        let header = ip_packet(frame, meta).get_mut(..meta.header_bytes());
         if let (Some(header), Some(route)) = (header, bits(by)) {
             let signature = Signature {
                 route,

@@ -203,7 +203,7 @@ impl Worker {
 
 /// Replaces one end of the packet by the destination of `to`.
 fn translate<F: Frame>(frame: &mut F, meta: &Meta, end: End, to: &FlowKey) {
-    let transport = usize::from(meta.transport.saturating_sub(meta.ip));
+    let transport = meta.header_bytes();
     let packet = ip_packet(frame, meta);
     let port = to.destination_port();
     #[allow(clippy::cast_possible_truncation)] // the low half is meant
