@@ -19,12 +19,9 @@ start_machine() {
         number=$((number + 2))
     done
     machine_nic pulled client "$number"
-    # Its frames come and go as datagrams, tags and all: tests/src/lab/trunk.rs is the switch. Of tagged ones the host
-    # passes those whose VLANs the driver names.
-    arguments+=(-device "virtio-net-pci,id=trunk,netdev=trunk,mac=52:54:00:00:00:$(printf '%x' $((number + 1))),addr=$(
-    )$(printf '%x' $((number + 1))),disable-legacy=on,iommu_platform=on,ats=off"
-        -netdev "dgram,id=trunk,local.type=unix,local.path=$machine_dir/trunk-qemu.sock,remote.type=unix,$(
-        )remote.path=$machine_dir/trunk.sock")
+    machine_trunk virtio-net-pci trunk "$((number + 1))" ",disable-legacy=on,iommu_platform=on,ats=off"
+    machine_trunk e1000e trunk-client "$((number + 2))"
+    machine_trunk vmxnet3 trunk-server "$((number + 3))"
     run_machine -m 1536 -no-reboot \
         -kernel "$(echo "$machine_kernel"/boot/vmlinuz-*)" -initrd "$machine_dir/initramfs" \
         -append "console=ttyS0 quiet panic=-1 no_timer_check nowatchdog intel_iommu=${1:-on} iommu=pt" \
@@ -83,6 +80,16 @@ machine_nic() {
     in_namespace pollux-router sysctl -qw "net.ipv6.conf.$tap.disable_ipv6=1"
     ip -n pollux-router link set "$tap" master "br-$side" up
     arguments+=(-netdev "tap,id=$tap,ifname=$tap,script=no,downscript=no,vhost=off$( ((queues == 1)) || echo ",queues=$queues")")
+}
+
+# Adds to `arguments` a NIC whose frames come and go as datagrams, tags and all: machine_trunk MODEL NAME DEVICE [OPTIONS].
+# tests/src/lab/trunk.rs is the switch. Of tagged frames the host passes to virtio those whose VLANs the driver names.
+machine_trunk() {
+    local model=$1 name=$2 device
+    device=$(printf '%x' "$3")
+    arguments+=(-device "$model,id=$name,netdev=$name,mac=52:54:00:00:00:$device,addr=$device${4:-}"
+        -netdev "dgram,id=$name,local.type=unix,local.path=$machine_dir/$name-qemu.sock,remote.type=unix,$(
+        )remote.path=$machine_dir/$name.sock")
 }
 
 machine_has_settled() {

@@ -79,6 +79,15 @@ pub const TRUNK: Nic = Nic {
     ..VIRTIO
 };
 
+/// Two at trunks of their own, the clients' networks and the servers': an 82574L and VMware's.
+pub const TRUNKS: Nic = Nic {
+    kind: "trunk",
+    client: "0000:00:18.0",
+    server: "0000:00:19.0",
+    driver: "net_e1000_em",
+    receive_queues: 2,
+};
+
 /// The running machine, and the lab around it.
 pub struct Machine {
     lab: Lab,
@@ -125,6 +134,14 @@ impl Machine {
     /// Starts both daemons on the two NICs of a kind. What the network has learnt of others is forgotten.
     pub fn start_pollux(&self, nic: Nic) {
         self.start(&format!("start-pollux {} {}", nic.client, nic.server));
+    }
+
+    /// As [`Self::start_pollux`], with the clients in VLAN 10 of the one NIC and the servers in VLAN 20 of the other.
+    pub fn start_pollux_with_vlans(&self, nic: Nic) {
+        self.start(&format!(
+            "VLANS=yes start-pollux {} {}",
+            nic.client, nic.server
+        ));
     }
 
     /// As [`Self::start_pollux`] with another MTU, on the networks too.

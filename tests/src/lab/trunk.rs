@@ -1,6 +1,6 @@
-//! A switch's end of a trunk to the machine's NIC `trunk`: VLAN 10 is the clients' network, VLAN 20 the servers'. The lab's
-//! own kernel need not know VLANs: qemu hands frames over as datagrams, and what has lost its tag goes through socat to a
-//! bridge.
+//! A switch's end of trunks to the machine's NICs `trunk`, `trunk-client` and `trunk-server`: VLAN 10 is the clients' network,
+//! VLAN 20 the servers'. The lab's own kernel need not know VLANs: qemu hands frames over as datagrams, and what has lost
+//! its tag goes through socat to a bridge, or straight to a host.
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
@@ -14,8 +14,41 @@ use std::time::Duration;
 use super::lab_dir;
 use super::namespace::{Background, run};
 
-/// The networks by their VLANs.
-const NETWORKS: [(u16, &str); 2] = [(10, "client"), (20, "server")];
+/// A link's networks by their VLANs; its name is the NIC's.
+type Link = (&'static str, &'static [(u16, Network)]);
+
+/// A network that is a VLAN.
+#[derive(Debug, Clone, Copy)]
+enum Network {
+    /// The lab's own of this name, which has a bridge.
+    Bridged(&'static str),
+    /// One of this name that has a host of the lab and nobody else; the host's interface is called `lan1`.
+    Host(&'static str, &'static str),
+}
+
+const ONE_ARM: [Link; 1] = [(
+    "trunk",
+    &[
+        (10, Network::Bridged("client")),
+        (20, Network::Bridged("server")),
+    ],
+)];
+const TWO_ARMS: [Link; 2] = [
+    (
+        "trunk-client",
+        &[
+            (10, Network::Bridged("client")),
+            (11, Network::Host("guests", "client")),
+        ],
+    ),
+    (
+        "trunk-server",
+        &[
+            (20, Network::Bridged("server")),
+            (21, Network::Host("annex", "rs3")),
+        ],
+    ),
+];
 /// No frame is longer.
 const FRAME_BYTES_MAX: usize = 65_536;
 /// Where the tag is.
@@ -25,7 +58,8 @@ const TAG: std::ops::Range<usize> = 12..16;
 pub struct Trunk {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
-    _socats: Vec<Background>,
+    socats: Vec<Background>,
+    interfaces: Vec<String>,
 }
 
 fn path(name: &str) -> PathBuf {
@@ -46,27 +80,50 @@ pub(super) fn bound(path: &Path) -> Arc<UnixDatagram> {
 }
 
 impl Trunk {
-    /// Connects the machine, which runs, with both networks.
-    pub fn start() -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let trunk = bound(&path("trunk"));
-        let mut threads = Vec::new();
-        let mut socats = Vec::new();
+    /// Connects the machine's NIC `trunk` with both networks. The machine runs.
+    pub fn one_arm() -> Self {
+        Self::start(&ONE_ARM)
+    }
+
+    /// Connects `trunk-client` with the clients' network and in VLAN 11 with `lan1` of `client`, `trunk-server` with the
+    /// servers' network and in VLAN 21 with `lan1` of `rs3`. The machine runs.
+    pub fn two_arms() -> Self {
+        Self::start(&TWO_ARMS)
+    }
+
+    fn start(links: &[Link]) -> Self {
+        let mut trunk = Self {
+            stop: Arc::new(AtomicBool::new(false)),
+            threads: Vec::new(),
+            socats: Vec::new(),
+            interfaces: Vec::new(),
+        };
+        for (link, networks) in links {
+            trunk.connect(link, networks);
+        }
+        trunk
+    }
+
+    fn connect(&mut self, link: &'static str, networks: &'static [(u16, Network)]) {
+        let trunk = bound(&path(link));
         let mut accesses = Vec::new();
-        for (tag, network) in NETWORKS {
-            let access = bound(&path(&format!("access-{network}")));
-            socats.push(bridged(network));
+        for (tag, network) in networks {
+            let name = network.name();
+            let access = bound(&path(&format!("access-{name}")));
+            let (interface, socat) = network.datagrams();
+            self.socats.push(socat);
+            self.interfaces.push(interface);
             let (trunk, from) = (Arc::clone(&trunk), Arc::clone(&access));
-            threads.push(forward(&stop, from, move |frame| {
+            self.threads.push(forward(&self.stop, from, move |frame| {
                 let mut tagged = frame.to_vec();
                 let [high, low] = tag.to_be_bytes();
                 tagged.splice(TAG.start..TAG.start, [0x81, 0x00, high, low]);
                 // Lost, as on a wire, while qemu does not listen.
-                let _ = trunk.send_to(&tagged, path("trunk-qemu"));
+                let _ = trunk.send_to(&tagged, path(&format!("{link}-qemu")));
             }));
-            accesses.push((tag, network, access));
+            accesses.push((*tag, name, access));
         }
-        threads.push(forward(&stop, trunk, move |frame| {
+        self.threads.push(forward(&self.stop, trunk, move |frame| {
             let Some([0x81, 0x00, high, low]) = frame.get(TAG) else {
                 return;
             };
@@ -78,11 +135,6 @@ impl Trunk {
             plain.drain(TAG);
             let _ = access.send_to(&plain, path(&format!("socat-{network}")));
         }));
-        Self {
-            stop,
-            threads,
-            _socats: socats,
-        }
     }
 }
 
@@ -93,16 +145,41 @@ impl Drop for Trunk {
             // One that panicked has failed the test already.
             let _ = thread.join();
         }
-        for (_, network) in NETWORKS {
-            run("router", &format!("ip link del trunk-{network}"));
+        for interface in &self.interfaces {
+            run("router", &format!("ip link del {interface}"));
         }
     }
 }
 
-fn bridged(network: &str) -> Background {
-    let own = path(&format!("socat-{network}"));
-    let peer = path(&format!("access-{network}"));
-    bridge_port(network, &own, &peer)
+impl Network {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bridged(name) | Self::Host(name, _) => name,
+        }
+    }
+
+    /// Makes it, with its frames as datagrams. Names an interface of the router's that ends it.
+    fn datagrams(self) -> (String, Background) {
+        let name = self.name();
+        let own = path(&format!("socat-{name}"));
+        let peer = path(&format!("access-{name}"));
+        let Self::Host(_, host) = self else {
+            return (format!("trunk-{name}"), bridge_port(name, &own, &peer));
+        };
+        let interface = format!("trunk-{name}");
+        for line in [
+            format!("ip link add {interface} type veth peer name lan1 netns pollux-{host}"),
+            format!("sysctl -qw net.ipv6.conf.{interface}.disable_ipv6=1"),
+            format!("ip link set {interface} up"),
+        ] {
+            run("router", &line);
+        }
+        // A network's frames, with checksums.
+        run(host, "ethtool -K lan1 tx off sg off tso off gso off");
+        run(host, "ip link set lan1 up");
+        let socat = as_datagrams(&interface, &own, &peer);
+        (interface, socat)
+    }
 }
 
 /// A port of a network's bridge, `trunk-NETWORK`, whose frames come and go as datagrams.
