@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use pollux_api::dataplane::{PortStatus, WorkerStatus};
+use pollux_api::dataplane::{MemberStatus, PortStatus, WorkerStatus};
 
 use super::DataplaneSample;
 use super::families::{Families, Field, bytes, plain, seconds};
@@ -122,6 +122,7 @@ pub fn ports(families: &mut Families<'_>, sample: &DataplaneSample) -> fmt::Resu
         bytes("pollux_port_speed", "Speed of the port's link, a second"),
         speeds,
     )?;
+    members(families, ports)?;
     let counters: [Field<PortStatus>; 9] = [
         (
             plain("pollux_port_received_packets", "Packets the NIC received"),
@@ -199,6 +200,46 @@ pub fn ports(families: &mut Families<'_>, sample: &DataplaneSample) -> fmt::Resu
         ),
         held,
     )
+}
+
+/// What bonds are made of.
+fn members(families: &mut Families<'_>, ports: &[PortStatus]) -> fmt::Result {
+    let gauges: [Field<MemberStatus>; 3] = [
+        (
+            plain(
+                "pollux_port_member_up",
+                "Whether the link of a bond's member is up",
+            ),
+            |member| member.link_up.into(),
+        ),
+        (
+            plain(
+                "pollux_port_member_carries",
+                "Whether frames go over a bond's member now",
+            ),
+            |member| member.carries.into(),
+        ),
+        (
+            plain(
+                "pollux_port_member_gone",
+                "Whether a bond's member was pulled out since the start",
+            ),
+            |member| member.gone.into(),
+        ),
+    ];
+    for (description, value) in gauges {
+        let samples = ports.iter().flat_map(|port| {
+            port.members.iter().map(move |member| {
+                let labels = [
+                    ("port", port.name.as_str()),
+                    ("member", member.device.as_str()),
+                ];
+                (labels, value(member))
+            })
+        });
+        families.gauges(description, samples)?;
+    }
+    Ok(())
 }
 
 /// Workers.

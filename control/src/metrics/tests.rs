@@ -1,6 +1,6 @@
 //! The text, read back.
 
-use pollux_api::dataplane::{NicCounters, StateCount};
+use pollux_api::dataplane::{MemberStatus, NicCounters, StateCount};
 use pollux_api::health::QuorumState;
 use pollux_api::statistics::{DestinationStatistics, FateCount};
 use pollux_api::{Destination, Persistence, Protocol, ServiceId, VirtualService};
@@ -103,8 +103,8 @@ fn fate(name: &str, is_drop: bool, packets: u64) -> FateCount {
 fn port() -> PortStatus {
     PortStatus {
         name: "wan".to_owned(),
-        device: "0000:01:00.0".to_owned(),
-        driver: "net_ixgbe".to_owned(),
+        device: "bond:lacp:0000:01:00.0+0000:01:00.1".to_owned(),
+        driver: "net_bonding".to_owned(),
         mac: "02:00:00:00:00:01".to_owned(),
         mtu: 1500,
         gone: false,
@@ -116,13 +116,25 @@ fn port() -> PortStatus {
         verifies_checksums: true,
         numa_node: Some(0),
         other_macs: Vec::new(),
-        members: Vec::new(),
+        members: vec![
+            member("0000:01:00.0", true, true),
+            member("0000:01:00.1", false, false),
+        ],
         nic: NicCounters {
             received_packets: 20,
             ..NicCounters::default()
         },
         kernel_transmitted: 2,
         extended: Vec::new(),
+    }
+}
+
+fn member(device: &str, link_up: bool, carries: bool) -> MemberStatus {
+    MemberStatus {
+        device: device.to_owned(),
+        gone: !link_up,
+        link_up,
+        carries,
     }
 }
 
@@ -175,6 +187,10 @@ fn values_have_their_names_labels_and_units() {
         r#"pollux_connections{kind="tcp",state="ESTABLISHED"} 9"#,
         r#"pollux_worker_busy_seconds_total{worker="0",core="1"} 1.5"#,
         r#"pollux_port_speed_bytes{port="wan"} 1250000000"#,
+        r#"pollux_port_member_up{port="wan",member="0000:01:00.0"} 1"#,
+        r#"pollux_port_member_up{port="wan",member="0000:01:00.1"} 0"#,
+        r#"pollux_port_member_carries{port="wan",member="0000:01:00.0"} 1"#,
+        r#"pollux_port_member_gone{port="wan",member="0000:01:00.1"} 1"#,
         "pollux_table_entries_max 1024",
         "pollux_table_ipv6_entries 9",
         "pollux_table_ipv6_entries_max 256",

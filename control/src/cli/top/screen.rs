@@ -1,6 +1,7 @@
 //! Draws the screen: what the director does in three lines, the lines of a page, what keys do.
 
 use pollux_api::control::{PortReport, WorkerReport};
+use pollux_api::dataplane::MemberStatus;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -25,6 +26,9 @@ const MEANING_WIDTH: u16 = 120;
 
 /// Workers that have a number each in the head.
 const WORKERS_SHOWN: usize = 4;
+
+/// Room for a port's name, so that its numbers stay on the narrowest screen.
+const PORT_WIDTH_MAX: usize = 20;
 
 /// Room for a link's speed.
 const LINK_WIDTH: u16 = 11;
@@ -298,36 +302,63 @@ fn port_table(ports: &[PortReport]) -> Table<'static> {
     let titles = titles.map(|title| right(title, 7));
     let names = [Cell::from("Port"), Cell::from("Link")];
     let header = Cells::new(names.into_iter().chain(titles)).style(HEAD);
-    let lines = ports.iter().map(|PortReport { status, rates }| {
-        let link = match (status.link_up, status.speed_mbps) {
-            (false, _) => "down".to_owned(),
-            (true, None) => "up".to_owned(),
-            (true, Some(mbps)) => speed(mbps),
-        };
-        let errors = status.nic.receive_errors + status.nic.send_errors;
-        let numbers = [
-            rates.received_packets,
-            rates.sent_packets,
-            rates.received_bytes,
-            rates.sent_bytes,
-            status.nic.missed_packets,
-            errors,
-        ];
-        let names = [Cell::from(status.name.clone()), Cell::from(link)];
-        let numbers = numbers.map(|number| right(&short(number), 7));
-        let style = if status.link_up { Style::new() } else { BAD };
-        Cells::new(names.into_iter().chain(numbers)).style(style)
+    let lines = ports.iter().flat_map(|port| {
+        let members = port.status.members.iter().map(member_line);
+        std::iter::once(port_line(port)).chain(members)
     });
-    let names = ports.iter().map(|port| port.status.name.as_str());
+    let names = ports.iter().flat_map(|PortReport { status, .. }| {
+        let members = status.members.iter().map(member_name);
+        std::iter::once(status.name.clone()).chain(members)
+    });
     let names = [port_width(names), LINK_WIDTH].map(Constraint::Length);
     let numbers = [Constraint::Length(7); 6];
     Table::new(lines, names.into_iter().chain(numbers)).header(header)
 }
 
-/// What the longest name of a port takes: 15 at most, as of any interface of Linux.
-fn port_width<'a>(names: impl Iterator<Item = &'a str>) -> u16 {
-    let longest = names.map(|name| name.chars().count()).max();
-    u16::try_from(longest.unwrap_or(0).max(8)).unwrap_or(u16::MAX)
+fn port_line(PortReport { status, rates }: &PortReport) -> Cells<'static> {
+    let link = match (status.link_up, status.speed_mbps) {
+        _ if status.gone => "gone".to_owned(),
+        (false, _) => "down".to_owned(),
+        (true, None) => "up".to_owned(),
+        (true, Some(mbps)) => speed(mbps),
+    };
+    let errors = status.nic.receive_errors + status.nic.send_errors;
+    let numbers = [
+        rates.received_packets,
+        rates.sent_packets,
+        rates.received_bytes,
+        rates.sent_bytes,
+        status.nic.missed_packets,
+        errors,
+    ];
+    let names = [Cell::from(status.name.clone()), Cell::from(link)];
+    let numbers = numbers.map(|number| right(&short(number), 7));
+    let style = if status.link_up { Style::new() } else { BAD };
+    Cells::new(names.into_iter().chain(numbers)).style(style)
+}
+
+/// Below the port that it is part of.
+fn member_line(member: &MemberStatus) -> Cells<'static> {
+    let link = match (member.link_up, member.carries) {
+        _ if member.gone => "gone",
+        (false, _) => "down",
+        (true, false) => "up",
+        (true, true) => "up, carries",
+    };
+    let style = if member.link_up { Style::new() } else { BAD };
+    Cells::new([Cell::from(member_name(member)), Cell::from(link)]).style(style)
+}
+
+/// Without what a driver is told.
+fn member_name(member: &MemberStatus) -> String {
+    let device = member.device.split(',').next().unwrap_or_default();
+    format!("  {device}")
+}
+
+/// What the longest name of a port takes: 15 at most, as of any interface of Linux, or more with members of bonds.
+fn port_width<N: AsRef<str>>(names: impl Iterator<Item = N>) -> u16 {
+    let longest = names.map(|name| name.as_ref().chars().count()).max();
+    u16::try_from(longest.unwrap_or(0).clamp(8, PORT_WIDTH_MAX)).unwrap_or(u16::MAX)
 }
 
 /// A question, news, or what the keys do.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use pollux_api::control::{DirectorReport, PortReport, WorkerReport};
-use pollux_api::dataplane::{NicCounters, PortStatus, TableStatus, WorkerStatus};
+use pollux_api::dataplane::{MemberStatus, NicCounters, PortStatus, TableStatus, WorkerStatus};
 use pollux_api::statistics::{
     DestinationStatistics, DropReport, FateCount, PortRates, RateReport, Rates, ServiceStatistics,
     TrafficTotals, WorkerRates,
@@ -153,6 +153,24 @@ fn reading(at: Instant, dropped: u64) -> Reading {
             sent_bytes: 1_100_000_000,
         },
     };
+    let member = |device: &str, link_up, carries| MemberStatus {
+        device: device.to_owned(),
+        gone: false,
+        link_up,
+        carries,
+    };
+    let mut bond = port("wan", true);
+    bond.status.members = vec![
+        member("0000:01:00.0", true, true),
+        member("0000:02:00.0", true, false),
+        member(
+            "net_tap10,iface=member0,mac=02:00:00:00:01:01",
+            false,
+            false,
+        ),
+    ];
+    let mut gone = port("dmz", false);
+    gone.status.gone = true;
     let fate = |fate: &str, is_drop, packets, meaning: &str| FateCount {
         fate: fate.to_owned(),
         is_drop,
@@ -176,7 +194,7 @@ fn reading(at: Instant, dropped: u64) -> Reading {
         },
         services,
         rates: rate_reports,
-        ports: vec![port("wan", true), port("lan", false)],
+        ports: vec![bond, port("lan", false), gone],
         workers: vec![worker(0, 0.125), worker(1, 0.95)],
         drops: vec![DropReport {
             port: "wan".to_owned(),
