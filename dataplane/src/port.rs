@@ -34,8 +34,8 @@ const NET_TAP_MTU_MAX: u16 = 1500;
 pub enum OpenError {
     /// There is nothing to do.
     #[error(
-        "no ports: no NIC is bound to a DPDK driver and the settings name none; bind one (`dpdk-devbind.py \
-         --bind=vfio-pci 0000:03:00.0`) or give `--port NAME=DEVICE`"
+        "no ports: no NIC is bound to a DPDK driver and the settings name none; bind one (`pollux setup \
+         0000:03:00.0`) or give `--port NAME=DEVICE`"
     )]
     NoPorts,
     /// The device cannot be had.

@@ -37,7 +37,7 @@ pub enum AttachError {
     /// The NIC belongs to the kernel, or to nobody.
     #[error(
         "{address} is bound to {driver}, not to a DPDK driver: \
-         bind it with `dpdk-devbind.py --bind=vfio-pci {address}`"
+         bind it with `pollux setup {address}`"
     )]
     WrongDriver {
         /// The NIC.

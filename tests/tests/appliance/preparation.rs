@@ -29,6 +29,27 @@ fn setup_binds_refuses_and_gives_back() {
     give_to_the_kernel(&machine, nic);
     assert_eq!(driver(nic), "virtio-pci");
     machine.run("ip link set nic up; ip addr add 192.0.2.77/24 dev nic");
+    // The data plane takes nothing from the kernel, and the doctor knows what to type.
+    let start = format!("start-pollux {nic} {}", VIRTIO.server);
+    for (line, words) in [
+        (
+            start.as_str(),
+            "is bound to virtio-pci, not to a DPDK driver: bind it with `pollux setup",
+        ),
+        (
+            "pollux doctor /etc/pollux/pollux.toml",
+            "is bound to the kernel's driver virtio-pci (interface nic); it has the address 192.0.2.77",
+        ),
+    ] {
+        let output = machine.try_run(line);
+        let text = text_of(&output);
+        assert!(!output.status.success(), "{line}: {text}");
+        assert!(
+            text.contains(&format!("port client0: {nic} {words}")),
+            "{line}: {text}"
+        );
+        assert!(text.contains("pollux setup"), "{line}: {text}");
+    }
     let refused = |force: &str, words: &str| {
         let output = machine.try_run(&format!("pollux setup {force} {nic}"));
         let text = text_of(&output);
@@ -88,7 +109,7 @@ fn a_machine_that_is_not_ready_is_told_why() {
     );
     refuses(
         &format!("start-pollux {client} {server} 'memory_mib = 4000'"),
-        "4000",
+        "4000 MB of huge pages needed",
     );
     refuses(
         &format!("CLIENT=server0 start-pollux {client} {server}"),

@@ -25,6 +25,7 @@ fn every_kind_of_nic_serves_clients_and_comes_back_after_a_pulled_cable() {
             all_servers_answer(address, port);
         }
         machine.download(VIP4);
+        the_nic_has_counted(&machine, nic);
         the_cable_is_pulled(&machine, nic);
         machine.assert_every_packet_is_accounted_for();
         machine.stop_pollux();
@@ -67,6 +68,29 @@ fn assert_it_is(machine: &Machine, nic: Nic) {
         assert!(
             eventually(Duration::from_secs(10), || machine.port(name).link_up),
             "{name} of {nic:?} is down"
+        );
+    }
+}
+
+/// What the driver knows beyond the usual counters is there; where frames are spread by RSS, every worker has some.
+fn the_nic_has_counted(machine: &Machine, nic: Nic) {
+    let shown = machine.run("pollux show ports --extended");
+    let named = shown.lines().filter_map(|line| line.trim().split_once(' '));
+    let good = named.filter(|(name, _)| *name == "rx_good_packets");
+    let counts: Vec<u64> = good.filter_map(|(_, count)| count.parse().ok()).collect();
+    assert!(
+        counts.len() == 2 && counts.iter().all(|count| *count > 100),
+        "{nic:?}: {shown}"
+    );
+    if nic == VIRTIO {
+        assert!(
+            shown.contains("queues: 2 receive, 2 transmit, by rss"),
+            "{shown}"
+        );
+        let workers = machine.workers();
+        assert!(
+            workers.iter().all(|worker| worker.received > 0),
+            "{workers:?}"
         );
     }
 }

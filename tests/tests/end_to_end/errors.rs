@@ -181,8 +181,8 @@ fn a_data_plane_that_cannot_start() {
     let has_iommu =
         fs::read_dir("/sys/kernel/iommu_groups").is_ok_and(|mut groups| groups.next().is_some());
     let unbound = if has_iommu {
-        "port wan: 0000:00:00.0 is bound to no driver, not to a DPDK driver: bind it with `dpdk-devbind.py \
-         --bind=vfio-pci 0000:00:00.0`"
+        "port wan: 0000:00:00.0 is bound to no driver, not to a DPDK driver: bind it with `pollux setup \
+         0000:00:00.0`"
     } else {
         "port wan: 0000:00:00.0 is bound to no driver, and the IOMMU of this machine is off, without which vfio-pci hands \
          out no NIC"
