@@ -11,7 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use pollux_api::configuration::Configuration;
@@ -49,6 +49,8 @@ pub enum Mischief {
     HangUp,
     /// Take that long for an answer.
     Slow(Duration),
+    /// Answer when this is over.
+    Hold,
     /// Count a packet in no fate.
     LoseCount,
 }
@@ -58,6 +60,7 @@ pub struct FakeDataplane {
     socket: PathBuf,
     stop: Arc<AtomicBool>,
     streams: Arc<Mutex<Vec<UnixStream>>>,
+    listening: Option<JoinHandle<()>>,
 }
 
 impl FakeDataplane {
@@ -67,13 +70,14 @@ impl FakeDataplane {
         let socket = run_directory.join("dataplane.sock");
         let _ = fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).unwrap();
-        let fake = Self {
+        let mut fake = Self {
             socket,
             stop: Arc::default(),
             streams: Arc::default(),
+            listening: None,
         };
         let (stop, streams) = (Arc::clone(&fake.stop), Arc::clone(&fake.streams));
-        thread::spawn(move || {
+        fake.listening = Some(thread::spawn(move || {
             for stream in listener.incoming() {
                 if stop.load(Ordering::Relaxed) {
                     return;
@@ -83,7 +87,7 @@ impl FakeDataplane {
                 let state = Arc::clone(&state);
                 thread::spawn(move || serve(stream, &state));
             }
-        });
+        }));
         fake
     }
 }
@@ -91,8 +95,13 @@ impl FakeDataplane {
 impl Drop for FakeDataplane {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // Wakes the listener, which then closes.
-        let _ = UnixStream::connect(&self.socket);
+        // Wakes the listener, which then closes. Until it has, it takes clients that nobody will answer: a dead process
+        // takes none.
+        if UnixStream::connect(&self.socket).is_ok()
+            && let Some(listening) = self.listening.take()
+        {
+            let _ = listening.join();
+        }
         for stream in self.streams.lock().unwrap().drain(..) {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
@@ -111,6 +120,11 @@ fn serve(stream: UnixStream, state: &Mutex<State>) {
                 return;
             }
             Mischief::Slow(time) => thread::sleep(time),
+            Mischief::Hold => {
+                while state.lock().unwrap().mischief == Mischief::Hold {
+                    thread::sleep(Duration::from_millis(5));
+                }
+            }
             Mischief::None | Mischief::LoseCount => {}
         }
         let result = state.lock().unwrap().answer(request.body);
