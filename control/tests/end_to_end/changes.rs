@@ -1,7 +1,5 @@
 //! What each command does to the configuration that runs.
 
-use std::time::Duration;
-
 use pollux_api::statistics::TrafficTotals;
 use serde_json::json;
 
@@ -305,20 +303,19 @@ fn rates_follow_the_counters() {
             .as_u64()
             .unwrap()
     };
-    // The first sample after the service came: it has counted nothing yet.
-    std::thread::sleep(Duration::from_millis(2100));
     assert_eq!(rate(&machine), 0);
-    let totals = TrafficTotals {
-        inbound_packets: 8_000,
-        ..TrafficTotals::default()
-    };
-    let name = "TCP 198.51.100.1:80".to_owned();
-    machine.state.lock().unwrap().totals.insert(name, totals);
-    machine.until("a rate is shown", |machine| rate(machine) > 0);
+    // What the first sample finds is no rate yet: it counts on.
+    machine.until("a rate is shown", |machine| {
+        let mut state = machine.state.lock().unwrap();
+        let totals = state.totals.entry("TCP 198.51.100.1:80".to_owned());
+        totals.or_default().inbound_packets += 8_000;
+        drop(state);
+        rate(machine) > 0
+    });
     // How much of it arrives at which tick is the estimator's own test; the server has half of its service's.
     let report = machine.json("show rates -t 198.51.100.1:80");
     let own = report[0]["rates"]["inbound_packets"].as_u64().unwrap();
-    assert!((1..=4_000).contains(&own), "{report}");
+    assert!(own > 0, "{report}");
     assert_eq!(report[0]["destinations"][0][0], "203.0.113.11:80");
     let half = &report[0]["destinations"][0][1]["inbound_packets"];
     assert!(half.as_u64().unwrap().abs_diff(own / 2) <= 1, "{report}");

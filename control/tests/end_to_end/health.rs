@@ -1,18 +1,22 @@
 //! Servers that fail in every way are off in time, come back by themselves, and keep their weight all along.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::machine::Machine;
+use pollux_api::health::ServerHealth;
 
-const INTERVAL: Duration = Duration::from_millis(100);
-const TIMEOUT: Duration = Duration::from_millis(80);
-const FALL: u32 = 3;
+use super::machine::{Machine, PATIENCE};
+
+const INTERVAL: Duration = Duration::from_millis(400);
+/// Enough for an answer on a machine that does other things.
+const TIMEOUT: Duration = Duration::from_millis(400);
+const FALL: usize = 3;
 
 /// What a server does with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,22 +131,31 @@ fn weight(machine: &Machine, server: &Server) -> u32 {
     found.unwrap().weight.get()
 }
 
+/// What polluxd says of a server.
+fn health(machine: &Machine, server: &Server) -> ServerHealth {
+    let shown: Vec<ServerHealth> = serde_json::from_value(machine.json("show health")).unwrap();
+    let mut servers = shown.into_iter();
+    let found = servers.find(|one| one.server.to_string() == server.address);
+    found.unwrap()
+}
+
 fn last_result(machine: &Machine, server: &Server) -> String {
-    let shown = machine.json("show health");
-    let mut servers = shown.as_array().unwrap().iter();
-    let server = servers.find(|one| one["server"] == server.address.as_str());
-    let reason = &server.unwrap()["recent"][0]["reason"];
-    reason.as_str().unwrap().to_owned()
+    health(machine, server).recent[0].reason.clone()
+}
+
+/// How many bad answers in a row took a server off: `interval × fall + timeout` by polluxd's clock, whatever a machine that
+/// does other things makes of it.
+fn bad_before_it_was_off(machine: &Machine, server: &Server) -> usize {
+    let health = health(machine, server);
+    let older = health.recent.iter();
+    let older = older.skip_while(|result| result.age_ms < health.since_ms);
+    older.take_while(|result| !result.good).count()
 }
 
 fn until_weight(machine: &Machine, server: &Server, wanted: u32) {
     let start = Instant::now();
     while weight(machine, server) != wanted {
-        assert!(
-            start.elapsed() < Duration::from_secs(10),
-            "{}",
-            machine.log()
-        );
+        assert!(start.elapsed() < PATIENCE, "{}", machine.log());
         thread::sleep(Duration::from_millis(2));
     }
 }
@@ -152,18 +165,13 @@ fn every_failure_takes_a_server_off_in_time_and_it_comes_back_by_itself() {
     let (machine, server) = checked();
     for (habit, why) in [
         (Habit::Answers("HTTP/1.1 500 No\r\n\r\n"), "status 500"),
-        (Habit::Hangs, "no answer within 80 ms"),
+        (Habit::Hangs, "no answer within 400 ms"),
         (Habit::HangsUp, "closed the connection without an answer"),
         (Habit::Answers("SSH-2.0-x\r\n"), "the answer is no HTTP"),
     ] {
         server.is_now(habit);
-        let start = Instant::now();
         until_weight(&machine, &server, 0);
-        let took = start.elapsed();
-        // Half a second for a machine that does other things meanwhile.
-        let limit = INTERVAL * FALL + TIMEOUT + Duration::from_millis(500);
-        assert!(took < limit, "{habit:?}: {took:?}");
-        assert!(took > INTERVAL * (FALL - 2), "{habit:?}: {took:?}");
+        assert_eq!(bad_before_it_was_off(&machine, &server), FALL, "{habit:?}");
         assert_eq!(last_result(&machine, &server), why);
         server.is_now(GOOD);
         until_weight(&machine, &server, 7);
@@ -268,10 +276,18 @@ fn many_checked_servers_need_little_memory() {
     const SERVICES: usize = 40;
     const SERVERS: usize = 1000;
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    // As many as the kernel lets wait: where this thread is kept waiting, servers are not to seem down.
+    rustix::net::listen(&listener, 4096).unwrap();
     let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || for _ in listener.incoming() {});
+    let asked = Arc::<Mutex<HashSet<SocketAddr>>>::default();
+    let seen = Arc::clone(&asked);
+    thread::spawn(move || {
+        for server in listener.incoming().flatten() {
+            seen.lock().unwrap().extend(server.local_addr());
+        }
+    });
     let mut file =
-        "[[check]]\nname = \"connect\"\nkind = \"tcp\"\ninterval_ms = 8000\ntimeout_ms = 8000\n"
+        "[[check]]\nname = \"connect\"\nkind = \"tcp\"\ninterval_ms = 12_000\ntimeout_ms = 12_000\n"
             .to_owned();
     for service in 1..=SERVICES {
         file.push_str(&format!(
@@ -289,22 +305,23 @@ fn many_checked_servers_need_little_memory() {
     machine.start_dataplane();
     machine.start_polluxd();
     let start = Instant::now();
-    let mut asked = 0;
-    while asked < SERVICES * SERVERS {
-        assert!(
-            start.elapsed() < Duration::from_secs(300),
-            "{asked}\n{}",
-            machine.log()
-        );
-        thread::sleep(Duration::from_secs(2));
-        let shown = machine.json("show health");
-        let servers = shown.as_array().unwrap().iter();
-        asked = servers.filter(|one| !one["recent"][0].is_null()).count();
+    // However long a busy machine takes for it, as long as it goes on.
+    let (mut count, mut last_came) = (0, Instant::now());
+    while count < SERVICES * SERVERS {
+        thread::sleep(Duration::from_millis(100));
+        let now = asked.lock().unwrap().len();
+        if now > count {
+            (count, last_came) = (now, Instant::now());
+        }
+        assert!(last_came.elapsed() < PATIENCE, "{count}\n{}", machine.log());
     }
     println!(
-        "{asked} servers were asked after {} ms",
+        "{count} servers were asked after {} ms",
         start.elapsed().as_millis()
     );
+    // This takes memory as well.
+    let shown = machine.json("show health");
+    assert_eq!(shown.as_array().unwrap().len(), SERVICES * SERVERS);
     let off = machine.state.lock().unwrap().configuration.health.off.len();
     assert_eq!(off, 0);
     let status = fs::read_to_string(format!("/proc/{}/status", machine.polluxd_pid())).unwrap();

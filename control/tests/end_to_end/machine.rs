@@ -13,8 +13,12 @@ use tempfile::TempDir;
 
 use super::fake_dataplane::{FakeDataplane, State};
 
-/// How long anything may take before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long anything may take before the test gives up, on a machine that does other things.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Whoever is kept waiting by a client that does not go on waits until that one is cut off, after 10 s. Who has an answer
+/// within this time was not.
+pub const HELD_UP: Duration = Duration::from_secs(9);
 
 pub struct Machine {
     directory: TempDir,

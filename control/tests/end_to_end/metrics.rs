@@ -1,15 +1,13 @@
 //! `GET /metrics`: what it says, and that no scraper delays another.
 
-use std::io::{Read, Write};
+use std::io::{Error, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pollux_api::statistics::TrafficTotals;
 
-use super::machine::Machine;
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use super::machine::{HELD_UP, Machine, PATIENCE};
 
 /// A polluxd with metrics.
 pub struct Scraped {
@@ -76,7 +74,7 @@ impl Scraped {
         let start = Instant::now();
         assert!(self.text().contains("pollux_dataplane_up 1"));
         let elapsed = start.elapsed();
-        assert!(elapsed < Duration::from_secs(3), "{elapsed:?}");
+        assert!(elapsed < HELD_UP, "{elapsed:?}");
     }
 }
 
@@ -284,11 +282,11 @@ fn slow_scrapers_delay_nobody() {
     scraped.is_answered();
     let start = Instant::now();
     scraped.machine.shown("show services");
-    assert!(start.elapsed() < Duration::from_secs(3));
-    // Those that are left are cut off in time.
+    assert!(start.elapsed() < HELD_UP);
+    // Those that are left are cut off: there is an end, or a reset, and no more waiting.
     for mut stream in slow {
-        let _ = stream.read_to_end(&mut Vec::new());
+        let end = stream.read_to_end(&mut Vec::new());
+        let is_waiting = |error: &Error| error.kind() == ErrorKind::WouldBlock;
+        assert!(!end.as_ref().is_err_and(is_waiting), "{end:?}");
     }
-    let elapsed = start.elapsed();
-    assert!(elapsed < Duration::from_secs(15), "{elapsed:?}");
 }

@@ -4,9 +4,8 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
 
-use super::machine::Machine;
+use super::machine::{Machine, PATIENCE};
 
 const FILE: &str = "\
 [[service]]
@@ -198,9 +197,7 @@ fn a_stop_takes_the_socket_away() {
 fn systemd_is_told() {
     let machine = Machine::new();
     let socket = UnixDatagram::bind(machine.path("notify")).unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut polluxd = machine
         .polluxd_command()
         .env("NOTIFY_SOCKET", machine.path("notify"))

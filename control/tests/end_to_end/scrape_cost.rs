@@ -69,7 +69,6 @@ fn a_scrape_of_40_000_servers_costs_little() {
         idle.as_millis() * 1000 / (PAUSE * SCRAPES).as_millis(),
         shortest_answer.as_millis()
     );
-    // Generous: these run beside other tests. Prometheus gives up after 10 s.
-    assert!(slowest < Duration::from_secs(10), "{slowest:?}");
+    // Of the processor's time, as these run beside other tests. Prometheus gives up after 10 s.
     assert!(each < Duration::from_secs(4), "{each:?}");
 }

@@ -11,8 +11,10 @@ use pollux_api::health::probe::*;
 use super::super::outcome::{Share, Verdict};
 use super::*;
 
-const LIMIT_MS: u32 = 300;
-const LIMIT: Duration = Duration::from_millis(300);
+/// For who answers: only a test that hangs waits that long.
+const PATIENT_MS: u32 = 60_000;
+/// For who does not.
+const BRIEF_MS: u32 = 1000;
 
 /// A server that does something with each connection and the request it read.
 fn server(serve: impl Fn(StdStream, String) + Send + 'static) -> SocketAddr {
@@ -53,13 +55,13 @@ fn tcp() -> Probe {
     Probe::Tcp(TcpProbe::default())
 }
 
-fn question(probe: &Probe) -> Question {
+fn question(probe: &Probe, limit_ms: u32) -> Question {
     Question::new(Check {
         name: String::new(),
         probe: probe.clone(),
         port: None,
-        interval_ms: LIMIT_MS,
-        timeout_ms: LIMIT_MS,
+        interval_ms: limit_ms,
+        timeout_ms: limit_ms,
         rise: 1,
         fall: 1,
         service_path: false,
@@ -68,6 +70,10 @@ fn question(probe: &Probe) -> Question {
 }
 
 fn outcome(probe: &Probe, server: SocketAddr) -> Outcome {
+    outcome_within(PATIENT_MS, probe, server)
+}
+
+fn outcome_within(limit_ms: u32, probe: &Probe, server: SocketAddr) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -78,11 +84,20 @@ fn outcome(probe: &Probe, server: SocketAddr) -> Outcome {
         way: Way::Address(server),
         user: Some((user, server.to_string().parse().unwrap())),
     };
-    runtime.block_on(question(probe).ask(subject)).unwrap()
+    let question = question(probe, limit_ms);
+    runtime.block_on(question.ask(subject)).unwrap()
 }
 
 fn asked(probe: &Probe, server: SocketAddr) -> (bool, String) {
-    let outcome = outcome(probe, server);
+    judged(outcome(probe, server))
+}
+
+/// Asks a server that does not answer.
+fn asked_briefly(probe: &Probe, server: SocketAddr) -> (bool, String) {
+    judged(outcome_within(BRIEF_MS, probe, server))
+}
+
+fn judged(outcome: Outcome) -> (bool, String) {
     assert_ne!(outcome.verdict, Verdict::Silent, "{outcome:?}");
     let is_good = outcome.verdict == Verdict::Good;
     (is_good, outcome.reason.into_owned())
@@ -141,20 +156,18 @@ fn an_answer_in_small_pieces_is_one() {
 #[test]
 fn what_hangs_is_bad_in_time() {
     let hung = server(|stream, _| {
-        thread::sleep(Duration::from_secs(20));
+        thread::park();
         drop(stream);
     });
-    let start = Instant::now();
-    let expected = (false, "no answer within 300 ms".to_owned());
-    assert_eq!(asked(&get("200"), hung), expected);
+    let expected = (false, "no answer within 1000 ms".to_owned());
+    assert_eq!(asked_briefly(&get("200"), hung), expected);
     // One that gives a byte now and then, and never a line.
     let drips = server(|mut stream, _| {
         while stream.write_all(b"H").is_ok() {
             thread::sleep(Duration::from_millis(50));
         }
     });
-    assert_eq!(asked(&get("200"), drips), expected);
-    assert!(start.elapsed() < LIMIT * 4);
+    assert_eq!(asked_briefly(&get("200"), drips), expected);
 }
 
 #[test]
@@ -278,10 +291,10 @@ fn datagrams() {
     assert!(asked(&probe("6f6b", Some("^ok$"), true), echo).0);
     assert!(!asked(&probe("6e6f", Some("^ok$"), true), echo).0);
     let mute = udp_server(|_| None);
-    let late = (false, "no answer within 300 ms".to_owned());
-    assert_eq!(asked(&probe("00", None, true), mute), late);
+    let late = (false, "no answer within 1000 ms".to_owned());
+    assert_eq!(asked_briefly(&probe("00", None, true), mute), late);
     assert_eq!(
-        asked(&probe("00", None, false), mute),
+        asked_briefly(&probe("00", None, false), mute),
         (true, "not refused".to_owned())
     );
     let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -423,7 +436,7 @@ fn scripts_say_it_by_their_exit_status() {
         user: None,
     };
     let error = runtime
-        .block_on(question(&missing).ask(subject))
+        .block_on(question(&missing, PATIENT_MS).ask(subject))
         .unwrap_err();
     assert!(
         error
@@ -438,8 +451,9 @@ fn a_script_that_hangs_is_killed_with_all_it_started() {
     let directory = tempfile::tempdir().unwrap();
     let mark = directory.path().join("pid");
     let text = format!("sleep 100 & echo $! > {}; wait", mark.display());
-    let late = (false, "no answer within 300 ms".to_owned());
-    assert_eq!(asked(&script(&text), "127.0.0.1:81".parse().unwrap()), late);
+    let late = (false, "no answer within 1000 ms".to_owned());
+    let server = "127.0.0.1:81".parse().unwrap();
+    assert_eq!(asked_briefly(&script(&text), server), late);
     let pid = std::fs::read_to_string(mark).unwrap();
     let state = std::path::PathBuf::from(format!("/proc/{}/stat", pid.trim()));
     let start = Instant::now();
@@ -449,7 +463,7 @@ fn a_script_that_hangs_is_killed_with_all_it_started() {
         state.is_empty() || state.contains(") Z ")
     };
     while !is_dead() {
-        assert!(start.elapsed() < Duration::from_secs(5));
+        assert!(start.elapsed() < Duration::from_secs(60));
         thread::sleep(Duration::from_millis(10));
     }
 }
