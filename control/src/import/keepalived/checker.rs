@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::super::draft::Draft;
+use super::super::ipvsadm::words;
 use super::statement::Statement;
 use super::timing::{Timing, flag, number};
 
@@ -48,7 +49,7 @@ pub enum Kind {
     /// MISC_CHECK
     Misc {
         /// The program with its arguments.
-        command: String,
+        command: Vec<String>,
         /// How long it may take.
         timeout_s: Option<u32>,
         /// Whether its exit status is a weight.
@@ -109,7 +110,16 @@ pub fn read(statement: &Statement, outer: &Timing, draft: &mut Draft) -> Option<
         address: None,
         timing: Timing::default(),
     };
-    for inner in statement.inner() {
+    // SMTP_CHECK once had them in a block.
+    let host = statement
+        .inner()
+        .iter()
+        .filter(|inner| statement.keyword() == "SMTP_CHECK" && inner.keyword() == "host");
+    for inner in statement
+        .inner()
+        .iter()
+        .chain(host.flat_map(Statement::inner))
+    {
         let is_known = checker.timing.take(inner, draft)
             || checker.take(inner, draft)
             || is_of_kind(statement.keyword(), inner.keyword());
@@ -127,6 +137,12 @@ pub fn read(statement: &Statement, outer: &Timing, draft: &mut Draft) -> Option<
 }
 
 impl Checker {
+    /// Leaves out what says where the server is anyway.
+    pub fn forget_own(&mut self, address: IpAddr, port: Option<u16>) {
+        self.address = self.address.filter(|other| *other != address);
+        self.port = self.port.filter(|other| Some(*other) != port);
+    }
+
     /// What all checkers have of their connection.
     fn take(&mut self, inner: &Statement, draft: &mut Draft) -> bool {
         let keyword = inner.keyword();
@@ -274,7 +290,7 @@ fn misc(statement: &Statement, draft: &mut Draft) -> Option<Kind> {
         draft.note(&user.place, text);
     }
     Some(Kind::Misc {
-        command: path.arguments().join(" "),
+        command: words(&path.arguments().join(" ")),
         timeout_s: statement
             .last("misc_timeout")
             .and_then(|found| number(found, draft)),

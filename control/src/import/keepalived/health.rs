@@ -8,7 +8,9 @@ use pollux_api::health::{CheckNames, CheckedService, OnFailure, Quorum};
 use pollux_api::identity::Endpoint;
 
 use super::super::draft::Draft;
+use super::super::ipvsadm::words as split;
 use super::super::note::Place;
+use super::any_server::of_any_server;
 use super::method::{Method, method};
 use super::probe;
 use super::real_server::RealServer;
@@ -97,8 +99,12 @@ pub fn add(
         }
         return;
     };
+    let mut checkers = first.checkers.clone();
+    if servers.iter().any(|server| server.checkers != checkers) {
+        checkers = of_any_server(first);
+    }
     for server in servers {
-        if server.checkers != first.checkers {
+        if server.checkers != first.checkers && of_any_server(server) != checkers {
             let text = format!(
                 "server {}: here all servers of a service are checked alike, and this one is checked as {} is, in {}",
                 server.address, first.address, first.place
@@ -106,8 +112,7 @@ pub fn add(
             draft.note(&server.place, text);
         }
     }
-    let checks = first
-        .checkers
+    let checks = checkers
         .iter()
         .flat_map(|checker| probe::checks(&first.place, checker, draft));
     let checks: Vec<_> = checks.collect();
@@ -191,7 +196,7 @@ fn sorry_server(statement: &Statement, draft: &mut Draft) -> Option<Sorry> {
 /// A program with its arguments; who it runs as is not said here.
 fn command(statement: &Statement, draft: &mut Draft) -> Vec<String> {
     let mut words = statement.arguments().iter();
-    let command = words.next().map(|line| arguments(line)).unwrap_or_default();
+    let command = words.next().map(|line| split(line)).unwrap_or_default();
     if let Some(user) = words.next() {
         let text = format!(
             "{}: programs run as the user that polluxd runs as, and not as {user}",
@@ -213,9 +218,4 @@ fn command(statement: &Statement, draft: &mut Draft) -> Vec<String> {
         ),
     );
     Vec::new()
-}
-
-/// The words of a command, parted by blanks; single quotes keep one together.
-pub fn arguments(line: &str) -> Vec<String> {
-    super::super::ipvsadm::words(line)
 }

@@ -5,6 +5,7 @@
 //!      ──► statements: blocks in blocks ──► top ──► virtual_server (group, real_server, checker) ──► draft
 //! ```
 
+mod any_server;
 mod checker;
 mod dpvs;
 mod dpvs_conf;

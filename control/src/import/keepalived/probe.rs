@@ -10,7 +10,6 @@ use pollux_api::health::{Check, JITTER_PERCENT, Statuses};
 use super::super::draft::Draft;
 use super::super::note::Place;
 use super::checker::{Checker, Kind, Url};
-use super::health::arguments;
 
 /// keepalived's defaults, in milliseconds.
 const DELAY_LOOP_MS: u32 = 60_000;
@@ -127,7 +126,6 @@ fn probes(place: &Place, checker: &Checker, draft: &mut Draft) -> Vec<Probe> {
         Kind::Misc {
             command, dynamic, ..
         } => {
-            let command = arguments(command);
             if !command
                 .first()
                 .is_some_and(|program| program.starts_with('/'))
@@ -137,7 +135,7 @@ fn probes(place: &Place, checker: &Checker, draft: &mut Draft) -> Vec<Probe> {
                 return Vec::new();
             }
             Probe::Script(ScriptProbe {
-                command,
+                command: command.clone(),
                 exit_weight: *dynamic,
             })
         }

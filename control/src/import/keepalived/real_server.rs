@@ -80,6 +80,9 @@ impl RealServer {
                 .checkers
                 .extend(checker::read(inner, &server.timing, draft));
         }
+        for checker in &mut server.checkers {
+            checker.forget_own(server.address, server.port);
+        }
         Some(server)
     }
 

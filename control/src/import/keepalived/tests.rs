@@ -571,6 +571,55 @@ fn servers_that_are_checked_differently_are_named() {
     assert!(notes[0].contains("no server has a checker"), "{notes:#?}");
 }
 
+/// As most files have it: the server's own address and port in its checker.
+#[test]
+fn a_checker_that_names_its_own_server_is_the_same_for_all() {
+    let service = |checkers: [&str; 2]| {
+        let [first, second] = checkers;
+        clean(&format!(
+            "virtual_server 198.51.100.1 80 {{\n real_server 203.0.113.1 80 {{\n {first}\n }}\n \
+             real_server 203.0.113.11 81 {{\n {second}\n }}\n}}\n"
+        ))
+    };
+    let configuration = service([
+        "TCP_CHECK {\n connect_ip 203.0.113.1\n connect_port 80\n }",
+        "TCP_CHECK {\n connect_ip 203.0.113.11\n connect_port 81\n }",
+    ]);
+    assert_eq!(configuration.health.checks.len(), 1);
+    assert_eq!(configuration.health.checks[0].port, None);
+    let configuration = service([
+        "MISC_CHECK {\n misc_path \"/bin/check -H 203.0.113.1 -u http://203.0.113.1:80/$x -p 80 -w 100\"\n }",
+        "MISC_CHECK {\n misc_path \"/bin/check -H 203.0.113.11 -u http://203.0.113.11:81/$x -p 81 -w 100\"\n }",
+    ]);
+    let Probe::Script(script) = &configuration.health.checks[0].probe else {
+        panic!("{configuration:?}");
+    };
+    assert_eq!(
+        script.command,
+        [
+            "/bin/sh",
+            "-c",
+            "exec \"/bin/check\" \"-H\" \"$POLLUX_SERVER_ADDRESS\" \"-u\" \
+             \"http://$POLLUX_SERVER_ADDRESS:$POLLUX_SERVER_PORT/\\$x\" \"-p\" \"$POLLUX_SERVER_PORT\" \"-w\" \"100\""
+        ]
+    );
+    // What really differs is said: nobody checks the second server at the first one's address.
+    let (_, notes) = read_text(
+        "virtual_server 198.51.100.1 80 {\n real_server 203.0.113.1 80 {\n MISC_CHECK {\n misc_path \"/bin/a 203.0.113.1\"\n }\n }\n \
+         real_server 203.0.113.2 80 {\n MISC_CHECK {\n misc_path \"/bin/b 203.0.113.2\"\n }\n }\n}\n",
+    );
+    assert_eq!(notes.len(), 1, "{notes:#?}");
+    assert!(notes[0].contains("203.0.113.2: here all servers of a service are checked alike"));
+}
+
+#[test]
+fn a_mail_check_in_the_old_style_keeps_its_port() {
+    let configuration = clean(
+        "virtual_server 198.51.100.1 25 {\n real_server 203.0.113.1 25 {\n SMTP_CHECK {\n host {\n connect_port 2525\n }\n }\n }\n}\n",
+    );
+    assert_eq!(configuration.health.checks[0].port, Some(2525));
+}
+
 #[test]
 fn timeouts_of_all_services_are_settings() {
     let configuration = clean(
