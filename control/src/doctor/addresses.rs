@@ -3,7 +3,8 @@
 
 use std::net::IpAddr;
 
-use pollux_api::ForwardingMethod;
+use pollux_api::health::CheckedService;
+use pollux_api::{ForwardingMethod, ServiceId};
 
 use super::{Finding, Patient};
 use crate::host::network::{self, Interface};
@@ -66,6 +67,10 @@ fn virtual_addresses(patient: &Patient, interfaces: &[Interface]) -> Vec<Finding
             .filter(|known| known.addresses.iter().any(|own| own.local == Some(address)));
         let owners: Vec<&str> = owners.map(|known| known.name.as_str()).collect();
         if owners.is_empty() {
+            if let Some(finding) = not_announced(patient, address) {
+                findings.push(finding);
+                continue;
+            }
             let length = if address.is_ipv4() { 32 } else { 128 };
             let text = format!(
                 "no interface has the virtual address {address}: nobody answers ARP or ND and pings for it"
@@ -105,13 +110,40 @@ fn virtual_addresses(patient: &Patient, interfaces: &[Interface]) -> Vec<Finding
     findings
 }
 
+/// An address that polluxd gives and takes: nobody else is to give it. None: it is no such address.
+fn not_announced(patient: &Patient, address: IpAddr) -> Option<Finding> {
+    let configuration = &patient.configuration;
+    let announced = configuration.health.services.iter().filter(|checked| {
+        checked.quorum.announce.is_some()
+            && matches!(checked.service, ServiceId::Address(id) if id.endpoint.address() == address)
+    });
+    let announced: Vec<&CheckedService> = announced.collect();
+    let port = announced.first()?.quorum.announce.as_deref()?;
+    let is_lost = |checked: &&&CheckedService| configuration.health.lost.contains(&checked.service);
+    let finding = match announced.iter().find(is_lost) {
+        Some(checked) => {
+            let text = format!(
+                "virtual address {address} is withdrawn, as service {} has lost its quorum: polluxd gives it to {port} again \
+                 when enough servers are up",
+                checked.service
+            );
+            Finding::wrong(ABOUT, text).mend("pollux show health   # why they are down")
+        }
+        None => {
+            let text = format!(
+                "polluxd is to announce virtual address {address} on {port}, and it is not there"
+            );
+            Finding::wrong(ABOUT, text).mend("journalctl -u polluxd   # says why")
+        }
+    };
+    Some(finding)
+}
+
 fn settings(patient: &Patient) -> Vec<Finding> {
     let mut findings = Vec::new();
     let nat: Vec<bool> = patient
-        .configuration
-        .services
-        .iter()
-        .flat_map(|entry| &entry.destinations)
+        .servers()
+        .map(|(_, server)| server)
         .filter(|server| server.method == ForwardingMethod::Nat)
         .map(|server| server.id.address().is_ipv6())
         .collect();

@@ -1,4 +1,4 @@
-//! Whether health checks that go by a service's own path have their ports for themselves.
+//! What health checks found, and whether those that go by a service's own path have their ports for themselves.
 
 use pollux_api::health::path::{CHECK_PORTS, CheckPaths};
 
@@ -7,8 +7,25 @@ use super::{Finding, Patient};
 const ABOUT: &str = "checks";
 const RANGE: &str = "proc/sys/net/ipv4/ip_local_port_range";
 
-/// Looks. Nothing is said when no check goes by a path.
+/// Looks. Of servers that are down `pollux show health` tells; a service without enough of them is not to be missed.
 pub fn examine(patient: &Patient) -> Vec<Finding> {
+    let health = &patient.configuration.health;
+    let lost = health.lost.iter().map(|service| {
+        let so = match health.sorry_server(*service) {
+            Some(server) => format!("sorry server {} has its new connections", server.id),
+            None => "too few of its servers are up".to_owned(),
+        };
+        Finding::wrong(
+            ABOUT,
+            format!("service {service} has lost its quorum: {so}"),
+        )
+        .mend("pollux show health   # why servers are down")
+    });
+    lost.chain(ports(patient)).collect()
+}
+
+/// Nothing is said when no check goes by a path.
+fn ports(patient: &Patient) -> Vec<Finding> {
     if CheckPaths::of(&patient.configuration).is_empty() {
         return Vec::new();
     }

@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use pollux_api::dataplane::{PortStatus, WorkerStatus};
-use pollux_api::{Configuration, DataplaneSettings, ServiceId};
+use pollux_api::{Configuration, DataplaneSettings, Destination, ServiceId};
 use serde::Serialize;
 
 use crate::host::Root;
@@ -168,6 +168,15 @@ impl Patient {
             .iter()
             .map(|port| port.name.as_str())
             .collect()
+    }
+
+    /// Every server with its service, sorry servers among them.
+    fn servers(&self) -> impl Iterator<Item = (ServiceId, &Destination)> {
+        let services = self.configuration.services.iter();
+        services.flat_map(|entry| {
+            let servers = self.configuration.servers_and_sorry_server(entry);
+            servers.map(|server| (entry.service.id, server))
+        })
     }
 
     /// The virtual addresses of all services.

@@ -44,12 +44,7 @@ fn room(patient: &Patient, servers: &[IpAddr]) -> Vec<Finding> {
 /// Looks.
 pub fn examine(patient: &Patient) -> Vec<Finding> {
     let mut servers: BTreeMap<IpAddr, BTreeSet<&str>> = BTreeMap::new();
-    for server in patient
-        .configuration
-        .services
-        .iter()
-        .flat_map(|entry| &entry.destinations)
-    {
+    for (_, server) in patient.servers() {
         let method = match server.method {
             ForwardingMethod::Direct => "direct",
             ForwardingMethod::Nat => "nat",

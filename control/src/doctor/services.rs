@@ -17,12 +17,7 @@ pub fn examine(patient: &Patient) -> Vec<Finding> {
 
 /// Direct routing and tunnels leave a packet's port as it is.
 fn unused_ports(patient: &Patient) -> Vec<Finding> {
-    let services = patient.configuration.services.iter();
-    let servers = services.flat_map(|entry| {
-        let destinations = entry.destinations.iter();
-        destinations.map(|server| (entry.service.id, server))
-    });
-    let unused = servers.filter(|(service, server)| {
+    let unused = patient.servers().filter(|(service, server)| {
         let (port, of_service) = (server.id.port(), service.port());
         server.method != ForwardingMethod::Nat && of_service != 0 && port != of_service
     });
@@ -45,17 +40,15 @@ fn unused_ports(patient: &Patient) -> Vec<Finding> {
 /// of its own for both.
 fn shared_servers(patient: &Patient) -> Vec<Finding> {
     let mut of_server = BTreeMap::<(&'static str, DestinationId), Vec<ServiceId>>::new();
-    for entry in &patient.configuration.services {
-        let protocol = match entry.service.id {
+    for (service, server) in patient.servers() {
+        let protocol = match service {
             ServiceId::Address(id) => id.protocol,
             // Any: those of two marks are told apart by what they carry, as far as is known here.
             ServiceId::Fwmark(_) => continue,
         };
-        for server in &entry.destinations {
-            if server.method == ForwardingMethod::Nat && server.id.port() != 0 {
-                let key = (name(protocol), server.id);
-                of_server.entry(key).or_default().push(entry.service.id);
-            }
+        if server.method == ForwardingMethod::Nat && server.id.port() != 0 {
+            let key = (name(protocol), server.id);
+            of_server.entry(key).or_default().push(service);
         }
     }
     let shared = of_server.into_iter().filter(|(_, of)| of.len() > 1);

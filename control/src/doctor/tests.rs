@@ -671,6 +671,60 @@ fn more_servers_than_the_kernel_keeps_neighbours() {
     assert_eq!(found("8192"), [""; 0]);
 }
 
+/// It is asked for when all others are gone: not the time to find out that there is no way to it.
+#[test]
+fn the_sorry_server_is_a_server_as_the_others() {
+    let file = FILE.replacen(
+        "[[service]]",
+        "[[check]]\nname = \"connect\"\nkind = \"tcp\"\n[[service]]\ncheck = \"connect\"\n\
+         sorry_server = { address = \"203.0.113.99:80\", method = \"nat\" }",
+        1,
+    );
+    let found = ills(&patient(&well(), &file));
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(
+        found[0].starts_with("Wrong servers: there is no route to server 203.0.113.99"),
+        "{found:#?}"
+    );
+}
+
+/// What polluxd has taken off on purpose nobody is told to put back.
+#[test]
+fn an_address_that_is_withdrawn_is_not_to_be_given_by_hand() {
+    let file = FILE.replacen(
+        "[[service]]",
+        "[[check]]\nname = \"connect\"\nkind = \"tcp\"\n[[service]]\ncheck = \"connect\"\nannounce = \"wan\"",
+        1,
+    );
+    let machine = well().file(
+        "ip/address",
+        r#"[{"ifname":"wan","flags":["UP"],"addr_info":[{"local":"203.0.113.1","prefixlen":24}]}]"#,
+    );
+    let mut patient = patient(&machine, &file);
+    only(
+        &patient,
+        "Wrong addresses: polluxd is to announce virtual address 198.51.100.1 on wan, and it is not there",
+        "journalctl -u polluxd",
+    );
+    let service = patient.configuration.services[0].service.id;
+    patient.configuration.health.lost.insert(service);
+    let found = ills(&patient);
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(
+        found
+            .iter()
+            .all(|ill| !ill.contains("ip address add") && ill.contains("pollux show health")),
+        "{found:#?}"
+    );
+    let lost = "Wrong checks: service TCP 198.51.100.1:80 has lost its quorum: too few of its servers are up";
+    assert!(found.iter().any(|ill| ill.starts_with(lost)), "{found:#?}");
+    let withdrawn = "Wrong addresses: virtual address 198.51.100.1 is withdrawn, as service TCP 198.51.100.1:80 has lost";
+    assert!(
+        found.iter().any(|ill| ill.starts_with(withdrawn)),
+        "{found:#?}"
+    );
+}
+
 #[test]
 fn servers_that_services_share_under_nat() {
     let second = |address: &str, method: &str| {

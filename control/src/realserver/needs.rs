@@ -89,8 +89,7 @@ pub fn of(configuration: &Configuration, service: Option<ServiceId>) -> Vec<Serv
             continue;
         }
         let virtuals = virtuals(configuration, id);
-        // In the order of adding.
-        for destination in entry.destinations.iter().rev() {
+        for destination in configuration.servers_and_sorry_server(entry) {
             let address = destination.id.address();
             let needs = found.entry(address).or_insert_with(|| ServerNeeds {
                 address,

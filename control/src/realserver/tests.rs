@@ -320,3 +320,16 @@ fn windows_takes_direct_and_nat() {
         ["netsh interface ipv6 add route ::/0 \"Ethernet 2\" 2001:db8:2::1"]
     );
 }
+
+#[test]
+fn the_sorry_server_is_prepared_too() {
+    let text = format!(
+        "[[check]]\nname = \"connect\"\nkind = \"tcp\"\n{}check = \"connect\"\n{}{}",
+        service("198.51.100.1:80", ""),
+        "[service.sorry_server]\naddress = \"203.0.113.99:80\"\nmethod = \"direct\"\n",
+        server("203.0.113.11:80", "method = \"direct\""),
+    );
+    let servers = scripts_of(&text, None).into_iter();
+    let servers: Vec<String> = servers.map(|script| script.server.to_string()).collect();
+    assert_eq!(servers, ["203.0.113.11", "203.0.113.99"]);
+}

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::{CheckedService, Health, OffServer, OnFailure};
-use crate::configuration::{Configuration, ServiceEntry};
+use crate::configuration::{Configuration, Destination, ServiceEntry};
 use crate::identity::{ServiceId, Weight};
 
 impl Configuration {
@@ -37,6 +37,16 @@ impl Configuration {
         let mut entry = configured.clone();
         self.health.enforce(checked, &mut entry);
         Some(Cow::Owned(entry))
+    }
+
+    /// The servers of a service, and its sorry server: all that its packets may ever go to.
+    pub fn servers_and_sorry_server<'a>(
+        &'a self,
+        entry: &'a ServiceEntry,
+    ) -> impl Iterator<Item = &'a Destination> {
+        let checked = self.health.checked(entry.service.id);
+        let sorry_server = checked.and_then(|checked| checked.sorry_server.as_ref());
+        entry.destinations.iter().chain(sorry_server)
     }
 }
 
