@@ -283,12 +283,12 @@ fn add_checks(configuration: &mut Configuration, checks: Vec<Check>, uses: Vec<O
         used.slow_start_s = checked.slow_start_s;
         used.quorum = checked.quorum;
         used.sorry_server = checked.sorry_server;
-        if configuration.judge_checked(&used).is_err() {
+        if !configuration.errors_of_checked(&used).is_empty() {
             // Mostly because of these.
             used.quorum.announce = None;
             used.sorry_server = None;
         }
-        if configuration.judge_checked(&used).is_ok() {
+        if configuration.errors_of_checked(&used).is_empty() {
             services.push(used);
         }
     }

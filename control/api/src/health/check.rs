@@ -53,18 +53,13 @@ fn is_default_jitter_percent(percent: &u8) -> bool {
 }
 
 impl Check {
-    /// Whether it means something by itself.
-    ///
-    /// # Errors
-    /// The first thing that is wrong.
-    pub fn validate(&self) -> Result<(), CheckError> {
+    /// All that is wrong with it.
+    pub fn errors(&self) -> Vec<CheckError> {
         let name = || self.name.clone();
+        let mut wrong = Vec::new();
         if self.timeout_ms > self.interval_ms {
-            return Err(CheckError::TimeoutTooLong(
-                name(),
-                self.timeout_ms,
-                self.interval_ms,
-            ));
+            let (timeout_ms, interval_ms) = (self.timeout_ms, self.interval_ms);
+            wrong.push(CheckError::TimeoutTooLong(name(), timeout_ms, interval_ms));
         }
         for (what, value) in [
             ("timeout_ms", self.timeout_ms),
@@ -73,21 +68,21 @@ impl Check {
             ("port", self.port.unwrap_or(1).into()),
         ] {
             if value == 0 {
-                return Err(CheckError::Zero(name(), what));
+                wrong.push(CheckError::Zero(name(), what));
             }
         }
         if self.jitter_percent > JITTER_PERCENT_MAX {
-            return Err(CheckError::Jitter(name(), self.jitter_percent));
+            wrong.push(CheckError::Jitter(name(), self.jitter_percent));
         }
         if self.port.is_some() && !self.probe.has_port() {
-            return Err(CheckError::NeedlessPort(name(), self.probe.kind()));
+            wrong.push(CheckError::NeedlessPort(name(), self.probe.kind()));
         }
         if self.service_path && !self.probe.has_port() {
-            return Err(CheckError::PathKind(name(), self.probe.kind()));
+            wrong.push(CheckError::PathKind(name(), self.probe.kind()));
         }
-        self.probe
-            .validate()
-            .map_err(|error| CheckError::Probe(name(), error))
+        let of_probe = self.probe.validate().err();
+        wrong.extend(of_probe.map(|error| CheckError::Probe(name(), error)));
+        wrong
     }
 }
 

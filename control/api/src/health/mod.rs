@@ -220,21 +220,22 @@ impl Health {
         }
     }
 
-    /// Whether a service can be checked so.
-    fn judge(&self, used: &CheckedService, entry: &ServiceEntry) -> Result<(), ChangeError> {
+    /// Why a service cannot be checked so: all that is wrong.
+    fn errors_of(&self, used: &CheckedService, entry: &ServiceEntry) -> Vec<ChangeError> {
         let id = used.service;
+        let mut wrong = Vec::new();
         let mut seen = HashSet::new();
         for name in used.check.iter() {
             if !self.checks.iter().any(|check| check.name == name) {
-                return Err(CheckError::NoCheck(id, name.to_owned()).into());
+                wrong.push(CheckError::NoCheck(id, name.to_owned()));
             }
             let mut checks = self.checks.iter();
             let by_path = checks.any(|check| check.name == name && check.service_path);
             if by_path && matches!(id, ServiceId::Fwmark(_)) {
-                return Err(CheckError::PathMark(id, name.to_owned()).into());
+                wrong.push(CheckError::PathMark(id, name.to_owned()));
             }
             if !seen.insert(name) {
-                return Err(CheckError::CheckTwice(id, name.to_owned()).into());
+                wrong.push(CheckError::CheckTwice(id, name.to_owned()));
             }
         }
         let Quorum {
@@ -245,32 +246,30 @@ impl Health {
             announce,
         } = &used.quorum;
         if *weight == 0 {
-            return Err(CheckError::NoQuorum(id).into());
-        }
-        if hysteresis >= weight {
-            return Err(CheckError::Hysteresis(id, *hysteresis, *weight).into());
+            wrong.push(CheckError::NoQuorum(id));
+        } else if hysteresis >= weight {
+            wrong.push(CheckError::Hysteresis(id, *hysteresis, *weight));
         }
         for (what, command) in [("quorum_up", up), ("quorum_down", down)] {
             let is_path = |program: &String| program.starts_with('/');
             if command.first().is_some_and(|program| !is_path(program)) {
-                return Err(CheckError::Hook(id, what).into());
+                wrong.push(CheckError::Hook(id, what));
             }
         }
         if let Some(interface) = announce {
             if matches!(id, ServiceId::Fwmark(_)) {
-                return Err(CheckError::NoAddress(id).into());
+                wrong.push(CheckError::NoAddress(id));
             }
             if !(1..=15).contains(&interface.len()) {
-                return Err(CheckError::Announce(id, interface.clone()).into());
+                wrong.push(CheckError::Announce(id, interface.clone()));
             }
         }
-        if let Some(server) = &used.sorry_server {
-            server.check(id)?;
-        }
-        for destination in &entry.destinations {
-            self.check_server(used, destination.id)?;
-        }
-        Ok(())
+        let of_servers = entry.destinations.iter();
+        wrong.extend(of_servers.filter_map(|server| self.check_server(used, server.id).err()));
+        let mut wrong: Vec<ChangeError> = wrong.into_iter().map(Into::into).collect();
+        let sorry_server = used.sorry_server.iter();
+        wrong.extend(sorry_server.filter_map(|server| server.check(id).err()));
+        wrong
     }
 
     /// Whether a server can be one of a service that is checked so.
@@ -301,14 +300,12 @@ impl Health {
 }
 
 impl Configuration {
-    /// Whether one more service can be checked as said, with the checks that are there.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn judge_checked(&self, used: &CheckedService) -> Result<(), ChangeError> {
-        let id = used.service;
-        let entry = self.service(id).ok_or(ChangeError::NoService(id))?;
-        self.health.judge(used, entry)
+    /// Why one more service cannot be checked as said, with the checks that are there: all that is wrong; nothing when it can.
+    pub fn errors_of_checked(&self, used: &CheckedService) -> Vec<ChangeError> {
+        match self.service(used.service) {
+            Some(entry) => self.health.errors_of(used, entry),
+            None => vec![ChangeError::NoService(used.service)],
+        }
     }
 
     /// Replaces checks and who uses them. A server stays off while its service has a check.
@@ -319,7 +316,9 @@ impl Configuration {
     ) -> Result<(), ChangeError> {
         let mut names = HashSet::new();
         for check in checks {
-            check.validate()?;
+            if let Some(first) = check.errors().into_iter().next() {
+                return Err(first.into());
+            }
             if !names.insert(check.name.as_str()) {
                 return Err(CheckError::Exists(check.name.clone()).into());
             }
@@ -345,7 +344,9 @@ impl Configuration {
         for used in &next.services {
             let id = used.service;
             let entry = entries.get(&id).ok_or(ChangeError::NoService(id))?;
-            next.judge(used, entry)?;
+            if let Some(first) = next.errors_of(used, entry).into_iter().next() {
+                return Err(first);
+            }
         }
         let known = std::mem::take(&mut self.health);
         let is_checked = |service| next.checked(service).is_some();

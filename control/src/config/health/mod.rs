@@ -18,9 +18,9 @@
 mod checked_service;
 mod keys;
 
-use pollux_api::configuration::{Change, Configuration};
+use pollux_api::configuration::{Change, ChangeError, Configuration};
 use pollux_api::health::{
-    Check, CheckedService, Health, JITTER_PERCENT, JITTER_PERCENT_MAX, Probe,
+    Check, CheckError, CheckedService, Health, JITTER_PERCENT, JITTER_PERCENT_MAX, Probe,
 };
 use pollux_api::{Destination, ServiceId};
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
@@ -141,20 +141,21 @@ impl CheckReader {
             uses: Vec::new(),
         };
         for CheckTable { place, name, check } in read {
-            let mut next = reader.checks.clone();
-            let is_read = check.is_some();
-            next.extend(check);
-            let judged = Configuration::default().apply(&[Change::ReplaceChecks {
-                checks: next.clone(),
-                services: Vec::new(),
-            }]);
-            if let Err(error) = &judged {
+            let name = name.map(|name| name.value);
+            let mut known = reader.checks.iter().map(|check| &check.name);
+            let is_known =
+                |name: &String| known.any(|known| known == name) || reader.wrong.contains(name);
+            let twice = name.clone().filter(is_known);
+            if let Some(twice) = &twice {
+                problems.add(&place, CheckError::Exists(twice.clone()));
+            }
+            let errors = check.as_ref().map_or_else(Vec::new, Check::errors);
+            for error in &errors {
                 problems.add(&place, error);
             }
-            if is_read && judged.is_ok() {
-                reader.checks = next;
-            } else {
-                reader.wrong.extend(name.map(|name| name.value));
+            match check {
+                Some(check) if errors.is_empty() && twice.is_none() => reader.checks.push(check),
+                _ => reader.wrong.extend(name),
             }
         }
         reader
@@ -184,18 +185,24 @@ impl CheckReader {
         let mut seen = std::collections::HashSet::new();
         let mut services = Vec::new();
         for found in self.uses {
-            // What is wrong elsewhere, or twice there, is on the list already.
-            let is_wrong = |name| self.wrong.iter().any(|wrong| wrong == name);
             let service = found.used.service;
-            if !seen.insert(service)
-                || configuration.service(service).is_none()
-                || found.used.check.iter().any(is_wrong)
-            {
+            // What is wrong elsewhere, or twice there, is on the list already.
+            if !seen.insert(service) || configuration.service(service).is_none() {
                 continue;
             }
-            match configuration.judge_checked(&found.used) {
-                Ok(()) => services.push(found.used),
-                Err(error) => problems.add(found.place_of(&error), error),
+            let errors = configuration.errors_of_checked(&found.used);
+            let is_sound = errors.is_empty();
+            for error in errors {
+                let is_wrong_check = matches!(
+                    &error,
+                    ChangeError::Check(CheckError::NoCheck(_, name)) if self.wrong.contains(name)
+                );
+                if !is_wrong_check {
+                    problems.add(found.place_of(&error), error);
+                }
+            }
+            if is_sound {
+                services.push(found.used);
             }
         }
         let _ = configuration.apply_one(&replaced(services));

@@ -143,6 +143,32 @@ fn what_is_wrong_is_located() {
     }
 }
 
+/// A check that is wrong, or one error of a service, hides no other.
+#[test]
+fn all_that_is_wrong_is_said_at_once() {
+    let found = problems(
+        "[[check]]\nname = \"web\"\nkind = \"http\"\ninterval_ms = 100\ntimeout_ms = 200\ndigest = \"ab\"\n\
+         [[check]]\nname = \"web\"\nkind = \"tcp\"\n\
+         [[service]]\nprotocol = \"tcp\"\naddress = \"198.51.100.1:80\"\ncheck = [\"web\", \"wbe\"]\n\
+         quorum = 2\nquorum_hysteresis = 2\nquorum_up = [\"tell\"]\n\
+         sorry_server = { address = \"203.0.113.11\" }\nserver = [{ address = \"203.0.113.11\" }]\n",
+    );
+    let found: Vec<&str> = found.lines().collect();
+    let expected = [
+        "file:1: check[0]: check \"web\": timeout 200 ms is longer than interval 100 ms",
+        "file:1: check[0]: check \"web\": bad digest \"ab\"",
+        "file:7: check[1]: check \"web\" is there twice",
+        "file:13: service[0].check: service TCP 198.51.100.1:80: no such check: \"wbe\"",
+        "file:15: service[0].quorum_hysteresis: ",
+        "file:16: service[0].quorum_up: ",
+        "file:17: service[0].sorry_server: ",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found} instead of {expected}");
+    }
+}
+
 /// One of each kind, with keys that are not the default.
 const KINDS: &str = r#"
 [[check]]
