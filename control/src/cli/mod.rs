@@ -96,7 +96,7 @@ pub enum CliError {
     #[error("cannot read {}: {}", .0.display(), .1)]
     Read(PathBuf, io::Error),
     /// The file that was imported.
-    #[error("cannot write {}: {}", .0.display(), .1)]
+    #[error("cannot write {}: {}{}", .0.display(), .1, write::mend_of_write(.0, .1))]
     Write(PathBuf, io::Error),
     /// Nothing to import.
     #[error(transparent)]

@@ -27,8 +27,20 @@ pub enum SaveError {
     #[error("{0} is not TOML, so its other tables cannot be kept: `pollux check {0}` says why")]
     NotToml(PathBuf),
     /// The new file could not be put in its place.
-    #[error("cannot write {0}: {1}")]
+    #[error("cannot write {0}: {1}{mend}", mend = mend_of_write(.0, .1))]
     Write(PathBuf, io::Error),
+}
+
+/// What to do about a file that cannot be written, behind the error; nothing where only its maker can tell.
+pub fn mend_of_write(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            let folder = path.parent().unwrap_or(path);
+            format!("; make its folder first: `mkdir -p {}`", folder.display())
+        }
+        io::ErrorKind::PermissionDenied => "; run this as root (`sudo pollux ...`)".to_owned(),
+        _ => String::new(),
+    }
 }
 
 /// Replaces the services in a file with those of a configuration: all of the file or nothing (write, sync, rename).

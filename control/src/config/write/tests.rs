@@ -207,5 +207,9 @@ fn a_file_that_cannot_be_kept_is_left_alone() {
         &directory.path().join("no/pollux.toml"),
         &Configuration::default(),
     );
-    assert!(matches!(error, Err(SaveError::Write(..))), "{error:?}");
+    let mend = format!(
+        "make its folder first: `mkdir -p {}/no`",
+        directory.path().display()
+    );
+    assert!(error.unwrap_err().to_string().ends_with(&mend));
 }
