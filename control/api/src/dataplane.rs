@@ -302,7 +302,7 @@ pub struct WorkerStatus {
     pub connections_expired: u64,
     /// Entries of its shard in use.
     pub connections: u64,
-    /// The generation it runs with.
+    /// Of the tables it runs with: they are made anew with each generation of the configuration, and with the kernel's news.
     pub generation: u64,
     /// Unestablished connections it ended early to make room.
     pub connections_evicted: u64,

@@ -401,8 +401,8 @@ pub enum View {
     /// The workers, one core each: how busy each was in the last second, its packets and connections
     ///
     /// PPS and CPS are packets received and connections created a second, averaged as `show rates` does; Met is the share
-    /// of connections whose first answer came to the worker that made them; Gen is the generation of the configuration it
-    /// runs with.
+    /// of connections whose first answer came to the worker that made them; Gen counts the tables it runs
+    /// with, which are made anew with each change and with the kernel's news.
     #[command(alias = "worker")]
     Workers,
     /// What became of every packet received, by port
