@@ -170,12 +170,7 @@ fn is_of_kind(checker: &str, keyword: &str) -> bool {
         "HTTP_GET" | "SSL_GET" => {
             matches!(
                 keyword,
-                "url"
-                    | "http_protocol"
-                    | "fast_recovery"
-                    | "enable_sni"
-                    | "nb_get_retry"
-                    | "tls_compliant"
+                "url" | "http_protocol" | "fast_recovery" | "enable_sni" | "tls_compliant"
             )
         }
         "SMTP_CHECK" => matches!(keyword, "helo_name" | "host"),

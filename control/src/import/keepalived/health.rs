@@ -63,21 +63,37 @@ impl Checked {
     }
 
     /// When all of the virtual server is read: what the sorry server does as the others do.
-    pub fn finish(&mut self, method: Method, draft: &mut Draft) {
+    pub fn finish(&mut self, method: Method) {
         let of_its_own = self.sorry_method.take();
         if let Some(sorry) = &mut self.sorry {
             sorry.method = of_its_own.unwrap_or(method);
         }
-        if self.quorum.hysteresis >= self.quorum.weight && self.quorum.hysteresis > 0 {
-            let place = self.sorry.as_ref().map(|sorry| sorry.place.clone());
-            self.quorum.hysteresis = self.quorum.weight.saturating_sub(1);
-            if let Some(place) = place {
-                draft.note(
-                    &place,
-                    "hysteresis is not below quorum: it is one less here",
-                );
-            }
+    }
+
+    /// The quorum as keepalived takes it: no more than all servers weigh, and without a hysteresis that is not below it.
+    fn possible_quorum(&self, place: &Place, servers: &[&RealServer], draft: &mut Draft) -> Quorum {
+        let mut quorum = self.quorum.clone();
+        let all: u32 = servers
+            .iter()
+            .fold(0, |all, server| server.weight.get().saturating_add(all));
+        if quorum.weight > all.max(1) {
+            let text = format!(
+                "quorum {}: all servers together weigh {all}, so it is {} here, as in keepalived",
+                quorum.weight,
+                all.max(1)
+            );
+            draft.note(place, text);
+            quorum.weight = all.max(1);
         }
+        if quorum.hysteresis >= quorum.weight && quorum.hysteresis > 0 {
+            let text = format!(
+                "hysteresis {} is not below the quorum, {}: there is none here, as in keepalived",
+                quorum.hysteresis, quorum.weight
+            );
+            draft.note(place, text);
+            quorum.hysteresis = 0;
+        }
+        quorum
     }
 }
 
@@ -141,7 +157,7 @@ pub fn add(
         );
         draft.note(&other.place, text);
     }
-    used.quorum = checked.quorum.clone();
+    used.quorum = checked.possible_quorum(place, servers, draft);
     used.sorry_server = checked
         .sorry
         .as_ref()

@@ -24,7 +24,8 @@ pub struct RealServer {
     pub port: Option<u16>,
     /// How packets reach it.
     pub method: Method,
-    weight: Weight,
+    /// Its share of connections.
+    pub weight: Weight,
     thresholds: (u32, u32),
     /// What it says of checks.
     pub timing: Timing,

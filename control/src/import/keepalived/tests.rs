@@ -122,7 +122,7 @@ fn nothing_said_is_keepalived_s_default() {
     let configuration =
         clean("virtual_server 198.51.100.1 80 {\n real_server 203.0.113.1 {\n }\n}\n");
     let entry = &configuration.services[0];
-    assert_eq!(entry.service.id.to_string(), "TCP 198.51.100.1:80");
+    assert_eq!(entry.service.id.to_string(), "UDP 198.51.100.1:80");
     assert_eq!(
         entry.service.scheduler,
         SchedulerName::WeightedLeastConnection
@@ -196,7 +196,7 @@ fn parameters_conditions_sequences_and_includes_are_written_out() {
             .any(|note| note.contains("@other: this line is for another machine than \"main\"")),
         "{notes:#?}"
     );
-    assert_eq!(services(&configuration)[0], "TCP 198.51.100.1:80");
+    assert_eq!(services(&configuration)[0], "UDP 198.51.100.1:80");
     let first = &configuration.services[0];
     let addresses: Vec<String> = first
         .destinations
@@ -233,7 +233,7 @@ fn parameters_conditions_sequences_and_includes_are_written_out() {
     assert_eq!(
         (services(&configuration), servers(&configuration)),
         (
-            vec!["TCP 198.51.100.9:99".to_owned()],
+            vec!["UDP 198.51.100.9:99".to_owned()],
             vec!["203.0.113.4:99".to_owned()]
         )
     );
@@ -511,7 +511,7 @@ fn what_cannot_be_carried_over_says_why() {
         ),
         (
             "virtual_server 198.51.100.1 0 {\n}",
-            "k.conf:1: left out: service TCP 198.51.100.1:0: a service of all ports must be persistent",
+            "k.conf:1: left out: service UDP 198.51.100.1:0: a service of all ports must be persistent",
         ),
         (
             "virtual_server 198.51.100.1 80 {\n protocol ICMP\n}",
@@ -610,6 +610,32 @@ fn a_checker_that_names_its_own_server_is_the_same_for_all() {
     );
     assert_eq!(notes.len(), 1, "{notes:#?}");
     assert!(notes[0].contains("203.0.113.2: here all servers of a service are checked alike"));
+}
+
+/// keepalived warns of both and goes on with less; a quorum that can never be there would be lost for ever.
+#[test]
+fn a_quorum_that_cannot_be_reached_is_what_keepalived_makes_of_it() {
+    let (configuration, notes) = read_text(
+        "virtual_server 198.51.100.1 80 {\n quorum 5\n hysteresis 4\n real_server 203.0.113.1 80 {\n weight 3\n TCP_CHECK {\n }\n }\n}\n",
+    );
+    let quorum = &configuration.health.services[0].quorum;
+    assert_eq!((quorum.weight, quorum.hysteresis), (3, 0));
+    let expected = [
+        "k.conf:1: quorum 5: all servers together weigh 3, so it is 3 here",
+        "k.conf:1: hysteresis 4 is not below the quorum, 3: there is none here",
+    ];
+    assert_eq!(notes.len(), 2, "{notes:#?}");
+    for (note, expected) in notes.iter().zip(expected) {
+        assert!(note.starts_with(expected), "{note}");
+    }
+}
+
+#[test]
+fn the_old_name_of_retry_counts() {
+    let configuration = clean(
+        "virtual_server 198.51.100.1 80 {\n real_server 203.0.113.1 80 {\n HTTP_GET {\n nb_get_retry 3\n url {\n path /\n }\n }\n }\n}\n",
+    );
+    assert_eq!(configuration.health.checks[0].fall, 4);
 }
 
 #[test]

@@ -29,7 +29,8 @@ impl Timing {
             "connect_timeout" => &mut self.connect_timeout_ms,
             "delay_before_retry" => &mut self.delay_before_retry_ms,
             "delay_loop" => &mut self.delay_loop_ms,
-            "retry" => {
+            // The second as HTTP_GET once had it.
+            "retry" | "nb_get_retry" => {
                 self.retry = number(statement, draft).or(self.retry);
                 return true;
             }

@@ -82,7 +82,8 @@ impl VirtualServer {
     /// Reads its block; none when it is of a protocol that there are no services of.
     fn read(statement: &Statement, draft: &mut Draft) -> Option<Self> {
         let mut server = Self {
-            protocol: Protocol::Tcp,
+            // keepalived's default: its log says so.
+            protocol: Protocol::Udp,
             scheduler: SchedulerName::default(),
             flags: SchedulerFlags::default(),
             method: (ForwardingMethod::Nat, Tunnel::default()),
@@ -128,7 +129,7 @@ impl VirtualServer {
                 server.servers.push(real);
             }
         }
-        server.checked.finish(server.method, draft);
+        server.checked.finish(server.method);
         Some(server)
     }
 
