@@ -94,7 +94,12 @@ fn push_words(words: &mut Vec<String>, name: &str, value: &Value) {
     } else {
         match value {
             Value::Null => {}
-            Value::Array(values) if values.is_empty() => {}
+            Value::Array(values) if values.iter().all(Value::is_object) => {
+                for value in values {
+                    words.push(format!("{name}:"));
+                    push_words(words, name, value);
+                }
+            }
             Value::Object(fields) => {
                 for (name, value) in fields {
                     push_words(words, name, value);
@@ -111,8 +116,19 @@ mod tests {
     use pollux_api::audit::{AuditOrigin, Peer};
     use pollux_api::line::FailureCode;
     use pollux_api::{Change, Protocol};
+    use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn lists_of_things_are_words_too() {
+        let change = json!({"change": "replace_checks", "checks": [{"name": "web", "kind": "http"}, {"name": "own"}],
+            "services": [{"check": "web", "service": {"protocol": "tcp", "endpoint": "198.51.100.1:80"}}]});
+        assert_eq!(
+            described(&change),
+            "replace checks checks: kind=http name=web checks: name=own services: check=web TCP 198.51.100.1:80"
+        );
+    }
 
     #[test]
     fn who_what_and_what_came_of_it() {
