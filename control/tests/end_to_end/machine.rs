@@ -64,6 +64,15 @@ impl Machine {
         path
     }
 
+    /// A copy of a program where every user can run it. By `cp`, since a file that this process writes is open, and so not
+    /// to be run, in whatever another test starts in that moment.
+    pub fn copy_of(&self, program: &str) -> PathBuf {
+        let copy = self.path("program");
+        let copied = Command::new("cp").arg(program).arg(&copy).status().unwrap();
+        assert!(copied.success());
+        copy
+    }
+
     pub fn start_dataplane(&mut self) {
         let state = Arc::clone(&self.state);
         self.dataplane = Some(FakeDataplane::start(self.directory.path(), state));

@@ -33,8 +33,7 @@ fn polluxd_needs_no_root() {
         chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let program = machine.path("polluxd");
-    fs::copy(env!("CARGO_BIN_EXE_polluxd"), &program).unwrap();
+    let program = machine.copy_of(env!("CARGO_BIN_EXE_polluxd"));
     let prepared = machine.polluxd_command();
     let mut command = Command::new(program);
     command

@@ -263,8 +263,7 @@ fn as_nobody(machine: &Machine) -> String {
     let directory = machine.path("");
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
     // nobody may not reach the target directory of the build.
-    let program = machine.path("pollux");
-    fs::copy(env!("CARGO_BIN_EXE_pollux"), &program).unwrap();
+    let program = machine.copy_of(env!("CARGO_BIN_EXE_pollux"));
     let output = std::process::Command::new(program)
         .args(["show", "services", "--run-dir"])
         .arg(&directory)

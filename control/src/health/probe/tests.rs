@@ -109,8 +109,10 @@ fn a_listening_server_is_good_and_a_closed_port_bad() {
     let address = listener.local_addr().unwrap();
     let (good, reason) = asked(&tcp(), address);
     assert!(good && reason == "connected", "{reason}");
-    drop(listener);
-    let (good, reason) = asked(&tcp(), address);
+    // A port that is taken and not listened on: nobody else can have it meanwhile.
+    let closed = tokio::net::TcpSocket::new_v6().unwrap();
+    closed.bind("[::1]:0".parse().unwrap()).unwrap();
+    let (good, reason) = asked(&tcp(), closed.local_addr().unwrap());
     assert!(!good && reason.contains("refused"), "{reason}");
 }
 
@@ -298,8 +300,9 @@ fn datagrams() {
         (true, "not refused".to_owned())
     );
     let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    // A port that has another peer: nobody else can have it meanwhile.
+    closed.connect("127.0.0.1:1").unwrap();
     let address = closed.local_addr().unwrap();
-    drop(closed);
     let refused = (false, "port unreachable".to_owned());
     for reply in [true, false] {
         assert_eq!(asked(&probe("00", None, reply), address), refused);
