@@ -1,11 +1,15 @@
-//! Ports as hardware has them: one that vanishes, MACs of VRRP, floods of what is for the kernel.
+//! Ports as hardware has them: one that vanishes, MACs of VRRP, floods of what is for the kernel, frames in pieces.
 
+use std::fs;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use pollux_tests::lab::capture;
 use pollux_tests::lab::frames::{CLIENT4, FrameSender, ethernet};
 use pollux_tests::lab::keepalived::Keepalived;
+use pollux_tests::lab::namespace::Background;
 use pollux_tests::lab::servers::{NAT, SERVERS4, VIP4, tcp};
-use pollux_tests::lab::{Lab, eventually, lab_dir, namespace, text_of};
+use pollux_tests::lab::{Lab, eventually, lab_dir, namespace, program, text_of};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -25,7 +29,7 @@ fn a_port_whose_device_vanishes_is_said_to_be_gone_and_the_others_go_on() {
     assert!(!client().link_up);
     let carrier = namespace::run("director", "cat /sys/class/net/client0/carrier");
     assert_eq!(carrier.trim(), "0");
-    let log = std::fs::read_to_string(lab_dir().join("pollux-dataplane.log")).unwrap();
+    let log = fs::read_to_string(lab_dir().join("pollux-dataplane.log")).unwrap();
     assert!(
         log.contains("port client0: its device net_af_packet0,iface=client0-wire,qpairs=2 is gone"),
         "{log}"
@@ -38,6 +42,53 @@ fn a_port_whose_device_vanishes_is_said_to_be_gone_and_the_others_go_on() {
     namespace::run("rs1", "ping -n -c 2 -W 2 203.0.113.1");
     lab.pollux(&format!("service remove -t {VIP4}:80"));
     // What was on its way to clients is counted as such.
+    lab.assert_every_packet_is_accounted_for();
+}
+
+/// `net_pcap` heeds no MTU: it delivers any frame, in as many pieces as it takes.
+#[test]
+fn a_frame_in_pieces_that_no_buffer_holds_is_counted_and_the_next_one_passes() {
+    let lab = Lab::without_daemons();
+    let path = |name: &str| lab_dir().join(name).display().to_string();
+    fs::create_dir_all(path("run")).unwrap();
+    capture::write(
+        &lab_dir().join("long.pcap"),
+        &[vec![0xff; 5000], vec![0xff; 60]],
+    );
+    fs::write(path("pollux.toml"), "").unwrap();
+    let (run, state) = (path("run"), path("state"));
+    let start = |name: &str, arguments: &[&str]| {
+        let program = program(name).get_program().to_owned();
+        let folders = ["--run-dir", &run, "--state-dir", &state];
+        let arguments = [&folders[..], arguments].concat();
+        Background::start(
+            "director",
+            program.to_str().unwrap(),
+            &arguments,
+            Stdio::null(),
+        )
+    };
+    let port = format!("wan=net_pcap0,rx_pcap={}", path("long.pcap"));
+    let dataplane = [
+        "--no-huge",
+        "--file-prefix",
+        "pollux-lab",
+        "--cores",
+        "0",
+        "--port",
+        &port,
+    ];
+    let _dataplane = start("pollux-dataplane", &dataplane);
+    let _polluxd = start("polluxd", &["--config", &path("pollux.toml")]);
+    let answers = || lab.try_pollux("show drops").status.success();
+    assert!(eventually(PATIENCE, answers));
+    let received = || lab.drops()[0].received;
+    assert!(
+        eventually(PATIENCE, || received() == 2),
+        "{:?}",
+        lab.drops()
+    );
+    assert_eq!(lab.fate("multi_segment"), 1, "{:?}", lab.drops());
     lab.assert_every_packet_is_accounted_for();
 }
 
