@@ -1,4 +1,4 @@
-# Recorded into settings.json: schedule_icmp, pmtu_disc and drop_entry of the kernel.
+# Recorded into settings.json: schedule_icmp, pmtu_disc, nat_icmp_send, sloppy_sctp and drop_entry of the kernel.
 #   ipvs-lab/run.sh settings.py settings.json; with "drop": what became of drop_entry=3, at random
 from lab import *
 
@@ -134,6 +134,34 @@ def drop_entry(lab, name, about, options, open_all, seconds, protocol="t"):
     lab.end()
 
 
+ABORT, COOKIE_ECHO, COOKIE_ACK = b"\x06\x00\x00\x04", b"\x0a\x00\x00\x04", b"\x0b\x00\x00\x04"
+CHUNKS = (("ABORT", ABORT), ("DATA", b"\x00\x03\x00\x04"), ("COOKIE ECHO, ABORT", COOKIE_ECHO + ABORT),
+          ("COOKIE ACK, ABORT", COOKIE_ACK + ABORT), ("nothing", b""), ("half a chunk", b"\x06\x00"))
+
+
+def unasked(lab, v):
+    lab.begin(f"unasked/{v}", "what servers send of no connection", sysctls=["net.ipv4.vs.nat_icmp_send=1"])
+    for letter in ("-t", "-u", "--sctp-service"):
+        lab.cmd(f"ipvsadm -A {letter} {at(vip(v), 80)} -s rr")
+        lab.cmd(f"ipvsadm -a {letter} {at(vip(v), 80)} -r {at(rip(1, v), 8080)} -m")
+    for flags in ("SA", "R", "RA", "A"):
+        lab.send(1, tcp(rip(1, v), 8080, cli(v), 40000, flags), note=flags)
+    lab.send(1, udp(rip(1, v), 8080, cli(v), 40000))
+    for note, chunks in CHUNKS:
+        lab.send(1, sctp(rip(1, v), 8080, cli(v), 40000, chunks), note=note)
+    lab.end()
+
+
+def sloppy_sctp(lab):
+    lab.begin("sloppy_sctp/1", "what opens an association", sysctls=["net.ipv4.vs.sloppy_sctp=1"])
+    lab.cmd(f"ipvsadm -A --sctp-service {VIP4}:80 -s rr")
+    lab.cmd(f"ipvsadm -a --sctp-service {VIP4}:80 -r {rip(1)}:8080 -m")
+    for n, (note, chunks) in enumerate(CHUNKS):
+        lab.send("cl", sctp(C4, 40000 + n, VIP4, 80, chunks), note=note)
+    lab.cmd("ipvsadm -Lnc | sort")
+    lab.end()
+
+
 def drops(lab):
     def tcps(packets, n=64):
         def run():
@@ -185,5 +213,9 @@ def main(lab, which="all"):
             for v in (4, 6):
                 pmtu(lab, v, v, "-m", "", s)
                 pmtu(lab, v, v, "-g", "", s)
+    if which in ("all", "unasked"):
+        for v in (4, 6):
+            unasked(lab, v)
+        sloppy_sctp(lab)
     if which in ("drop",):
         drops(lab)

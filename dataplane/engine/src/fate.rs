@@ -63,7 +63,7 @@ fates! {
     Ipv6Truncated = "ipv6_truncated", true;
     /// IPv6 version wrong, or its extension headers run past the packet.
     Ipv6BadHeader = "ipv6_bad_header", true;
-    /// TCP or UDP header longer than the packet.
+    /// Header of TCP, UDP or SCTP longer than the packet, or SCTP for a service without a chunk.
     TransportTruncated = "transport_truncated", true;
     /// Checksum of an ICMP error about a connection wrong.
     IcmpBadChecksum = "icmp_bad_checksum", true;

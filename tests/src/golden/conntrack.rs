@@ -5,7 +5,12 @@
 //! connection's, so the packet is dropped as it leaves, with IPVS long done with it (`__nf_conntrack_confirm`). Of the reasons
 //! for which a segment is invalid these are known here: the server has not taken the connection yet, or in a segment that was
 //! damaged or acknowledged what the client has not said; the client acknowledges what the server said in a SYN in the middle; a
-//! SYN of the client's in the place of a connection that is still followed; damage.
+//! SYN of the client's in the place of a connection that is still followed; damage. What would begin a connection in the place
+//! of one whose server has weight 0 is dropped, too, where `expire_nodest_conn` is set (`ip_vs_conn_uses_old_conntrack`): of
+//! data connections that servers began, an answer to that.
+//!
+//! Once the server's numbers are put off on such a connection, an ICMP error to the server about a packet of its own is put off
+//! as if it were a segment, too (`nf_confirm`, `nf_ct_seq_adjust`), and mostly dropped, for it has no right options.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -13,13 +18,14 @@ use std::net::SocketAddr;
 use pollux_engine::wire::protocol;
 
 use super::director::Director;
-use super::kernel::Packet;
+use super::kernel::{Packet, is_icmp};
 use super::trace::Frame;
 
 const FIN: u8 = 1;
 const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
+const FTP_DATA: u16 = 20;
 /// Where the flags are in a TCP header.
 const FLAGS: usize = 13;
 
@@ -35,6 +41,10 @@ pub struct HalfOpen {
     taken: BTreeMap<(SocketAddr, SocketAddr), u32>,
     /// The sequence number of a server's SYN in the middle of a connection.
     unseen: BTreeMap<(SocketAddr, SocketAddr), u32>,
+    /// Data connections that a server began, by the client and the service's address.
+    active: BTreeSet<(SocketAddr, SocketAddr)>,
+    /// Those whose server said something that came out longer or shorter, by the server and the client.
+    put_off: BTreeSet<(SocketAddr, SocketAddr)>,
 }
 
 impl HalfOpen {
@@ -48,11 +58,20 @@ impl HalfOpen {
                 self.unseen.remove(&known);
             }
         }
+        if let (Some((server, client, _)), [sent]) = (segment(received), out)
+            && segment(&sent.bytes).is_some_and(|(_, to, _)| to == client)
+            && sent.bytes.len() != received.len()
+        {
+            self.put_off.insert((server, client));
+        }
         for frame in out {
             let Some((virtual_end, client, flags)) = segment(&frame.bytes) else {
                 continue;
             };
             let known = (client, virtual_end);
+            if virtual_end.port() == FTP_DATA && flags & (SYN | ACK) == SYN {
+                self.active.insert(known);
+            }
             match flags & (SYN | ACK) {
                 flags if flags == SYN | ACK && !is_damaged(&frame.bytes) => {
                     let [_, acknowledged] = numbers(&frame.bytes).unwrap_or_default();
@@ -69,9 +88,17 @@ impl HalfOpen {
 
     /// Whether the kernel may drop this one, after IPVS.
     pub fn may_drop(&self, director: &Director, received: &[u8]) -> bool {
-        segment(received).is_some_and(|(client, virtual_end, _)| {
-            self.is_invalid(received) && director.is_of_ftp(client, virtual_end)
+        segment(received).is_some_and(|(client, virtual_end, flags)| {
+            (flags & SYN != 0 && self.active.contains(&(client, virtual_end)))
+                || (self.is_invalid(received) && director.is_of_ftp(client, virtual_end))
         })
+    }
+
+    /// Whether what was sent is an ICMP error about a segment that came from a server, which the kernel may lose.
+    pub fn loses_error(&self, received: &[u8], sent: Option<&[u8]>) -> bool {
+        let is_put_off = segment(received)
+            .is_some_and(|(server, client, _)| self.put_off.contains(&(server, client)));
+        is_put_off && sent.is_some_and(is_icmp)
     }
 
     fn is_invalid(&self, received: &[u8]) -> bool {
@@ -236,6 +263,48 @@ mod tests {
         half_open.note(&frame(client, ftp, "S"), &[]);
         half_open.note(&[], &[out("SA", 7000)]);
         assert!(!half_open.is_invalid(&numbered(client, ftp, "A", 1001, 7001)));
+    }
+
+    #[test]
+    fn an_error_to_a_server_may_be_lost_once_its_numbers_are_put_off() {
+        let (client, server) = ("198.51.100.7:40000", "10.1.0.11:21");
+        let received = frame(server, client, "PA");
+        let out = |mut bytes: Vec<u8>, more: usize| {
+            bytes.resize(bytes.len() + more, 0);
+            Frame {
+                port: Wire::Cl,
+                bytes,
+                text: String::new(),
+            }
+        };
+        let mut error = frame(server, client, "A");
+        error[ETHERNET_BYTES + 9] = protocol::ICMP;
+        let mut half_open = HalfOpen::default();
+        let translated = frame("192.0.2.100:21", client, "PA");
+        half_open.note(&received, &[out(translated.clone(), 0)]);
+        assert!(!half_open.loses_error(&received, Some(&error)));
+        half_open.note(&received, &[out(translated, 2)]);
+        assert!(half_open.loses_error(&received, Some(&error)));
+        assert!(!half_open.loses_error(&received, Some(&received)));
+        assert!(!half_open.loses_error(&received, None));
+        assert!(!half_open.loses_error(&frame("10.1.0.12:21", client, "PA"), Some(&error)));
+    }
+
+    #[test]
+    fn an_answer_to_a_servers_data_connection_may_be_dropped() {
+        let (client, data) = ("198.51.100.7:50000", "192.0.2.100:20");
+        let director = Director::default();
+        let mut half_open = HalfOpen::default();
+        let answer = frame(client, data, "SA");
+        assert!(!half_open.may_drop(&director, &answer));
+        let begun = Frame {
+            port: Wire::Cl,
+            bytes: frame(data, client, "S"),
+            text: String::new(),
+        };
+        half_open.note(&frame("10.1.0.11:20", client, "S"), &[begun]);
+        assert!(half_open.may_drop(&director, &answer));
+        assert!(!half_open.may_drop(&director, &frame(client, data, "A")));
     }
 
     #[test]

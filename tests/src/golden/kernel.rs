@@ -196,6 +196,12 @@ pub fn may_be_told(frame: &[u8]) -> bool {
     Packet::read(frame).is_some_and(|packet| packet.protocol != protocol::ICMP)
 }
 
+/// Whether it is ICMP or ICMPv6 itself: what comes out may be a packet that came in.
+pub fn is_icmp(frame: &[u8]) -> bool {
+    let packet = Packet::read(frame);
+    packet.is_some_and(|packet| matches!(packet.protocol, protocol::ICMP | protocol::ICMPV6))
+}
+
 /// "Reassembly time exceeded": what the stack says 30 s after the first fragment of a packet that never got whole.
 pub fn is_about_reassembly(frame: &Frame) -> bool {
     Packet::read(&frame.bytes).is_some_and(|packet| {

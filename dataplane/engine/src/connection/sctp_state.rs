@@ -33,6 +33,8 @@ pub enum Event {
     Error,
     /// ABORT.
     Abort,
+    /// ABORT behind COOKIE ECHO or COOKIE ACK: for states the same.
+    AbortBehindCookie,
     /// No chunk at all: changes no state.
     Nothing,
 }
@@ -58,7 +60,7 @@ impl Event {
             && let Some(second) = chunk_at(SCTP_BYTES + length.next_multiple_of(4))
             && second.kind == chunk::ABORT
         {
-            return Self::Abort;
+            return Self::AbortBehindCookie;
         }
         match first.kind {
             chunk::INIT => Self::Init,
@@ -161,6 +163,7 @@ const fn table(moves: &[Moves]) -> Table {
         }
         at += 1;
     }
+    table[Event::AbortBehindCookie as usize] = table[Event::Abort as usize];
     table
 }
 
@@ -249,8 +252,14 @@ mod tests {
         // Behind padding to four bytes; not where a length is too short to be one.
         let cookie = [chunk::COOKIE_ECHO, 0, 0, 6, 9, 9, 0, 0];
         let abort = [chunk::ABORT, 0, 0, 4];
-        assert_eq!(event(&[&cookie[..], &abort].concat()), Event::Abort);
-        assert_eq!(event(&[&[11, 0, 0, 4][..], &abort].concat()), Event::Abort);
+        for cookie in [&cookie[..], &[11, 0, 0, 4]] {
+            let both = event(&[cookie, &abort].concat());
+            assert_eq!(both, Event::AbortBehindCookie);
+            for state in State::ALL {
+                let side = Side::Input;
+                assert_eq!(next(state, side, both), next(state, side, Event::Abort));
+            }
+        }
         assert_eq!(
             event(&[&[11, 0, 0, 3][..], &abort].concat()),
             Event::CookieAck

@@ -56,10 +56,17 @@ impl Worker {
     ) -> Result<Scheduled<'c>, Fate> {
         let opens = opens(context, meta);
         let was_full = context.table.was_full(context.now);
-        if !opens && !was_full {
-            return self.not_ours(context, meta);
-        }
         let services = context.snapshot.services();
+        if !opens {
+            // Linux wants a chunk to look at (`sctp_conn_schedule`).
+            let is_empty = meta.key.protocol == protocol::SCTP && meta.sctp_event == Event::Nothing;
+            if is_empty && services.find(&meta.key, self.ingress).is_some() {
+                return Err(Fate::TransportTruncated);
+            }
+            if !was_full {
+                return self.not_ours(context, meta);
+            }
+        }
         let planned = self.plans.service_of(meta.hash);
         let service = match planned.and_then(|place| services.at(place)) {
             None => match authenticated(meta, frame) {
@@ -236,13 +243,14 @@ impl Worker {
         }
     }
 
-    /// A packet of no connection and no service. A server behind NAT is told so, if it is to be (`nat_icmp_send`); but
-    /// one without hops has the kernel's answer to that.
+    /// A packet of no connection and no service. A server behind NAT is told so, if it is to be (`nat_icmp_send`), but for
+    /// resets (`is_tcp_reset`, `is_sctp_abort`); one without hops has the kernel's answer to that.
     fn not_ours<'c>(&self, context: &Context<'c>, meta: &Meta) -> Result<Scheduled<'c>, Fate> {
         let source = meta.key.source();
         let tell = context.snapshot.settings().nat_icmp_send
             && meta.ttl > 1
             && meta.tcp_flags & flag::RST == 0
+            && meta.sctp_event != Event::Abort
             && context.snapshot.services().has_real_service(
                 meta.key.protocol,
                 source.ip(),
