@@ -246,7 +246,8 @@ const RULES: [&str; 18] = [
      not said), or says damaged, or in answer to a SYN of its server's in the middle; a SYN of the client's in the place of such a \
      connection; and a client's answer to its server's data connection, where `expire_nodest_conn` ends that: nf_conntrack, which the kernel's FTP helper has follow these connections, drops it behind IPVS. \
      An ICMP error to such a server about a packet of its own, once a reply of its came out longer or shorter than it was: \
-     nf_conntrack takes the error for a segment, and mostly drops it.",
+     nf_conntrack takes the error for a segment, and mostly drops it. Nor is the sequence number compared of such a server's SYN \
+     in the middle.",
     "A client's ICMP error about a connection whose server was removed: the kernel sends it there. Pollux sends nothing to a \
      server that its service does not have.",
     "The order of lines in listings.",

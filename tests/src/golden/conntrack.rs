@@ -10,7 +10,8 @@
 //! data connections that servers began, an answer to that.
 //!
 //! Once the server's numbers are put off on such a connection, an ICMP error to the server about a packet of its own is put off
-//! as if it were a segment, too (`nf_confirm`, `nf_ct_seq_adjust`), and mostly dropped, for it has no right options.
+//! as if it were a segment, too (`nf_confirm`, `nf_ct_seq_adjust`), and mostly dropped, for it has no right options. A SYN of the
+//! server's is put off if nf_conntrack has not seen the connection taken, and else left as it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -26,6 +27,8 @@ const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
 const FTP_DATA: u16 = 20;
+/// Where the checksum is in a TCP header.
+const CHECKSUM: usize = 16;
 /// Where the flags are in a TCP header.
 const FLAGS: usize = 13;
 
@@ -101,6 +104,23 @@ impl HalfOpen {
         is_put_off && sent.is_some_and(is_icmp)
     }
 
+    /// Whether a server's SYN in the middle differs by how far its number is put off: not at all by Pollux, and by the kernel if
+    /// it has not seen the server take the connection.
+    pub fn puts_off_a_beginning(
+        &self,
+        received: &[u8],
+        out: &[Frame],
+        sent: Option<&[u8]>,
+    ) -> bool {
+        let begins = segment(received).is_some_and(|(server, client, flags)| {
+            flags & (SYN | ACK) == SYN && self.put_off.contains(&(server, client))
+        });
+        let ([out], Some(sent)) = (out, sent) else {
+            return false;
+        };
+        begins && is_same_but_numbered(&out.bytes, sent)
+    }
+
     fn is_invalid(&self, received: &[u8]) -> bool {
         let Some((client, virtual_end, flags)) = segment(received) else {
             return false;
@@ -147,6 +167,23 @@ impl HalfOpen {
     }
 }
 
+/// Whether two frames differ in nothing but a segment's sequence number, and so in its checksum.
+fn is_same_but_numbered(one: &[u8], other: &[u8]) -> bool {
+    let without = |frame: &[u8]| {
+        let mut bytes = frame.to_vec();
+        let start = frame.len() - Packet::read(frame)?.payload.len();
+        bytes
+            .get_mut(start + NUMBERS[0]..start + NUMBERS[0] + 4)?
+            .fill(0);
+        bytes
+            .get_mut(start + CHECKSUM..start + CHECKSUM + 2)?
+            .fill(0);
+        Some(bytes)
+    };
+    let both = without(one).zip(without(other));
+    both.is_some_and(|(one, other)| one == other)
+}
+
 /// A segment's sequence number and what it acknowledges.
 fn numbers(frame: &[u8]) -> Option<[u32; 2]> {
     let packet = Packet::read(frame)?;
@@ -162,18 +199,21 @@ fn is_damaged(frame: &[u8]) -> bool {
     Packet::read(frame).is_some_and(|packet| !packet.has_right_checksum())
 }
 
-/// Who sends a TCP segment, to whom, and its flags.
+/// Who sends a TCP segment, to whom, and its flags. One behind an authentication header of IPv6 is one to nf_conntrack, too.
 fn segment(frame: &[u8]) -> Option<(SocketAddr, SocketAddr, u8)> {
-    let packet = Packet::read(frame).filter(|packet| packet.protocol == protocol::TCP)?;
-    let port = |at: usize| {
-        Some(u16::from_be_bytes(
-            *packet.payload.get(at..)?.first_chunk()?,
-        ))
-    };
+    let packet = Packet::read(frame)?;
+    let mut bytes = packet.payload;
+    let mut number = packet.protocol;
+    if number == protocol::AH && packet.source()?.is_ipv6() {
+        number = *bytes.first()?;
+        bytes = bytes.get(4 * (usize::from(*bytes.get(1)?) + 2)..)?;
+    }
+    let bytes = Some(bytes).filter(|_| number == protocol::TCP)?;
+    let port = |at: usize| Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?));
     Some((
         SocketAddr::new(packet.source()?, port(0)?),
         SocketAddr::new(packet.destination()?, port(2)?),
-        *packet.payload.get(FLAGS)?,
+        *bytes.get(FLAGS)?,
     ))
 }
 
@@ -288,6 +328,33 @@ mod tests {
         assert!(!half_open.loses_error(&received, Some(&received)));
         assert!(!half_open.loses_error(&received, None));
         assert!(!half_open.loses_error(&frame("10.1.0.12:21", client, "PA"), Some(&error)));
+    }
+
+    #[test]
+    fn a_servers_beginning_may_be_put_off() {
+        let (client, server, ftp) = ("198.51.100.7:40000", "10.1.0.11:21", "192.0.2.100:21");
+        let mut half_open = HalfOpen::default();
+        let out = |bytes| {
+            [Frame {
+                port: Wire::Cl,
+                bytes,
+                text: String::new(),
+            }]
+        };
+        let (begins, sent) = (frame(server, client, "S"), frame(ftp, client, "S"));
+        let mut put_off = sent.clone();
+        put_off[ETHERNET_BYTES + IPV4_BYTES + NUMBERS[0] + 3] += 2;
+        let may = |half_open: &HalfOpen, bytes: &[u8]| {
+            half_open.puts_off_a_beginning(&begins, &out(bytes.to_vec()), Some(&sent))
+        };
+        assert!(!may(&half_open, &put_off));
+        let mut longer = frame(ftp, client, "PA");
+        longer.extend([0, 0]);
+        half_open.note(&frame(server, client, "PA"), &out(longer));
+        assert!(may(&half_open, &put_off));
+        put_off[ETHERNET_BYTES + IPV4_BYTES + NUMBERS[1]] += 2;
+        assert!(!may(&half_open, &put_off));
+        assert!(!half_open.puts_off_a_beginning(&begins, &[], Some(&sent)));
     }
 
     #[test]
