@@ -324,6 +324,15 @@ pub enum ForwardingMethod {
 }
 
 impl ForwardingMethod {
+    /// The word in Pollux' files and commands.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nat => "nat",
+            Self::Tunnel => "tunnel",
+            Self::Direct => "direct",
+        }
+    }
+
     /// The word `ipvsadm -L` prints in its Forward column.
     pub fn as_ipvsadm(self) -> &'static str {
         match self {
@@ -336,11 +345,7 @@ impl ForwardingMethod {
 
 impl fmt::Display for ForwardingMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Nat => "nat",
-            Self::Tunnel => "tunnel",
-            Self::Direct => "direct",
-        })
+        f.pad(self.as_str())
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
+use hashbrown::DefaultHashBuilder;
 use indexmap::IndexMap;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -18,7 +19,7 @@ use crate::identity::ServiceId;
 /// thousands of services copies that service, and which services differ between two lists is seen without reading them
 /// ([`ServiceList::changed_since`]).
 #[derive(Debug, Clone, Default)]
-pub struct ServiceList(IndexMap<ServiceId, Arc<ServiceEntry>>);
+pub struct ServiceList(IndexMap<ServiceId, Arc<ServiceEntry>, DefaultHashBuilder>);
 
 impl ServiceList {
     /// How many there are.

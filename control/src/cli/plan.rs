@@ -4,18 +4,19 @@ use std::env;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use pollux_api::Configuration;
 use pollux_api::control::{Answer, Command};
+use pollux_api::{Change, Configuration};
 use serde_json::json;
 
 use super::{CliError, Outcome, Session, output_json, output_plan};
 use crate::config;
+use crate::config::diff;
 use crate::config::plan::Plan;
 
 impl<W: Write> Session<'_, W> {
     pub(super) fn plan(&mut self, path: Option<&Path>) -> Result<Outcome, CliError> {
         let plan = match path {
-            Some(path) => self.plan_of(path, true)?,
+            Some(path) => self.plan_of(path)?,
             None => self.unsaved()?,
         };
         if self.json {
@@ -35,27 +36,35 @@ impl<W: Write> Session<'_, W> {
     }
 
     pub(super) fn apply(&mut self, path: &Path) -> Result<(), CliError> {
-        // Of live connections nobody asks but who reads the plan.
-        let plan = self.plan_of(path, self.json)?;
-        let planned = self.json.then(|| plan.clone());
-        let (before, count) = (plan.base_generation, plan.changes.len());
-        let generation = if plan.is_empty() {
-            before
-        } else {
-            let command = Command::Change {
-                base_generation: Some(before),
-                changes: plan.into_changes(),
-            };
-            match self.ask(command)? {
-                Answer::Done { generation } => generation,
-                _ => return Err(CliError::Unexpected),
-            }
-        };
-        if let Some(planned) = planned {
-            let done = json!({ "generation": generation, "changes": planned.changes });
+        if self.json {
+            let plan = self.plan_of(path)?;
+            let changes = plan.changes();
+            let generation = self.transact(plan.base_generation, changes)?;
+            let done = json!({ "generation": generation, "changes": plan.changes });
             return output_json::pretty(self.out, &done);
         }
+        // What becomes of live connections nobody asks but who reads the plan.
+        let wanted = config::load_existing(path)?;
+        let (before, running) = self.running()?;
+        let changes = diff::changes(&running, wanted.configuration());
+        let count = changes.len();
+        let generation = self.transact(before, changes)?;
         self.say_done(&path.display().to_string(), generation, count)
+    }
+
+    /// What runs then: the same, if there is nothing to change.
+    fn transact(&self, before: u64, changes: Vec<Change>) -> Result<u64, CliError> {
+        if changes.is_empty() {
+            return Ok(before);
+        }
+        let command = Command::Change {
+            base_generation: Some(before),
+            changes,
+        };
+        match self.ask(command)? {
+            Answer::Done { generation } => Ok(generation),
+            _ => Err(CliError::Unexpected),
+        }
     }
 
     pub(super) fn reload(&mut self) -> Result<(), CliError> {
@@ -87,13 +96,13 @@ impl<W: Write> Session<'_, W> {
         Ok(())
     }
 
-    /// From what runs to what a file says, perhaps with the live connections that it touches.
-    fn plan_of(&self, path: &Path, with_live: bool) -> Result<Plan, CliError> {
+    /// From what runs to what a file says, with the live connections that it touches.
+    fn plan_of(&self, path: &Path) -> Result<Plan, CliError> {
         let wanted = config::load_existing(path)?;
         let (generation, running) = self.running()?;
         let plan = |live: &[_]| Plan::new(generation, &running, wanted.configuration(), live);
         let without_live = plan(&[]);
-        if without_live.is_empty() || !with_live {
+        if without_live.is_empty() {
             return Ok(without_live);
         }
         let Answer::Services(live) = self.ask(Command::ShowServices)? else {

@@ -4,11 +4,10 @@
 //! that stays keeps its place, new ones are added as a command would add them. From the empty configuration the result
 //! is exact, order and all.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use pollux_api::{
-    Change, Check, Configuration, DestinationId, Family, IpvsSettings, ServiceEntry, ServiceId,
-    SyncRole,
+    Change, Check, Configuration, DestinationId, Family, IpvsSettings, ServiceEntry, SyncRole,
 };
 
 /// Nobody is ever asked there.
@@ -16,17 +15,16 @@ const ANY_PORT: u16 = 1;
 
 /// The changes, to be applied in order, all or none.
 pub fn changes(from: &Configuration, to: &Configuration) -> Vec<Change> {
-    let (known, wanted) = (by_id(from), by_id(to));
     let gone = from
         .services
         .iter()
         .map(|entry| entry.service.id)
-        .filter(|id| !wanted.contains_key(id))
+        .filter(|id| to.service(*id).is_none())
         .map(|id| Change::RemoveService { id });
     let rest = to
         .services
         .iter()
-        .flat_map(|new| match known.get(&new.service.id) {
+        .flat_map(|new| match from.service(new.service.id) {
             Some(old) => service_changes(old, new),
             None => service_added(new),
         });
@@ -40,11 +38,11 @@ pub fn changes(from: &Configuration, to: &Configuration) -> Vec<Change> {
         .into_iter()
         .chain(settings)
         .chain(marks)
-        .chain(checks_in_between(from, to, &wanted))
+        .chain(checks_in_between(from, to))
         .chain(gone)
         .chain(rest)
         .chain(check_changes(from, to))
-        .chain(waiting(to, &known))
+        .chain(waiting(from, to))
         .chain(starts)
         .collect()
 }
@@ -68,16 +66,12 @@ fn sync_changes(from: &Configuration, to: &Configuration) -> (Vec<Change>, Vec<C
 
 /// Checks that servers do not fit that are added before the checks are those of `to`. A service stays checked, so that who
 /// is off stays off.
-fn checks_in_between(
-    from: &Configuration,
-    to: &Configuration,
-    wanted: &HashMap<ServiceId, &ServiceEntry>,
-) -> Option<Change> {
+fn checks_in_between(from: &Configuration, to: &Configuration) -> Option<Change> {
     let mut services = from.health.services.clone();
     let mut checks = from.health.checks.clone();
     let mut is_any = false;
     for used in &mut services {
-        let servers = wanted.get(&used.service).map(|entry| &entry.destinations);
+        let servers = to.service(used.service).map(|entry| &entry.destinations);
         let has = |wanted: &dyn Fn(DestinationId) -> bool| {
             servers.is_some_and(|servers| servers.iter().any(|new| wanted(new.id)))
         };
@@ -139,16 +133,13 @@ fn checks_in_between(
 
 /// New servers of services whose servers have to wait for their checks. Added to a service that has its checks already, they
 /// do so anyway; others are checked by the change before.
-fn waiting(
-    to: &Configuration,
-    known: &HashMap<ServiceId, &ServiceEntry>,
-) -> impl Iterator<Item = Change> {
+fn waiting(from: &Configuration, to: &Configuration) -> impl Iterator<Item = Change> {
     let services = to.services.iter();
     services.flat_map(|entry| {
         let service = entry.service.id;
         let checked = to.health.checked(service);
         let waits = checked.is_some_and(|checked| checked.start_down);
-        let old = known.get(&service).map(|old| &old.destinations);
+        let old = from.service(service).map(|old| &old.destinations);
         let is_known = move |id| old.is_some_and(|old| old.iter().any(|known| known.id == id));
         let new = entry.destinations.iter().map(|server| server.id);
         let new = new.filter(move |id| waits && !is_known(*id));
@@ -171,12 +162,6 @@ fn check_changes(from: &Configuration, to: &Configuration) -> Option<Change> {
         checks: new.checks.clone(),
         services: new.services.clone(),
     })
-}
-
-/// Thousands of services are each looked for.
-fn by_id(configuration: &Configuration) -> HashMap<ServiceId, &ServiceEntry> {
-    let services = configuration.services.iter();
-    services.map(|entry| (entry.service.id, entry)).collect()
 }
 
 fn settings_changes(from: &IpvsSettings, to: &IpvsSettings) -> Option<Change> {

@@ -525,10 +525,7 @@ impl ServerTable {
             ForwardingMethod::Tunnel,
             ForwardingMethod::Direct,
         ]
-        .map(|method| (method.to_string(), method));
-        let methods = methods
-            .each_ref()
-            .map(|(word, method)| (word.as_str(), *method));
+        .map(|known| (known.as_str(), known));
         let types = TunnelType::ALL.map(|known| (known.as_str(), known));
         let checksums = TunnelChecksum::ALL.map(|known| (known.as_str(), known));
         let method = table.word("method", &methods);

@@ -123,11 +123,9 @@ impl Plan {
     }
 
     /// The changes alone, to be done.
-    pub fn into_changes(self) -> Vec<Change> {
-        self.changes
-            .into_iter()
-            .map(|planned| planned.change)
-            .collect()
+    pub fn changes(&self) -> Vec<Change> {
+        let changes = self.changes.iter();
+        changes.map(|planned| planned.change.clone()).collect()
     }
 
     /// How many connections meet this fate.

@@ -1,8 +1,10 @@
 //! What is wrong in a configuration file, and where. A file is judged as a whole: everything wrong is reported at once.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
+use std::rc::Rc;
 
 /// One thing to mend. Prints as `FILE:LINE: KEY: MESSAGE`, which editors and `grep -n` users can jump to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,13 +45,66 @@ impl fmt::Display for Problems {
     }
 }
 
-/// A place in the file: the line and the key's path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A place in the file: the line and the key's path, which is written out only for a problem. A file may have a hundred
+/// thousand keys, and nothing wrong.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {
     /// Line, from 1.
     pub line: usize,
-    /// The path of the key.
-    pub key: String,
+    /// The table that has the key; none for the file as a whole.
+    pub table: Option<Rc<TablePath>>,
+    /// The key; empty for the table itself.
+    pub key: &'static str,
+}
+
+/// The way to a table, or to an element of a list.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TablePath {
+    /// The table it is in; none for the file as a whole.
+    pub parent: Option<Rc<Self>>,
+    /// Its key there.
+    pub key: Cow<'static, str>,
+    /// Which one it is in a list, from 0.
+    pub index: Option<usize>,
+}
+
+impl fmt::Display for TablePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(parent) = &self.parent {
+            write!(f, "{parent}.")?;
+        }
+        f.write_str(&self.key)?;
+        match self.index {
+            Some(index) => write!(f, "[{index}]"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Place {
+    /// Of what the key holds: a table, or one in a list of them.
+    #[must_use]
+    pub fn inside(&self, index: Option<usize>) -> Self {
+        let path = TablePath {
+            parent: self.table.clone(),
+            key: Cow::Borrowed(self.key),
+            index,
+        };
+        Self {
+            line: self.line,
+            table: Some(Rc::new(path)),
+            key: "",
+        }
+    }
+
+    /// The path of the key, `service[1].server[0].weight`; empty for the file as a whole.
+    pub fn path(&self) -> String {
+        match &self.table {
+            Some(table) if self.key.is_empty() => table.to_string(),
+            Some(table) => format!("{table}.{}", self.key),
+            None => self.key.to_owned(),
+        }
+    }
 }
 
 /// A value and where it was written.
@@ -92,7 +147,7 @@ impl ProblemList {
         self.found.borrow_mut().push(Problem {
             file: self.file.clone(),
             line: place.line,
-            key: place.key.clone(),
+            key: place.path(),
             message: message.to_string(),
         });
     }
@@ -128,9 +183,10 @@ mod tests {
     #[test]
     fn problems_come_in_the_order_of_lines() {
         let list = ProblemList::new("f.toml", "");
-        let place = |line, key: &str| Place {
+        let place = |line, key| Place {
             line,
-            key: key.to_owned(),
+            table: None,
+            key,
         };
         list.add(&place(9, "b"), "second");
         list.add(&place(2, ""), "first");

@@ -3,16 +3,21 @@
 //! serde stops at the first error; a person mending a file wants all of them. So the tables are read by hand: every
 //! method here returns what it could read and puts what it could not on the list.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::rc::Rc;
 use std::str::FromStr;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Located, Place, ProblemList};
+use super::problem::{Located, Place, ProblemList, TablePath};
+
+/// Of tables of so many keys at most, each key is compared: quicker than to hash the one that is wanted.
+const COMPARED: usize = 8;
 
 /// A reader of one table.
 #[derive(Debug)]
@@ -20,8 +25,8 @@ pub struct TableReader<'a> {
     table: &'a DeTable<'a>,
     place: Place,
     problems: &'a ProblemList,
-    /// Every key the schema has here, by having been asked for.
-    known: RefCell<BTreeSet<&'static str>>,
+    /// Every key the schema has here, by having been asked for; some more than once.
+    known: RefCell<Vec<&'static str>>,
 }
 
 impl<'a> TableReader<'a> {
@@ -29,7 +34,7 @@ impl<'a> TableReader<'a> {
     pub fn root(table: &'a DeTable<'a>, problems: &'a ProblemList) -> Self {
         let place = Place {
             line: 1,
-            key: String::new(),
+            ..Place::default()
         };
         Self::new(table, place, problems)
     }
@@ -56,28 +61,44 @@ impl<'a> TableReader<'a> {
 
     /// Whether the key is there, with whatever value.
     pub fn has(&self, key: &str) -> bool {
-        self.table.contains_key(key)
+        self.find(key).is_some()
     }
 
-    fn path(&self, key: &str) -> String {
-        if self.place.key.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.place.key)
+    fn find(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        if self.table.len() > COMPARED {
+            return self.table.get(key);
         }
+        let mut all = self.table.iter();
+        let (_, value) = all.find(|(found, _)| found.get_ref() == key)?;
+        Some(value)
     }
 
     fn value(&self, key: &'static str) -> Option<Located<&'a DeValue<'a>>> {
-        self.known.borrow_mut().insert(key);
-        let value = self.table.get(key)?;
-        Some(self.locate(self.path(key), value))
+        self.ignore(key);
+        let value = self.find(key)?;
+        Some(Located {
+            value: value.get_ref(),
+            place: Place {
+                line: self.problems.line_of(&value.span()),
+                table: self.place.table.clone(),
+                key,
+            },
+        })
     }
 
-    fn locate(&self, key: String, value: &'a Spanned<DeValue<'a>>) -> Located<&'a DeValue<'a>> {
-        let line = self.problems.line_of(&value.span());
+    /// What is in a list, from 0.
+    fn element(
+        &self,
+        list: &Place,
+        index: usize,
+        value: &'a Spanned<DeValue<'a>>,
+    ) -> Located<&'a DeValue<'a>> {
         Located {
             value: value.get_ref(),
-            place: Place { line, key },
+            place: Place {
+                line: self.problems.line_of(&value.span()),
+                ..list.inside(Some(index))
+            },
         }
     }
 
@@ -94,13 +115,21 @@ impl<'a> TableReader<'a> {
 
     /// A string.
     pub fn text(&self, key: &'static str, example: &str) -> Option<Located<String>> {
+        let Located { value, place } = self.string(key, example)?;
+        Some(Located {
+            value: value.to_owned(),
+            place,
+        })
+    }
+
+    fn string(&self, key: &'static str, example: &str) -> Option<Located<&'a str>> {
         let found = self.value(key)?;
-        let Some(text) = found.value.as_str() else {
+        let Some(value) = found.value.as_str() else {
             self.wrong_type(&found, &format!("a string as in {key} = \"{example}\""));
             return None;
         };
         Some(Located {
-            value: text.to_owned(),
+            value,
             place: found.place,
         })
     }
@@ -110,7 +139,7 @@ impl<'a> TableReader<'a> {
     where
         T: FromStr<Err: Display>,
     {
-        let Located { value, place } = self.text(key, example)?;
+        let Located { value, place } = self.string(key, example)?;
         match value.parse() {
             Ok(value) => Some(Located { value, place }),
             Err(error) => {
@@ -126,13 +155,12 @@ impl<'a> TableReader<'a> {
         T: FromStr<Err: Display>,
     {
         let found = self.value(key)?;
-        let wanted = format!("a list as in {key} = [\"{example}\"]");
         let Some(array) = found.value.as_array() else {
-            self.wrong_type(&found, &wanted);
+            self.wrong_type(&found, &format!("a list as in {key} = [\"{example}\"]"));
             return None;
         };
         let elements = array.iter().enumerate().map(|(index, element)| {
-            let element = self.locate(format!("{}[{index}]", found.place.key), element);
+            let element = self.element(&found.place, index, element);
             let Some(text) = element.value.as_str() else {
                 self.wrong_type(&element, &format!("a string as in \"{example}\""));
                 return None;
@@ -165,7 +193,7 @@ impl<'a> TableReader<'a> {
     /// One of some words.
     pub fn word<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<Located<T>> {
         let example = words.first().map_or("", |(word, _)| word);
-        let Located { value, place } = self.text(key, example)?;
+        let Located { value, place } = self.string(key, example)?;
         let known = words.iter().find(|(word, _)| *word == value);
         if known.is_none() {
             let list: Vec<String> = words
@@ -222,9 +250,9 @@ impl<'a> TableReader<'a> {
     where
         T: TryFrom<i64> + PartialOrd + Display,
     {
-        let wanted = format!("a number from {} to {}", range.start(), range.end());
+        let wanted = || format!("a number from {} to {}", range.start(), range.end());
         let Some(integer) = found.value.as_integer() else {
-            self.wrong_type(found, &wanted);
+            self.wrong_type(found, &wanted());
             return None;
         };
         let value = i64::from_str_radix(integer.as_str(), integer.radix())
@@ -232,7 +260,11 @@ impl<'a> TableReader<'a> {
             .and_then(|number| T::try_from(number).ok())
             .filter(|number| range.contains(number));
         if value.is_none() {
-            let message = format!("{what} {} out of range: write {wanted}", integer.as_str());
+            let message = format!(
+                "{what} {} out of range: write {}",
+                integer.as_str(),
+                wanted()
+            );
             self.problems.add(&found.place, message);
         }
         value
@@ -249,7 +281,7 @@ impl<'a> TableReader<'a> {
             return None;
         };
         let elements = array.iter().enumerate().map(|(index, element)| {
-            let element = self.locate(format!("{}[{index}]", found.place.key), element);
+            let element = self.element(&found.place, index, element);
             self.number_in(&element, key, &range)
         });
         // All elements are looked at before the first failure is taken, so that each one's problem is listed.
@@ -264,10 +296,10 @@ impl<'a> TableReader<'a> {
     pub fn table(&self, key: &'static str) -> Option<TableReader<'a>> {
         let found = self.value(key)?;
         let Some(table) = found.value.as_table() else {
-            self.wrong_type(&found, &format!("a table, [{}]", found.place.key));
+            self.wrong_type(&found, &format!("a table, [{}]", found.place.path()));
             return None;
         };
-        Some(Self::new(table, found.place, self.problems))
+        Some(Self::new(table, found.place.inside(None), self.problems))
     }
 
     /// `[[key]]`, as often as it is there.
@@ -275,18 +307,18 @@ impl<'a> TableReader<'a> {
         let Some(found) = self.value(key) else {
             return Vec::new();
         };
-        let header = self.without_indices(&found.place.key);
+        let header = || self.without_indices(&found.place.path());
         let Some(array) = found.value.as_array() else {
             self.wrong_type(
                 &found,
-                &format!("[[{header}]] with two brackets on each side"),
+                &format!("[[{}]] with two brackets on each side", header()),
             );
             return Vec::new();
         };
         let tables = array.iter().enumerate().filter_map(|(index, element)| {
-            let element = self.locate(format!("{}[{index}]", found.place.key), element);
+            let element = self.element(&found.place, index, element);
             let Some(table) = element.value.as_table() else {
-                self.wrong_type(&element, &format!("a table, [[{header}]]"));
+                self.wrong_type(&element, &format!("a table, [[{}]]", header()));
                 return None;
             };
             Some(Self::new(table, element.place, self.problems))
@@ -318,21 +350,28 @@ impl<'a> TableReader<'a> {
 
     /// A key that is known and read elsewhere.
     pub fn ignore(&self, key: &'static str) {
-        self.known.borrow_mut().insert(key);
+        self.known.borrow_mut().push(key);
     }
 
     /// Puts the keys nobody asked for on the list. To be called last.
     pub fn finish(self) {
         let known = self.known.borrow();
         for (key, _) in self.table {
-            if known.contains(key.get_ref().as_ref()) {
+            if known.contains(&key.get_ref().as_ref()) {
                 continue;
             }
+            let path = TablePath {
+                parent: self.place.table.clone(),
+                key: Cow::Owned(key.get_ref().clone().into_owned()),
+                index: None,
+            };
             let place = Place {
                 line: self.problems.line_of(&key.span()),
-                key: self.path(key.get_ref()),
+                table: Some(Rc::new(path)),
+                key: "",
             };
-            let list: Vec<&str> = known.iter().copied().collect();
+            let list: BTreeSet<&str> = known.iter().copied().collect();
+            let list: Vec<&str> = list.into_iter().collect();
             let message = format!("unknown key: known here are {}", list.join(", "));
             self.problems.add(&place, message);
         }

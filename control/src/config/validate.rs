@@ -2,10 +2,11 @@
 //!
 //! What makes services valid is not said here but in [`Configuration::apply`], which the daemons use too.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 
+use hashbrown::HashMap;
 use pollux_api::bond::Bond;
 use pollux_api::configuration::{Change, ChangeError, Configuration, Destination, VirtualService};
 use pollux_api::service_timeouts::ServiceTimeoutError;
@@ -65,7 +66,7 @@ fn parse_syntax<'a>(
     for error in &errors {
         let place = Place {
             line: problems.line_of(&error.span().unwrap_or_default()),
-            key: String::new(),
+            ..Place::default()
         };
         problems.add(&place, format!("this is not TOML: {}", error.message()));
     }

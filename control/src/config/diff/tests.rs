@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use pollux_api::ServiceId;
 use pollux_api::health::OffServer;
 use proptest::prelude::*;
 

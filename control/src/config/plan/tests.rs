@@ -47,8 +47,8 @@ proptest! {
     ) {
         let live = with_connections(&from, &dealt);
         let plan = Plan::new(7, &from, &to, &live);
-        prop_assert_eq!(plan.clone().into_changes(), diff::changes(&from, &to));
-        let after = from.apply(&plan.clone().into_changes()).unwrap();
+        prop_assert_eq!(plan.changes(), diff::changes(&from, &to));
+        let after = from.apply(&plan.changes()).unwrap();
 
         // From the two configurations alone: who loses its server, and whose server was edited.
         let ends = after.settings.get("expire_nodest_conn") == 1;
