@@ -177,7 +177,9 @@ fn links_are_one_by_lacp_as_long_as_the_switch_agrees() {
     assert!(after.0[1] > before.0[1]);
     switch.set_out(0, false);
     assert_comes_to(&lab, [true, true]);
-    assert!(switch.lacp_frames()[0] > before.1[0]);
+    // Of that a frame comes once a second.
+    let spoke = || switch.lacp_frames()[0] > before.1[0];
+    assert!(eventually(PATIENCE, spoke), "{:?}", switch.lacp_frames());
 
     // A cable is out, which both ends see.
     let set_cable = |plugged| {
