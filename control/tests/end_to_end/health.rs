@@ -16,7 +16,7 @@ use super::machine::{Machine, PATIENCE};
 const INTERVAL: Duration = Duration::from_millis(400);
 /// Enough for an answer on a machine that does other things.
 const TIMEOUT: Duration = Duration::from_millis(400);
-const FALL: usize = 3;
+pub const FALL: usize = 3;
 
 /// What a server does with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,16 +143,21 @@ fn last_result(machine: &Machine, server: &Server) -> String {
     health(machine, server).recent[0].reason.clone()
 }
 
-/// How many bad answers in a row took a server off: `interval × fall + timeout` by polluxd's clock, whatever a machine that
-/// does other things makes of it.
-fn bad_before_it_was_off(machine: &Machine, server: &Server) -> usize {
+/// How many bad answers in a row took a server off, and the time from the first of them to the last: what
+/// `interval × fall + timeout` is by polluxd's clock, whatever a machine that does other things makes of it.
+pub fn fall(machine: &Machine, server: &Server) -> (usize, Duration) {
     let health = health(machine, server);
     let older = health.recent.iter();
     let older = older.skip_while(|result| result.age_ms < health.since_ms);
-    older.take_while(|result| !result.good).count()
+    let bad: Vec<u64> = older
+        .take_while(|result| !result.good)
+        .map(|result| result.age_ms)
+        .collect();
+    let took = bad[bad.len() - 1] - bad[0];
+    (bad.len(), Duration::from_millis(took))
 }
 
-fn until_weight(machine: &Machine, server: &Server, wanted: u32) {
+pub fn until_weight(machine: &Machine, server: &Server, wanted: u32) {
     let start = Instant::now();
     while weight(machine, server) != wanted {
         assert!(start.elapsed() < PATIENCE, "{}", machine.log());
@@ -171,7 +176,7 @@ fn every_failure_takes_a_server_off_in_time_and_it_comes_back_by_itself() {
     ] {
         server.is_now(habit);
         until_weight(&machine, &server, 0);
-        assert_eq!(bad_before_it_was_off(&machine, &server), FALL, "{habit:?}");
+        assert_eq!(fall(&machine, &server).0, FALL, "{habit:?}");
         assert_eq!(last_result(&machine, &server), why);
         server.is_now(GOOD);
         until_weight(&machine, &server, 7);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::fake_dataplane::{Mischief, connection};
+use super::health::{FALL, GOOD, Habit, checked, fall, until_weight};
 use super::machine::{Client, HELD_UP, Machine};
 
 const SHOW: &str = r#"{"version":1,"id":7,"body":{"command":"show_services"}}"#;
@@ -267,6 +268,28 @@ fn who_does_not_read_delays_nobody() {
     assert!(waited_for > 0, "none before the first was cut off");
     println!("{waited_for} answers while 8 clients do not read theirs");
     machine.until("they are cut off", |machine| cut_off(machine) == 8);
+}
+
+/// Checks are asked whatever clients do: between the bad answers that take a server off nobody else is waited for.
+#[test]
+fn hostile_clients_do_not_delay_health_checks() {
+    let (machine, server) = checked();
+    let mut hostile: Vec<Client> = (0..200).map(|_| machine.client()).collect();
+    for (number, client) in hostile.iter_mut().enumerate() {
+        match number % 3 {
+            0 => client.send(&SHOW.as_bytes()[..20]),
+            1 => client.send(&"[{\n".repeat(1000).into_bytes()),
+            _ => client.send(&vec![b' '; 100_000]),
+        }
+    }
+    server.is_now(Habit::HangsUp);
+    until_weight(&machine, &server, 0);
+    let (bad, took) = fall(&machine, &server);
+    assert_eq!(bad, FALL);
+    assert!(took < HELD_UP, "{took:?}");
+    server.is_now(GOOD);
+    until_weight(&machine, &server, 7);
+    is_answered(&machine);
 }
 
 #[test]
