@@ -415,6 +415,9 @@ pub enum View {
         all: bool,
     },
     /// The servers that are checked: since when they serve or are off, why, and the last results
+    ///
+    /// Of results, the newest first, + is a good answer, - a bad one or none in time, and ? says nothing of the server: this
+    /// machine could not ask, or there is no agent.
     Health {
         /// Which.
         #[command(flatten)]

@@ -32,7 +32,11 @@ pub fn health(services: &[ServiceHealth], servers: &[ServerHealth]) -> Table {
         };
         let recent = server.recent.iter().take(RECENT_SHOWN);
         let recent: String = recent
-            .map(|result| if result.good { '+' } else { '-' })
+            .map(|result| match (result.silent, result.good) {
+                (true, _) => '?',
+                (false, true) => '+',
+                (false, false) => '-',
+            })
             .collect();
         let last = server.recent.first();
         let last = last.map_or("not checked yet", |result| result.reason.as_str());
@@ -108,6 +112,7 @@ mod tests {
     fn servers_below_their_service() {
         let result = |good, reason: &str| ProbeResult {
             good,
+            silent: reason.contains("cannot ask"),
             reason: reason.to_owned(),
             age_ms: 10,
         };
@@ -126,6 +131,7 @@ mod tests {
             recent: vec![
                 result(true, "status 200 in 1 ms"),
                 result(false, "status 500"),
+                result(false, "this machine cannot ask: Too many open files"),
             ],
         };
         let up = ServerHealth {
@@ -138,7 +144,7 @@ mod tests {
         let expected = "\
 Service / Server      Check State Since Recent Last result
 TCP 198.51.100.1:80
-  -> 203.0.113.11:80  web   down  2m5s  +-     status 200 in 1 ms
+  -> 203.0.113.11:80  web   down  2m5s  +-?    status 200 in 1 ms
   -> 203.0.113.12:80  web   up    1d1h         not checked yet
 ";
         let trim = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");

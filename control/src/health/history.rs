@@ -33,7 +33,7 @@ struct Recent {
     reason: Arc<str>,
     /// How long the answer took, unless there was none.
     took_ms: Option<u32>,
-    good: bool,
+    verdict: Verdict,
 }
 
 impl Recent {
@@ -137,7 +137,7 @@ impl History {
             at: now,
             reason,
             took_ms: outcome.took.map(whole),
-            good: outcome.verdict != Verdict::Bad,
+            verdict: outcome.verdict,
         });
     }
 
@@ -152,7 +152,8 @@ impl History {
         let recent = self.recent.iter();
         recent
             .map(|result| ProbeResult {
-                good: result.good,
+                good: result.verdict == Verdict::Good,
+                silent: result.verdict == Verdict::Silent,
                 reason: result.reason(),
                 age_ms: milliseconds(result.at, now),
             })
@@ -191,6 +192,9 @@ mod tests {
             (history.against(), history.reason().as_str()),
             (1, "no agent")
         );
+        let recent = history.recent(now);
+        assert_eq!((recent[0].good, recent[0].silent), (false, true));
+        assert_eq!((recent[1].good, recent[1].silent), (false, false));
         assert!(history.record(&Outcome::bad("no"), now));
     }
 

@@ -11,6 +11,7 @@
 //! stay off, the others serve, and the next polluxd begins with what it finds.
 
 mod agenda;
+mod complaints;
 pub mod history;
 pub mod outcome;
 pub mod probe;

@@ -13,6 +13,7 @@ use pollux_api::{Change, Check, Configuration, DestinationId, ServiceId};
 
 use self::report::Listed;
 use super::agenda::{Agenda, Pace};
+use super::complaints::Complaints;
 use super::history::{History, milliseconds};
 use super::outcome::{Outcome, Share, Verdict};
 use super::probe::{Question, Subject, Way};
@@ -52,8 +53,8 @@ struct Targets {
     next: u64,
     last_question: u64,
     agenda: Agenda,
-    /// Whether the log says that this machine cannot ask.
-    is_failing: bool,
+    /// What the log says of what this machine cannot ask.
+    complaints: Complaints,
 }
 
 #[derive(Debug)]
@@ -83,7 +84,7 @@ impl Default for Targets {
             next: 0,
             last_question: 0,
             agenda: Agenda::new(),
-            is_failing: false,
+            complaints: Complaints::default(),
         }
     }
 }
@@ -311,16 +312,10 @@ impl Targets {
         let next = target.asked + pause(interval(question), question.check.jitter_percent);
         self.agenda.add(found.target, next);
         let outcome = match found.outcome {
-            Ok(outcome) => {
-                self.is_failing = false;
-                outcome
-            }
+            Ok(outcome) => outcome,
             Err(error) => {
-                if !std::mem::replace(&mut self.is_failing, true) {
-                    log::error!(
-                        "servers cannot be checked: {error}; they stay as they are. More files may be opened with \
-                         LimitNOFILE= in polluxd.service"
-                    );
+                if let Some(text) = self.complaints.about(&error, now) {
+                    log::error!("{text}");
                 }
                 Outcome::silent(format!("this machine cannot ask: {error}"))
             }

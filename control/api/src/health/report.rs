@@ -19,6 +19,9 @@ pub enum ServerState {
 pub struct ProbeResult {
     /// Whether the answer was good.
     pub good: bool,
+    /// Whether it says nothing of the server: this machine could not ask, or there is no agent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub silent: bool,
     /// Why: `connected in 2 ms`, `status 500`, ...
     pub reason: String,
     /// Milliseconds since then.
