@@ -3,6 +3,8 @@
 //! Order matters as in Linux: a new destination goes to the *front* of its service's list, and schedulers walk the
 //! list from there (`ip_vs_ctl.c`, `__ip_vs_add_dest`).
 
+mod change_reader;
+
 use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
@@ -124,7 +126,12 @@ pub struct Configuration {
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "change", deny_unknown_fields)]
+#[serde(
+    remote = "Self",
+    rename_all = "snake_case",
+    tag = "change",
+    deny_unknown_fields
+)]
 pub enum Change {
     /// A new service without destinations.
     AddService {

@@ -1,6 +1,9 @@
 //! `<run-dir>/control.sock`: what the CLI and scripts may ask of `polluxd`.
 
-use serde::{Deserialize, Serialize};
+use serde::de::MapAccess;
+use serde::de::value::MapAccessDeserializer;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 use crate::audit::AuditEntry;
 use crate::configuration::{Change, Configuration};
@@ -12,10 +15,16 @@ use crate::statistics::{
     DropReport, PortRates, RateReport, Rates, ServiceStatistics, TrafficTotals, WorkerRates,
 };
 use crate::synchronisation::SyncStatus;
+use crate::tag_first::{self, TagFirst};
 
 /// A request to `polluxd`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "command", deny_unknown_fields)]
+#[serde(
+    remote = "Self",
+    rename_all = "snake_case",
+    tag = "command",
+    deny_unknown_fields
+)]
 pub enum Command {
     /// Changes, all or none; acknowledged when every worker runs with them. Answered by [`Answer::Done`].
     Change {
@@ -69,6 +78,51 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service: Option<ServiceId>,
     },
+}
+
+// Derived, but for transactions, which are read as they come: see `tag_first`.
+impl Serialize for Command {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Command {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        tag_first::deserialize(deserializer)
+    }
+}
+
+/// [`Command::Change`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangeFields {
+    #[serde(default)]
+    base_generation: Option<u64>,
+    changes: Vec<Change>,
+}
+
+impl TagFirst for Command {
+    const TAG: &'static str = "command";
+
+    fn is_direct(variant: &str) -> bool {
+        variant == "change"
+    }
+
+    fn direct<'de, A: MapAccess<'de>>(
+        _: &str,
+        fields: MapAccessDeserializer<A>,
+    ) -> Result<Self, A::Error> {
+        let fields = ChangeFields::deserialize(fields)?;
+        Ok(Self::Change {
+            base_generation: fields.base_generation,
+            changes: fields.changes,
+        })
+    }
+
+    fn whole(value: Value) -> Result<Self, serde_json::Error> {
+        Self::deserialize(value)
+    }
 }
 
 /// An answer of `polluxd`.

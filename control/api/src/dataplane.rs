@@ -2,17 +2,21 @@
 
 use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::MapAccess;
+use serde::de::value::MapAccessDeserializer;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 use crate::configuration::{Configuration, Transaction};
 use crate::identity::{ForwardingMethod, Protocol, ServiceId};
 use crate::persistence::PersistenceEngine;
 use crate::statistics::{DropReport, ServiceStatistics, TrafficTotals};
 use crate::synchronisation::SyncStatus;
+use crate::tag_first::{self, TagFirst};
 
 /// A request to the data plane.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "query")]
+#[serde(remote = "Self", rename_all = "snake_case", tag = "query")]
 pub enum Query {
     /// Validate, compile, swap, wait for every worker, store, answer [`Report::Applied`].
     Transact(Transaction),
@@ -46,6 +50,38 @@ pub enum Query {
     Drops,
     /// Answered by [`Report::Sync`].
     Sync,
+}
+
+// Derived, but for transactions, which are read as they come: see `tag_first`.
+impl Serialize for Query {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Query {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        tag_first::deserialize(deserializer)
+    }
+}
+
+impl TagFirst for Query {
+    const TAG: &'static str = "query";
+
+    fn is_direct(variant: &str) -> bool {
+        variant == "transact"
+    }
+
+    fn direct<'de, A: MapAccess<'de>>(
+        _: &str,
+        fields: MapAccessDeserializer<A>,
+    ) -> Result<Self, A::Error> {
+        Transaction::deserialize(fields).map(Self::Transact)
+    }
+
+    fn whole(value: Value) -> Result<Self, serde_json::Error> {
+        Self::deserialize(value)
+    }
 }
 
 /// An answer of the data plane.

@@ -32,6 +32,7 @@ pub mod service_timeouts;
 pub mod settings;
 pub mod statistics;
 pub mod synchronisation;
+mod tag_first;
 pub mod tunnel;
 
 pub use configuration::{
