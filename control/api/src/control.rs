@@ -1,5 +1,7 @@
 //! `<run-dir>/control.sock`: what the CLI and scripts may ask of `polluxd`.
 
+use std::fmt;
+
 use serde::de::MapAccess;
 use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -125,6 +127,29 @@ impl TagFirst for Command {
     }
 }
 
+/// A table of the file that a daemon reads when it starts, and not again. Prints what waits, and for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartTable {
+    /// `[dataplane]`
+    Dataplane,
+    /// `[control]`
+    Control,
+}
+
+impl fmt::Display for StartTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (table, daemon) = match self {
+            Self::Dataplane => ("dataplane", "pollux-dataplane"),
+            Self::Control => ("control", "polluxd"),
+        };
+        write!(
+            f,
+            "the table [{table}] has changed: that waits for the next start of {daemon} (systemctl restart {daemon})"
+        )
+    }
+}
+
 /// An answer of `polluxd`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "answer", content = "value")]
@@ -140,6 +165,9 @@ pub enum Answer {
         generation: u64,
         /// How many changes that took; 0: the file's services ran already.
         changes: usize,
+        /// Tables of the file that have changed and are read at a start only.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        waiting: Vec<StartTable>,
     },
     /// The configuration that runs.
     Configuration(Configuration),

@@ -71,15 +71,20 @@ impl<W: Write> Session<'_, W> {
         let Answer::Reloaded {
             generation,
             changes,
+            waiting,
         } = self.ask(Command::Reload)?
         else {
             return Err(CliError::Unexpected);
         };
         if self.json {
-            let done = json!({ "generation": generation, "changes": changes });
+            let done = json!({ "generation": generation, "changes": changes, "waiting": waiting });
             return output_json::pretty(self.out, &done);
         }
-        self.say_done("polluxd's file", generation, changes)
+        self.say_done("polluxd's file", generation, changes)?;
+        for table in waiting {
+            writeln!(self.out, "{table}")?;
+        }
+        Ok(())
     }
 
     fn say_done(&mut self, file: &str, generation: u64, changes: usize) -> Result<(), CliError> {

@@ -2,7 +2,7 @@
 
 use pollux_api::Transaction;
 use pollux_api::audit::{AuditAction, ChangeList};
-use pollux_api::control::Answer;
+use pollux_api::control::{Answer, StartTable};
 use pollux_api::dataplane::{Query, Report};
 use pollux_api::line::{Failure, FailureCode};
 use tokio::signal::unix::Signal;
@@ -33,60 +33,56 @@ impl Daemon {
         service_manager::ready();
         let path = self.dataplane.file().path().display();
         match &result {
-            Ok((generation, 0)) => {
+            Ok((generation, 0, _)) => {
                 log::info!("reload: {path} says what runs already, generation {generation}");
             }
-            Ok((generation, changes)) => {
+            Ok((generation, changes, _)) => {
                 log::info!("reload: {path} runs, changes: {changes}, generation {generation}");
             }
             Err(failure) => log::error!("reload of {path}: nothing was changed: {failure}"),
         }
-        let result = result.map(|(generation, changes)| Answer::Reloaded {
+        let result = result.map(|(generation, changes, waiting)| Answer::Reloaded {
             generation,
             changes,
+            waiting,
         });
         self.note(caller, AuditAction::Reload(list), &result).await;
         result
     }
 
-    /// The generation that runs, and how many changes that took; `list` gets them as soon as they are known.
-    async fn reload_file(&self, list: &mut ChangeList) -> Result<(u64, usize), Failure> {
+    /// The generation that runs, how many changes that took, which `list` gets as soon as they are known, and what waits.
+    async fn reload_file(
+        &self,
+        list: &mut ChangeList,
+    ) -> Result<(u64, usize, Vec<StartTable>), Failure> {
         let read = self.dataplane.file().reload().await;
         let read = read.map_err(|error| Failure::new(FailureCode::Invalid, error))?;
-        warn_of_start_settings(&read);
+        let waiting = start_tables(&read);
+        for table in &waiting {
+            log::warn!("reload: {table}");
+        }
         let (generation, running) = self.configuration().await?;
         let changes = off_loop(move || diff::changes(&running, read.now.configuration())).await;
         *list = ChangeList::of(&changes);
         let count = changes.len();
         if count == 0 {
-            return Ok((generation, 0));
+            return Ok((generation, 0, waiting));
         }
         let transaction = Transaction {
             base_generation: Some(generation),
             changes,
         };
         match self.dataplane.ask(Query::Transact(transaction)).await? {
-            Report::Applied { generation } => Ok((generation, count)),
+            Report::Applied { generation } => Ok((generation, count, waiting)),
             _ => Err(unexpected()),
         }
     }
 }
 
-/// Tables that are read at the start and not again.
-fn warn_of_start_settings(read: &Reread) {
+/// Tables that are read at the start and not again, and have changed.
+fn start_tables(read: &Reread) -> Vec<StartTable> {
     let Reread { before, now } = read;
-    for (table, daemon, differs) in [
-        (
-            "dataplane",
-            "pollux-dataplane",
-            before.dataplane() != now.dataplane(),
-        ),
-        ("control", "polluxd", before.control() != now.control()),
-    ] {
-        if differs {
-            log::warn!(
-                "reload: the table [{table}] has changed: that waits for the next start of {daemon}"
-            );
-        }
-    }
+    let dataplane = (before.dataplane() != now.dataplane()).then_some(StartTable::Dataplane);
+    let control = (before.control() != now.control()).then_some(StartTable::Control);
+    dataplane.into_iter().chain(control).collect()
 }

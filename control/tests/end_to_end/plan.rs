@@ -228,7 +228,23 @@ fn a_reload_does_what_differs_and_says_what_waits() {
         &format!("{text}\n[dataplane]\nconnections = 5000\n"),
     );
     let done = machine.json("reload");
-    assert_eq!(done, json!({"generation": 2, "changes": 1}));
+    let waiting = ["dataplane"];
+    assert_eq!(
+        done,
+        json!({"generation": 2, "changes": 1, "waiting": waiting})
+    );
+    machine.write(
+        "pollux.toml",
+        &format!("{text}\n[dataplane]\nconnections = 6000\n"),
+    );
+    let said = machine.shown("reload");
+    assert!(said.contains("nothing to do, generation 2"), "{said}");
+    assert!(
+        said.contains(
+            "waits for the next start of pollux-dataplane (systemctl restart pollux-dataplane)"
+        ),
+        "{said}"
+    );
     let log = machine.log();
     assert!(log.contains("the table [dataplane] has changed"), "{log}");
 
