@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::MapAccess;
 use serde::de::value::MapAccessDeserializer;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::audit::AuditEntry;
@@ -17,7 +17,7 @@ use crate::statistics::{
     DropReport, PortRates, RateReport, Rates, ServiceStatistics, TrafficTotals, WorkerRates,
 };
 use crate::synchronisation::SyncStatus;
-use crate::tag_first::{self, TagFirst};
+use crate::tag_first::{TagFirst, serde_tag_first};
 
 /// A request to `polluxd`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,18 +82,7 @@ pub enum Command {
     },
 }
 
-// Derived, but for transactions, which are read as they come: see `tag_first`.
-impl Serialize for Command {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Self::serialize(self, serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Command {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        tag_first::deserialize(deserializer)
-    }
-}
+serde_tag_first!(Command);
 
 /// [`Command::Change`].
 #[derive(Deserialize)]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::de::MapAccess;
 use serde::de::value::MapAccessDeserializer;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::configuration::{Configuration, Transaction};
@@ -12,7 +12,7 @@ use crate::identity::{ForwardingMethod, Protocol, ServiceId};
 use crate::persistence::PersistenceEngine;
 use crate::statistics::{DropReport, ServiceStatistics, TrafficTotals};
 use crate::synchronisation::SyncStatus;
-use crate::tag_first::{self, TagFirst};
+use crate::tag_first::{TagFirst, serde_tag_first};
 
 /// A request to the data plane.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,18 +52,7 @@ pub enum Query {
     Sync,
 }
 
-// Derived, but for transactions, which are read as they come: see `tag_first`.
-impl Serialize for Query {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Self::serialize(self, serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Query {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        tag_first::deserialize(deserializer)
-    }
-}
+serde_tag_first!(Query);
 
 impl TagFirst for Query {
     const TAG: &'static str = "query";

@@ -37,6 +37,24 @@ pub trait TagFirst: Sized {
     fn whole(value: Value) -> Result<Self, serde_json::Error>;
 }
 
+/// Implements serde's traits for a [`TagFirst`] whose own functions of these names are derived (`remote = "Self"`).
+macro_rules! serde_tag_first {
+    ($name:ident) => {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                Self::serialize(self, serializer)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                $crate::tag_first::deserialize(deserializer)
+            }
+        }
+    };
+}
+pub(crate) use serde_tag_first;
+
 /// Reads an enum with a tag.
 ///
 /// # Errors

@@ -10,13 +10,8 @@ use pollux_tests::lab::trunk::Trunk;
 
 use super::traffic::all_servers_answer;
 
-/// One arm: clients and servers are in VLANs of one NIC, which are interfaces on its TAP.
-#[test]
-#[ignore = "part of scripts/test --appliance"]
-fn one_arm_serves_clients_and_servers_in_vlans_of_their_own() {
-    let machine = Machine::boot();
-    let _trunk = Trunk::one_arm();
-    machine.start_pollux(TRUNK);
+/// Clients of both families are served by every method, and a whole file arrives.
+fn serve(machine: &Machine) {
     machine.add(&tcp(VIP4, 80), NAT, &SERVERS4, 80);
     machine.add(&tcp(VIP6, 80), NAT, &SERVERS6, 80);
     machine.add(&tcp(VIP4, 8080), TUNNEL, &SERVERS4, 8080);
@@ -26,6 +21,16 @@ fn one_arm_serves_clients_and_servers_in_vlans_of_their_own() {
         all_servers_answer(address, port);
     }
     machine.download(VIP4);
+}
+
+/// One arm: clients and servers are in VLANs of one NIC, which are interfaces on its TAP.
+#[test]
+#[ignore = "part of scripts/test --appliance"]
+fn one_arm_serves_clients_and_servers_in_vlans_of_their_own() {
+    let machine = Machine::boot();
+    let _trunk = Trunk::one_arm();
+    machine.start_pollux(TRUNK);
+    serve(&machine);
     machine.assert_every_packet_is_accounted_for();
     machine.stop_pollux();
 }
@@ -39,15 +44,7 @@ fn two_arms_serve_several_networks_in_vlans_of_each() {
     machine.start_pollux_with_vlans(TRUNKS);
     assert_eq!(machine.port("trunk0").driver, "net_e1000_em");
     assert_eq!(machine.port("trunk1").driver, "net_vmxnet3");
-    machine.add(&tcp(VIP4, 80), NAT, &SERVERS4, 80);
-    machine.add(&tcp(VIP6, 80), NAT, &SERVERS6, 80);
-    machine.add(&tcp(VIP4, 8080), TUNNEL, &SERVERS4, 8080);
-    machine.add(&tcp(VIP6, 8080), DIRECT, &SERVERS6, 8080);
-    run("client", "ping -n -c 2 -W 5 192.0.2.1");
-    for (address, port) in [(VIP4, 80), (VIP6, 80), (VIP4, 8080), (VIP6, 8080)] {
-        all_servers_answer(address, port);
-    }
-    machine.download(VIP4);
+    serve(&machine);
 
     for (side, link, id, address) in [
         ("client1", "trunk0", 11, "198.18.1.1/24"),

@@ -1,25 +1,15 @@
 //! Changes on the wire and in files: read as they come where there are many of a kind, see [`crate::tag_first`].
 
+use serde::Deserialize;
 use serde::de::MapAccess;
 use serde::de::value::MapAccessDeserializer;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::{Change, Destination, VirtualService};
 use crate::identity::ServiceId;
-use crate::tag_first::{self, TagFirst};
+use crate::tag_first::{TagFirst, serde_tag_first};
 
-impl Serialize for Change {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Self::serialize(self, serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Change {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        tag_first::deserialize(deserializer)
-    }
-}
+serde_tag_first!(Change);
 
 /// [`Change::AddService`].
 #[derive(Deserialize)]
