@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use pollux_engine::wire::protocol;
 
 use super::director::Director;
-use super::kernel::{Packet, is_icmp};
+use super::kernel::{Packet, is_error_to_server, is_icmp};
 use super::trace::Frame;
 
 const FIN: u8 = 1;
@@ -89,8 +89,16 @@ impl HalfOpen {
         }
     }
 
+    /// Whether what came out for a frame, other than the engine's, is nf_conntrack's doing.
+    pub fn explains(&self, director: &Director, received: &[u8], out: &[Frame]) -> bool {
+        let sent = director.last_sent();
+        (out.is_empty() && self.may_drop(director, received))
+            || ((out.is_empty() || is_error_to_server(out)) && self.loses_error(received, sent))
+            || self.puts_off_a_beginning(received, out, sent)
+    }
+
     /// Whether the kernel may drop this one, after IPVS.
-    pub fn may_drop(&self, director: &Director, received: &[u8]) -> bool {
+    fn may_drop(&self, director: &Director, received: &[u8]) -> bool {
         segment(received).is_some_and(|(client, virtual_end, flags)| {
             (flags & SYN != 0 && self.active.contains(&(client, virtual_end)))
                 || (self.is_invalid(received) && director.is_of_ftp(client, virtual_end))
@@ -98,7 +106,7 @@ impl HalfOpen {
     }
 
     /// Whether what was sent is an ICMP error about a segment that came from a server, which the kernel may lose.
-    pub fn loses_error(&self, received: &[u8], sent: Option<&[u8]>) -> bool {
+    fn loses_error(&self, received: &[u8], sent: Option<&[u8]>) -> bool {
         let is_put_off = segment(received)
             .is_some_and(|(server, client, _)| self.put_off.contains(&(server, client)));
         is_put_off && sent.is_some_and(is_icmp)
@@ -106,12 +114,7 @@ impl HalfOpen {
 
     /// Whether a server's SYN in the middle differs by how far its number is put off: not at all by Pollux, and by the kernel if
     /// it has not seen the server take the connection.
-    pub fn puts_off_a_beginning(
-        &self,
-        received: &[u8],
-        out: &[Frame],
-        sent: Option<&[u8]>,
-    ) -> bool {
+    fn puts_off_a_beginning(&self, received: &[u8], out: &[Frame], sent: Option<&[u8]>) -> bool {
         let begins = segment(received).is_some_and(|(server, client, flags)| {
             flags & (SYN | ACK) == SYN && self.put_off.contains(&(server, client))
         });

@@ -117,24 +117,8 @@ pub fn replay_with(scenario: &Scenario, tools: Tools) -> Replay {
                     if is_refused && matches!(&out[..], [sent] if sent.port == Wire::Rs) {
                         result = Ok(());
                     }
-                    if out.is_empty()
-                        && result.is_err()
-                        && half_open.may_drop(&session.director(), &received.bytes)
-                    {
-                        result = Ok(());
-                    }
                     if result.is_err()
-                        && half_open.loses_error(&received.bytes, session.director().last_sent())
-                        && (out.is_empty() || kernel::is_error_to_server(out))
-                    {
-                        result = Ok(());
-                    }
-                    if result.is_err()
-                        && half_open.puts_off_a_beginning(
-                            &received.bytes,
-                            out,
-                            session.director().last_sent(),
-                        )
+                        && half_open.explains(&session.director(), &received.bytes, out)
                     {
                         result = Ok(());
                     }
