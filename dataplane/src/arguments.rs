@@ -186,7 +186,7 @@ fn parse_cores(text: &str) -> Result<CoreList, String> {
 
 #[cfg(test)]
 mod tests {
-    use pollux_api::settings::PuntRates;
+    use pollux_api::settings::{ExceptionPath, PuntRates};
 
     use super::*;
     use clap::CommandFactory;
@@ -243,6 +243,7 @@ mod tests {
             huge_pages: HugePages::Never,
             memory_mib: Some(32),
             file_prefix: "b".to_owned(),
+            exception_path: ExceptionPath::Auto,
             punt: PuntRates::default(),
             ports: vec![
                 port("lan", "net_af_packet0,iface=veth0"),

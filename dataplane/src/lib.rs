@@ -14,6 +14,7 @@ pub mod arguments;
 pub mod bond;
 mod busy_share;
 pub mod compile;
+pub mod exception_path;
 pub mod frame;
 pub mod hold;
 pub mod idle;

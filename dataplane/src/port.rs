@@ -1,7 +1,6 @@
 //! Ports: each a DPDK device on the wire and a TAP to the kernel, their queues dealt out to the workers.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use dpdk_bindings::{
@@ -9,13 +8,12 @@ use dpdk_bindings::{
     Port, PortError, PortInfo, PortSettings as DevicePortSettings, Queues, RxQueue, TxQueue,
 };
 use pollux_api::bond::BondMode;
-use pollux_api::memory::{
-    self, TAP_DESCRIPTORS, WIRE_DESCRIPTORS, buffer_bytes, frame_bytes, frames_needed,
-};
-use pollux_api::settings::PortSide;
+use pollux_api::memory::{self, WIRE_DESCRIPTORS, buffer_bytes, frame_bytes, frames_needed};
+use pollux_api::settings::{ExceptionPath, PortSide};
 use thiserror::Error;
 
 use crate::bond;
+use crate::exception_path::{self, ExceptionPathError, TapDriver};
 use crate::kernel::tap::TapError;
 use crate::kernel::{MacAddress, TapName, TapNameError, tap};
 use crate::numa::Topology;
@@ -23,11 +21,6 @@ use crate::settings::{Device, ValidPort};
 use crate::transmit::{TransmitBuffer, Transmitter};
 use crate::wire::Wire;
 use crate::worker::PortQueues;
-
-/// What makes TAPs for jumbo frames.
-const VHOST_NET: &str = "/dev/vhost-net";
-/// The longest IP packet that `net_tap` gives to the kernel.
-const NET_TAP_MTU_MAX: u16 = 1500;
 
 /// Why a port cannot be used.
 #[derive(Debug, Error)]
@@ -54,26 +47,13 @@ pub enum OpenError {
         /// Why.
         source: PortError,
     },
-    /// The TAP cannot be made.
-    #[error(
-        "port {name}: its TAP cannot be made: {source}; is /dev/net/tun there, and no interface of that name?"
-    )]
-    TapDevice {
+    /// There is no way to the kernel.
+    #[error("port {name}: {source}")]
+    ExceptionPath {
         /// Which port.
         name: String,
         /// Why.
-        source: AttachError,
-    },
-    /// Jumbo frames need more of the kernel.
-    #[error(
-        "port {name}: a TAP with an MTU of {mtu} needs {VHOST_NET}, which is not there: `modprobe vhost_net` makes it; or \
-         give the port `mtu = {NET_TAP_MTU_MAX}`"
-    )]
-    NoVhost {
-        /// Which port.
-        name: String,
-        /// The MTU.
-        mtu: u16,
+        source: ExceptionPathError,
     },
     /// The name is none for an interface.
     #[error(transparent)]
@@ -99,6 +79,8 @@ pub struct OpenPort {
     pub info: PortInfo,
     /// Its TAP.
     pub tap: Port,
+    /// What made the TAP.
+    pub tap_driver: TapDriver,
     /// Its MAC address.
     pub mac: [u8; 6],
     /// Largest IP packet, bytes.
@@ -147,6 +129,7 @@ pub fn found_ports(eal: &Eal) -> Result<Vec<ValidPort>, OpenError> {
 pub async fn open_all(
     eal: &Eal,
     settings: &[ValidPort],
+    exception_path: ExceptionPath,
     workers: usize,
     memory_mib: Option<u32>,
     topology: &Topology,
@@ -192,7 +175,16 @@ pub async fn open_all(
             continue;
         };
         first.get_or_insert(*pool);
-        let (open, queues) = open(eal, number, port, (wire, members), mtu, workers, pool).await?;
+        let (open, queues) = open(
+            eal,
+            (number, port),
+            exception_path,
+            (wire, members),
+            mtu,
+            workers,
+            pool,
+        )
+        .await?;
         ports.push(open);
         by_worker
             .iter_mut()
@@ -246,8 +238,8 @@ fn pools(
 
 async fn open(
     eal: &Eal,
-    number: usize,
-    settings: &ValidPort,
+    (number, settings): (usize, &ValidPort),
+    exception_path: ExceptionPath,
     (wire, members): (Port, Vec<(String, Member)>),
     mtu: u16,
     workers: usize,
@@ -285,30 +277,26 @@ async fn open(
         log::warn!("port {name}: receives no multicast but what the device lets pass: {error}");
     }
     let mac = wire.mac().map_err(of_device)?;
-    let tap_device = tap_device(number, &name, MacAddress(mac), mtu, queues)?;
-    let tap_port = eal
-        .attach(&tap_device)
-        .map_err(|source| OpenError::TapDevice {
-            name: settings.name.to_string(),
-            source,
-        })?;
-    let wanted = DevicePortSettings {
-        rx_descriptors: TAP_DESCRIPTORS,
-        tx_descriptors: TAP_DESCRIPTORS,
-        mtu: Some(mtu),
-        verify_ipv4_headers: false,
-        name_vlans: false,
-        hash: HashedEnd::Both,
-        ..wanted
-    };
-    let tap_queues = tap_port.start(&wanted, pool).map_err(of_device)?;
+    let tap = exception_path::open(
+        eal,
+        exception_path,
+        number,
+        (&name, MacAddress(mac), mtu),
+        queues,
+        pool,
+    )
+    .map_err(|source| OpenError::ExceptionPath {
+        name: settings.name.to_string(),
+        source,
+    })?;
     tap::set_up(&name, MacAddress(mac), mtu).await?;
     let open = OpenPort {
         name,
         device: settings.device.to_string(),
         wire: Wire::new(wire, info.kernel_interface, members),
         info,
-        tap: tap_port,
+        tap: tap.port,
+        tap_driver: tap.driver,
         mac,
         mtu,
         rx_queues: u16::try_from(wire_queues.rx.len()).unwrap_or(u16::MAX),
@@ -320,31 +308,7 @@ async fn open(
             _ => None,
         },
     };
-    Ok((open, deal_out(wire_queues, tap_queues, workers)))
-}
-
-/// DPDK's name of the device that makes a TAP. `net_tap` passes on no frame that is longer than 1522 bytes, whatever the
-/// MTU of its interface (DPDK 22.11): longer ones take the kernel's `vhost-net`.
-fn tap_device(
-    number: usize,
-    name: &TapName,
-    mac: MacAddress,
-    mtu: u16,
-    queues: u16,
-) -> Result<String, OpenError> {
-    if mtu <= NET_TAP_MTU_MAX {
-        return Ok(format!("net_tap{number},iface={name}"));
-    }
-    if !Path::new(VHOST_NET).exists() {
-        return Err(OpenError::NoVhost {
-            name: name.to_string(),
-            mtu,
-        });
-    }
-    Ok(format!(
-        "net_virtio_user{number},path={VHOST_NET},iface={name},mac={mac},queues={queues},\
-         queue_size={TAP_DESCRIPTORS}"
-    ))
+    Ok((open, deal_out(wire_queues, tap.queues, workers)))
 }
 
 /// Says at the start when workers will not share the load as the administrator may think they do.

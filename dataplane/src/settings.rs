@@ -11,7 +11,8 @@ use dpdk_bindings::PciAddress;
 use pollux_api::DataplaneSettings;
 use pollux_api::bond::{Bond, BondError, BondMode};
 use pollux_api::settings::{
-    CONNECTIONS, HugePages, MEMORY_MIB, MTU, PUNT_RATE, PollMode, PortSettings, PortSide, PuntRates,
+    CONNECTIONS, ExceptionPath, HugePages, MEMORY_MIB, MTU, PUNT_RATE, PollMode, PortSettings,
+    PortSide, PuntRates,
 };
 use rustix::thread::{CpuSet, sched_getaffinity};
 use thiserror::Error;
@@ -109,6 +110,7 @@ pub struct ValidSettings {
     huge_pages: HugePages,
     memory_mib: Option<u32>,
     file_prefix: String,
+    exception_path: ExceptionPath,
     punt: PuntRates,
     ports: Vec<ValidPort>,
 }
@@ -334,6 +336,7 @@ impl ValidSettings {
             huge_pages: settings.huge_pages,
             memory_mib: settings.memory_mib,
             file_prefix: prefix,
+            exception_path: settings.exception_path,
             punt: settings.punt,
             ports,
         })
@@ -367,6 +370,11 @@ impl ValidSettings {
     /// DPDK's file prefix.
     pub fn file_prefix(&self) -> &str {
         &self.file_prefix
+    }
+
+    /// What makes the TAPs.
+    pub fn exception_path(&self) -> ExceptionPath {
+        self.exception_path
     }
 
     /// How much of each class the kernel gets from each worker.

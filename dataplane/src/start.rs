@@ -171,8 +171,15 @@ async fn serve(
         [] => port::found_ports(eal)?,
         named => named.to_vec(),
     };
-    let (ports, queues, pool) =
-        port::open_all(eal, &wanted, workers, settings.memory_mib(), topology).await?;
+    let (ports, queues, pool) = port::open_all(
+        eal,
+        &wanted,
+        settings.exception_path(),
+        workers,
+        settings.memory_mib(),
+        topology,
+    )
+    .await?;
     let names = ports.iter().map(|port| port.name.clone()).collect();
     let (mirror, mut handle) = Mirror::connect(names).await?;
     tokio::spawn(mirror.run());

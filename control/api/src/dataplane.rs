@@ -256,6 +256,9 @@ pub struct PortStatus {
     /// Whether the device verifies the checksums of IPv4 headers.
     #[serde(default)]
     pub verifies_checksums: bool,
+    /// What makes the port's TAP and carries frames to the kernel: `net_tap` or `vhost-net`.
+    #[serde(default)]
+    pub exception_path: String,
     /// The NUMA node the device is plugged into, where it says so.
     #[serde(default)]
     pub numa_node: Option<u16>,

@@ -32,6 +32,8 @@ pub struct DataplaneSettings {
     pub memory_mib: Option<u32>,
     /// DPDK's file prefix; two data planes on one machine need different ones.
     pub file_prefix: String,
+    /// What makes the TAPs, over which the kernel gets what is for it.
+    pub exception_path: ExceptionPath,
     /// How much of what is for the kernel it gets.
     pub punt: PuntRates,
     /// The ports; none: every NIC bound to a DPDK driver.
@@ -65,6 +67,33 @@ pub enum PortSide {
     /// Servers only.
     Servers,
 }
+
+/// What makes a port's TAP and carries frames to the kernel and back: two drivers of DPDK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ExceptionPath {
+    /// `vhost-net` where the kernel has it, else `net_tap`.
+    #[default]
+    #[serde(rename = "auto")]
+    Auto,
+    /// `net_tap`: a system call of the worker for each frame, and no jumbo frames.
+    #[serde(rename = "net_tap")]
+    NetTap,
+    /// `net_virtio_user` over the kernel's `vhost-net`, whose thread copies the frames.
+    #[serde(rename = "vhost-net")]
+    VhostNet,
+}
+
+impl ExceptionPath {
+    /// All, each by its word.
+    pub const WORDS: [(&str, Self); 3] = [
+        ("auto", Self::Auto),
+        ("net_tap", Self::NetTap),
+        ("vhost-net", Self::VhostNet),
+    ];
+}
+
+/// The longest IP packet that `net_tap` gives to the kernel, bytes, whatever the MTU of its interface (DPDK 22.11 to 24.11).
+pub const NET_TAP_MTU_MAX: u16 = 1500;
 
 /// Packets a second that each worker hands to the kernel, by class; what is more is dropped, so that a flood of one class
 /// leaves the others their place. Short bursts of up to a tenth of a second's worth pass.
@@ -145,6 +174,7 @@ impl Default for DataplaneSettings {
             huge_pages: HugePages::Auto,
             memory_mib: None,
             file_prefix: "pollux".to_owned(),
+            exception_path: ExceptionPath::Auto,
             punt: PuntRates::default(),
             ports: Vec::new(),
         }

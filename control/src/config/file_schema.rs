@@ -8,6 +8,7 @@
 //! huge_pages = "auto"              # or "always" (true), "never" (false)
 //! memory_mib = 256                 # packet buffers; default: computed
 //! file_prefix = "pollux"           # DPDK's; two data planes need two
+//! exception_path = "auto"          # what makes the TAPs: "vhost-net", "net_tap"; default: vhost-net where the kernel has it
 //!
 //! [[dataplane.port]]               # default: every NIC bound to a DPDK driver
 //! name = "wan"                     # also the name of its TAP
@@ -83,7 +84,8 @@ use pollux_api::ipvs_settings::SETTINGS;
 use pollux_api::persistence;
 use pollux_api::service_timeouts::TIMEOUT_S;
 use pollux_api::settings::{
-    CONNECTIONS, HugePages, MEMORY_MIB, MTU, PUNT_RATE, PollMode, PortSide, PuntRates,
+    CONNECTIONS, ExceptionPath, HugePages, MEMORY_MIB, MTU, PUNT_RATE, PollMode, PortSide,
+    PuntRates,
 };
 use pollux_api::{
     Family, ForwardingMethod, MarkRule, Netmask, PersistenceEngine, Protocol, SchedulerFlags,
@@ -153,6 +155,8 @@ pub struct DataplaneTable {
     pub memory_mib: Option<Located<u32>>,
     /// DPDK's file prefix.
     pub file_prefix: Option<Located<String>>,
+    /// What makes the TAPs.
+    pub exception_path: Option<Located<ExceptionPath>>,
     /// `[dataplane.punt]`
     pub punt: PuntRates,
     /// `[[dataplane.port]]`
@@ -300,6 +304,7 @@ fn read_dataplane(table: TableReader<'_>) -> DataplaneTable {
         huge_pages: read_huge_pages(&table),
         memory_mib: table.number("memory_mib", MEMORY_MIB),
         file_prefix: table.text("file_prefix", "pollux"),
+        exception_path: table.word("exception_path", &ExceptionPath::WORDS),
         punt: table.table("punt").map(read_punt).unwrap_or_default(),
         ports: table.tables("port").into_iter().map(read_port).collect(),
     };

@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use pollux_api::bond::Bond;
 use pollux_api::configuration::{Change, ChangeError, Configuration, Destination, VirtualService};
 use pollux_api::service_timeouts::ServiceTimeoutError;
-use pollux_api::settings::PortSettings;
+use pollux_api::settings::{ExceptionPath, NET_TAP_MTU_MAX, PortSettings};
 use pollux_api::{
     DataplaneSettings, DestinationId, Persistence, Protocol, ServiceId, ServiceTimeouts, Tunnel,
     TunnelError, Weight,
@@ -480,6 +480,24 @@ fn dataplane_settings(table: DataplaneTable, problems: &ProblemList) -> Dataplan
                 problems.add(&located.place, message);
             }
         }
+        if let Some(Located {
+            value: ExceptionPath::NetTap,
+            place,
+        }) = &table.exception_path
+            && port
+                .mtu
+                .as_ref()
+                .is_some_and(|mtu| mtu.value > NET_TAP_MTU_MAX)
+        {
+            problems.add(
+                place,
+                format!(
+                    "net_tap carries no frames of an MTU above {NET_TAP_MTU_MAX}, as port \"{}\" has: write \"vhost-net\", or \
+                     leave the key out",
+                    name.value
+                ),
+            );
+        }
         ports.push(PortSettings {
             name: name.value,
             device: device.value,
@@ -498,6 +516,9 @@ fn dataplane_settings(table: DataplaneTable, problems: &ProblemList) -> Dataplan
         file_prefix: table
             .file_prefix
             .map_or(defaults.file_prefix, |located| located.value),
+        exception_path: table
+            .exception_path
+            .map_or(defaults.exception_path, |located| located.value),
         punt: table.punt,
         ports,
     }

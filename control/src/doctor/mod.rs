@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! settings, services ─┐
-//! host (/sys, /proc) ─┼─► huge_pages, devices, cores, queues, addresses, neighbours, daemons, boot, services, checks ──► findings
+//! host (/sys, /proc) ─┼─► exception_path, huge_pages, devices, cores, queues, addresses, neighbours, daemons, boot, services, checks ──► findings
 //! polluxd's answers ──┘
 //! ```
 //!
@@ -14,6 +14,7 @@ mod checks;
 mod cores;
 mod daemons;
 mod devices;
+mod exception_path;
 mod huge_pages;
 mod neighbours;
 mod queues;
@@ -112,8 +113,9 @@ impl Finding {
 
 /// Looks at everything.
 pub fn examine(patient: &Patient) -> Vec<Finding> {
-    let parts: [fn(&Patient) -> Vec<Finding>; 10] = [
+    let parts: [fn(&Patient) -> Vec<Finding>; 11] = [
         daemons::examine,
+        exception_path::examine,
         huge_pages::examine,
         devices::examine,
         cores::examine,

@@ -138,11 +138,45 @@ fn a_machine_that_is_well_has_no_ills() {
         "cores",
         "daemons",
         "devices",
+        "exception path",
         "huge pages",
         "ports",
         "servers",
     ];
     assert_eq!(about, BTreeSet::from(all));
+}
+
+#[test]
+fn taps_of_net_tap_where_vhost_net_could_make_them() {
+    let machine = well()
+        .file("proc/sys/kernel/osrelease", "6.1")
+        .file("lib/modules/6.1/modules.dep", "x/vhost_net.ko: x/vhost.ko");
+    let advice = "Advice exception path: TAPs are made by net_tap, which costs a worker a system call for each frame: vhost-net \
+                  is not loaded -> modprobe vhost_net   # `pollux setup` does so at every boot; systemctl restart pollux-dataplane";
+    assert_eq!(ills(&patient(&machine, FILE)), [advice]);
+    let jumbo = FILE.replace("device = ", "mtu = 9000\ndevice = ");
+    let wrong = "Wrong exception path: the MTU of port wan needs vhost-net, which is not loaded: the data plane does not start -> \
+                 modprobe vhost_net   # `pollux setup` does so at every boot";
+    assert!(ills(&patient(&machine, &jumbo)).contains(&wrong.to_owned()));
+    let asked = FILE.replace("memory_mib", "exception_path = \"vhost-net\"\nmemory_mib");
+    let missing = machine.without("lib/modules");
+    assert_eq!(ills(&patient(&missing, FILE)), [""; 0]);
+    let wrong = ills(&patient(&missing, &asked)).join("\n");
+    assert!(
+        wrong.contains(
+            "exception_path = \"vhost-net\" needs vhost-net, which this kernel does not have"
+        ),
+        "{wrong}"
+    );
+    let ready = missing.file("dev/vhost-net", "");
+    let mut running = patient(&ready, &asked);
+    assert_eq!(ills(&running), [""; 0]);
+    running.daemons.ports[0].exception_path = "net_tap".to_owned();
+    let advice = ills(&running).join("\n");
+    assert!(
+        advice.contains("the TAP of port wan was made by net_tap"),
+        "{advice}"
+    );
 }
 
 #[test]

@@ -17,5 +17,6 @@ pub mod made_up;
 pub mod network;
 pub mod pci;
 pub mod root;
+pub mod vhost_net;
 
 pub use root::Root;

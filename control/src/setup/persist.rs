@@ -4,11 +4,13 @@
 //! writes nothing. Huge pages come first at boot, when memory is in one piece still.
 
 use pollux_api::DataplaneSettings;
+use pollux_api::settings::{ExceptionPath, NET_TAP_MTU_MAX};
 
 use super::plan::Request;
 use super::record::Record;
 use super::step::Step;
 use crate::host::Root;
+use crate::host::vhost_net::{self, VhostNet};
 
 const UNIT: &str = "/etc/systemd/system/pollux-setup.service";
 const WANTED: &str = "/etc/systemd/system/multi-user.target.wants/pollux-setup.service";
@@ -28,8 +30,8 @@ pub fn steps(
     if with_vfio {
         modules.push_str("vfio_iommu_type1\nvfio-pci\n");
     }
-    if has_jumbo(&request.settings) {
-        modules.push_str("vhost_net\n");
+    if loads_vhost_net(root, &request.settings) {
+        modules.push_str(&format!("{}\n", vhost_net::MODULE));
     }
     files.push((MODULES, modules));
     if request.no_iommu {
@@ -58,9 +60,19 @@ pub fn steps(
     steps
 }
 
-/// Whether a port's TAP will need the kernel's `vhost-net`: DPDK's `net_tap` takes no jumbo frames.
-pub fn has_jumbo(settings: &DataplaneSettings) -> bool {
-    settings.ports.iter().any(|port| port.mtu > Some(1500))
+/// Whether TAPs are to be made over the kernel's `vhost-net`, and it can be loaded for that.
+pub fn loads_vhost_net(root: &Root, settings: &DataplaneSettings) -> bool {
+    match settings.exception_path {
+        ExceptionPath::NetTap => false,
+        // Needed: that it cannot be had is for the kernel to say.
+        ExceptionPath::VhostNet => true,
+        ExceptionPath::Auto => {
+            let is_jumbo = |mtu: u16| mtu > NET_TAP_MTU_MAX;
+            let mut ports = settings.ports.iter();
+            ports.any(|port| port.mtu.is_some_and(is_jumbo))
+                || vhost_net::state(root) != VhostNet::Missing
+        }
+    }
 }
 
 fn unit(addresses: &[&str], no_iommu: bool) -> String {

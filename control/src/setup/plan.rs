@@ -13,6 +13,7 @@ use super::refusal::{Refusal, Those};
 use super::step::Step;
 use crate::host::cpus::Cpus;
 use crate::host::pci::{Binding, PciDevice};
+use crate::host::vhost_net::{self, VhostNet};
 use crate::host::{Root, huge_pages, iommu, pci};
 
 /// The driver that hands a NIC to a process.
@@ -74,8 +75,10 @@ pub fn plan(root: &Root, request: &Request) -> Result<Plan, Vec<Refusal>> {
             &mut refusals,
         );
     }
-    if persist::has_jumbo(&request.settings) && !root.has("dev/vhost-net") {
-        plan.steps.push(Step::Load(String::from("vhost_net")));
+    if persist::loads_vhost_net(root, &request.settings)
+        && vhost_net::state(root) != VhostNet::Ready
+    {
+        plan.steps.push(Step::Load(vhost_net::MODULE.to_owned()));
     }
     reserve(root, request, &devices, &mut plan, &mut refusals);
     if !refusals.is_empty() {

@@ -136,6 +136,14 @@ impl Machine {
         self.start(&format!("start-pollux {} {}", nic.client, nic.server));
     }
 
+    /// As [`Self::start_pollux`] with a line of `[dataplane]` more.
+    pub fn start_pollux_with(&self, nic: Nic, line: &str) {
+        self.start(&format!(
+            "start-pollux {} {} '{line}'",
+            nic.client, nic.server
+        ));
+    }
+
     /// As [`Self::start_pollux`], with the clients in VLAN 10 of the one NIC and the servers in VLAN 20 of the other.
     pub fn start_pollux_with_vlans(&self, nic: Nic) {
         self.start(&format!(

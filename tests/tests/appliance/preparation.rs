@@ -119,6 +119,16 @@ fn a_machine_that_is_not_ready_is_told_why() {
         &format!("start-pollux {client} {client}"),
         "device \"0000:00:10.0\" is already used in line 8: every port needs its own",
     );
+    refuses(
+        &format!("MTU=9000 start-pollux {client} {server} 'exception_path = \"net_tap\"'"),
+        "net_tap carries no frames of an MTU above 1500, as port \"client0\" has",
+    );
+    machine.run("mv /dev/vhost-net /dev/no-vhost-net");
+    refuses(
+        &format!("MTU=9000 start-pollux {client} {server}"),
+        "port client0: a TAP with an MTU of 9000 needs /dev/vhost-net, which is not there: `modprobe vhost_net` makes it",
+    );
+    machine.run("mv /dev/no-vhost-net /dev/vhost-net");
     machine.run(&format!(
         "echo {client} > /sys/bus/pci/drivers/vfio-pci/unbind"
     ));

@@ -10,13 +10,18 @@ use pollux_tests::lab::servers::{
     DIRECT, NAMES, NAT, SERVERS4, SERVERS6, TUNNEL, VIP4, VIP6, endpoint, tcp,
 };
 
-/// One boot, all NICs: what every change is tried with.
+/// One boot, all NICs and both ways to the kernel: what every change is tried with.
 #[test]
 fn every_kind_of_nic_serves_clients_and_comes_back_after_a_pulled_cable() {
     let machine = Machine::boot();
-    for nic in [E1000E, VIRTIO, VMXNET3] {
-        machine.start_pollux(nic);
+    for (nic, exception_path, tap) in [
+        (E1000E, "auto", "vhost-net"),
+        (VIRTIO, "vhost-net", "vhost-net"),
+        (VMXNET3, "net_tap", "net_tap"),
+    ] {
+        machine.start_pollux_with(nic, &format!("exception_path = \"{exception_path}\""));
         assert_it_is(&machine, nic);
+        assert_eq!(machine.port("client0").exception_path, tap, "{nic:?}");
         machine.add(&tcp(VIP4, 80), NAT, &SERVERS4, 80);
         machine.add(&tcp(VIP6, 80), NAT, &SERVERS6, 80);
         machine.add(&tcp(VIP4, 8080), TUNNEL, &SERVERS4, 8080);

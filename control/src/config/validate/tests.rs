@@ -1,7 +1,7 @@
 //! What files are valid, what they mean, and every message for those that are not.
 
 use pollux_api::ForwardingMethod;
-use pollux_api::settings::{HugePages, PollMode};
+use pollux_api::settings::{ExceptionPath, HugePages, PollMode};
 
 use super::*;
 
@@ -179,6 +179,24 @@ fn huge_pages_may_be_a_switch() {
 }
 
 #[test]
+fn what_makes_the_taps_is_a_word_that_suits_the_ports() {
+    for (text, expected) in ExceptionPath::WORDS {
+        let config = valid(&format!("[dataplane]\nexception_path = \"{text}\"\n"));
+        assert_eq!(config.dataplane().exception_path, expected);
+        let json = serde_json::to_value(config.dataplane()).unwrap();
+        assert_eq!(json["exception_path"], text);
+    }
+    let text = "[dataplane]\nexception_path = \"net_tap\"\n[[dataplane.port]]\nname = \"wan\"\ndevice = \"01:00.0\"\nmtu = 9000\n";
+    assert_eq!(
+        problems(text),
+        [
+            "2: dataplane.exception_path: net_tap carries no frames of an MTU above 1500, as port \"wan\" has: write \
+             \"vhost-net\", or leave the key out"
+        ]
+    );
+}
+
+#[test]
 fn every_problem_is_reported_at_once() {
     let text = format!(
         "[dataplane]\nconections = 5\npoll = \"fast\"\n\n{}",
@@ -187,8 +205,8 @@ fn every_problem_is_reported_at_once() {
     assert_eq!(
         problems(&text),
         [
-            "2: dataplane.conections: unknown key: known here are connections, cores, file_prefix, huge_pages, \
-             memory_mib, poll, port, punt",
+            "2: dataplane.conections: unknown key: known here are connections, cores, exception_path, \
+             file_prefix, huge_pages, memory_mib, poll, port, punt",
             "3: dataplane.poll: unknown poll \"fast\": known are \"adaptive\", \"busy\"",
             "8: service[0].server[0]: address is missing: write address = \"203.0.113.11:80\"",
             "9: service[0].server[0].weight: weight -1 out of range: write a number from 0 to 2147483647",

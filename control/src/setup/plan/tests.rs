@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use pollux_api::settings::{ExceptionPath, PortSettings};
+
 use super::super::undo::undo;
 use super::super::{Refusal, Step, StepError};
 use super::*;
@@ -76,6 +78,39 @@ fn vfio_is_loaded_where_it_is_not() {
         .filter(|line| line.starts_with("modprobe"))
         .collect();
     assert_eq!(loads, ["modprobe vfio_iommu_type1", "modprobe vfio-pci"]);
+}
+
+/// For the TAPs: where the kernel has it, or cannot do without.
+#[test]
+fn vhost_net_is_loaded_now_and_at_boot() {
+    let loads = |machine: &MadeUp, exception_path: ExceptionPath, mtu: Option<u16>| {
+        let mut request = request(&[FIRST]);
+        request.settings.exception_path = exception_path;
+        request.settings.ports = vec![PortSettings {
+            name: "wan".to_owned(),
+            device: FIRST.to_owned(),
+            mtu,
+            side: None,
+        }];
+        let lines = lines(&plan(&machine.root(), &request).unwrap()).join("\n");
+        let modules = persist::loads_vhost_net(&machine.root(), &request.settings);
+        (lines.contains("modprobe vhost_net"), modules)
+    };
+    let without = machine().file("proc/sys/kernel/osrelease", "6.1");
+    assert_eq!(loads(&without, ExceptionPath::Auto, None), (false, false));
+    assert_eq!(
+        loads(&without, ExceptionPath::Auto, Some(9000)),
+        (true, true)
+    );
+    assert_eq!(loads(&without, ExceptionPath::VhostNet, None), (true, true));
+    let with = without.file(
+        "lib/modules/6.1/modules.dep",
+        "x/vhost_net.ko: x/vhost.ko\n",
+    );
+    assert_eq!(loads(&with, ExceptionPath::Auto, None), (true, true));
+    assert_eq!(loads(&with, ExceptionPath::NetTap, None), (false, false));
+    let ready = with.file("dev/vhost-net", "");
+    assert_eq!(loads(&ready, ExceptionPath::Auto, None), (false, true));
 }
 
 #[test]
