@@ -27,6 +27,15 @@ pub fn state(root: &Root) -> Iommu {
     }
 }
 
+/// Whether `vfio` can be told to do without, as far as can be seen: Debian 12's cannot. Unless the kernel says how it was
+/// built, trying is the only way to know.
+pub fn vfio_can_do_without(root: &Root) -> bool {
+    let release = root.text("proc/sys/kernel/osrelease").unwrap_or_default();
+    let built = root.text(&format!("boot/config-{release}"));
+    let has = |text: String| text.lines().any(|line| line == "CONFIG_VFIO_NOIOMMU=y");
+    root.has(UNSAFE_MODE) || built.is_none_or(has)
+}
+
 /// The PCI devices of a group: a process gets all of it or nothing.
 pub fn members(root: &Root, group: u32) -> Vec<String> {
     root.names(&format!("sys/kernel/iommu_groups/{group}/devices"))
@@ -46,5 +55,20 @@ mod tests {
         assert_eq!(state(&machine.root()), Iommu::Off);
         let machine = machine.file(UNSAFE_MODE.trim_start_matches('/'), "Y\n");
         assert_eq!(state(&machine.root()), Iommu::OffAllowed);
+    }
+
+    #[test]
+    fn the_kernel_says_whether_vfio_can_do_without() {
+        assert!(vfio_can_do_without(&MadeUp::new().root()));
+        let built = |line: &str| {
+            MadeUp::new()
+                .file("proc/sys/kernel/osrelease", "6.1.0-56-amd64\n")
+                .file("boot/config-6.1.0-56-amd64", line)
+        };
+        let without = built("CONFIG_VFIO=m\n# CONFIG_VFIO_NOIOMMU is not set\n");
+        assert!(!vfio_can_do_without(&without.root()));
+        assert!(vfio_can_do_without(
+            &built("CONFIG_VFIO_NOIOMMU=y\n").root()
+        ));
     }
 }

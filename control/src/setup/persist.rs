@@ -21,20 +21,24 @@ const OPTIONS: &str = "/etc/modprobe.d/pollux.conf";
 pub fn steps(
     root: &Root,
     addresses: &[&str],
-    with_vfio: bool,
+    modules_of_driver: &[&str],
     request: &Request,
     record: &mut Record,
 ) -> Vec<Step> {
     let mut files = vec![(UNIT, unit(addresses, request.no_iommu))];
     let mut modules = String::from("# Written by `pollux setup`.\n");
-    if with_vfio {
-        modules.push_str("vfio_iommu_type1\nvfio-pci\n");
+    for module in modules_of_driver {
+        modules.push_str(&format!("{module}\n"));
     }
     if loads_vhost_net(root, &request.settings) {
         modules.push_str(&format!("{}\n", vhost_net::MODULE));
     }
     files.push((MODULES, modules));
-    if request.no_iommu {
+    if request.no_iommu
+        && modules_of_driver
+            .iter()
+            .any(|name| name.starts_with("vfio"))
+    {
         files.push((
             OPTIONS,
             String::from(

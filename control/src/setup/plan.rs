@@ -18,6 +18,10 @@ use crate::host::{Root, huge_pages, iommu, pci};
 
 /// The driver that hands a NIC to a process.
 const VFIO: &str = "vfio-pci";
+/// The one that does so where there is no IOMMU and `vfio` insists on one.
+const UIO: &str = "uio_pci_generic";
+
+const VFIO_MODULES: [&str; 2] = ["vfio_iommu_type1", VFIO];
 
 /// What is wanted.
 #[derive(Debug, Clone, Default)]
@@ -61,19 +65,18 @@ pub fn plan(root: &Root, request: &Request) -> Result<Plan, Vec<Refusal>> {
         .iter()
         .filter(|device| device.binding() != Binding::Shared)
         .collect();
-    if !for_vfio.is_empty() {
-        use_iommu(root, request, &mut plan, &mut refusals);
-    }
+    let driver = if for_vfio.is_empty() {
+        VFIO
+    } else {
+        use_iommu(root, request, &mut plan, &mut refusals)
+    };
+    let given = Given {
+        driver,
+        devices: &devices,
+        uses: &uses,
+    };
     for device in &devices {
-        bind(
-            root,
-            request,
-            device,
-            &uses,
-            &devices,
-            &mut plan,
-            &mut refusals,
-        );
+        bind(root, request, device, &given, &mut plan, &mut refusals);
     }
     if persist::loads_vhost_net(root, &request.settings)
         && vhost_net::state(root) != VhostNet::Ready
@@ -92,8 +95,12 @@ pub fn plan(root: &Root, request: &Request) -> Result<Plan, Vec<Refusal>> {
             .iter()
             .map(|device| device.address.as_str())
             .collect();
-        let with_vfio = !for_vfio.is_empty();
-        let written = persist::steps(root, &addresses, with_vfio, request, &mut plan.record);
+        let modules: &[&str] = match driver {
+            _ if for_vfio.is_empty() => &[],
+            UIO => &[UIO],
+            _ => &VFIO_MODULES,
+        };
+        let written = persist::steps(root, &addresses, modules, request, &mut plan.record);
         let record = plan.record.step_to_write(root);
         plan.steps.splice(0..0, record.into_iter().chain(written));
     }
@@ -141,41 +148,62 @@ fn devices(root: &Root, request: &Request, refusals: &mut Vec<Refusal>) -> Vec<P
     devices
 }
 
-fn use_iommu(root: &Root, request: &Request, plan: &mut Plan, refusals: &mut Vec<Refusal>) {
+/// The driver for the NICs.
+fn use_iommu(
+    root: &Root,
+    request: &Request,
+    plan: &mut Plan,
+    refusals: &mut Vec<Refusal>,
+) -> &'static str {
     match iommu::state(root) {
         iommu::Iommu::On | iommu::Iommu::OffAllowed => {}
         iommu::Iommu::Off if request.no_iommu => {
+            plan.notes.push(String::from(
+                "without an IOMMU a NIC, or whoever controls it, may write to all memory of this machine",
+            ));
+            if !iommu::vfio_can_do_without(root) {
+                plan.steps.push(Step::Load(UIO.to_owned()));
+                return UIO;
+            }
             plan.steps.push(Step::Load(String::from("vfio")));
             plan.steps.push(Step::Set {
                 file: iommu::UNSAFE_MODE.to_owned(),
                 value: String::from("Y"),
             });
-            plan.notes.push(String::from(
-                "without an IOMMU a NIC, or whoever controls it, may write to all memory of this machine",
-            ));
         }
         iommu::Iommu::Off => refusals.push(Refusal::NoIommu),
     }
     if !root.has("sys/bus/pci/drivers/vfio-pci") {
         // modprobe of a whole Debian loads the second by itself, smaller ones do not.
-        let modules = ["vfio_iommu_type1", VFIO];
-        plan.steps
-            .extend(modules.map(|module| Step::Load(module.to_owned())));
+        let load = |module: &str| Step::Load(module.to_owned());
+        plan.steps.extend(VFIO_MODULES.map(load));
     }
+    VFIO
+}
+
+/// What is given to a process.
+struct Given<'a> {
+    /// By this driver.
+    driver: &'static str,
+    /// All of it.
+    devices: &'a [PciDevice],
+    /// What the kernel does with it so far.
+    uses: &'a Uses,
 }
 
 fn bind(
     root: &Root,
     request: &Request,
     device: &PciDevice,
-    uses: &Uses,
-    all: &[PciDevice],
+    given: &Given,
     plan: &mut Plan,
     refusals: &mut Vec<Refusal>,
 ) {
     let address = &device.address;
     let driver = device.driver.as_deref().unwrap_or("no driver");
     match device.binding() {
+        // One that `vfio` has and gives nobody without an IOMMU.
+        Binding::Dpdk if given.driver == UIO && driver == VFIO => {}
         Binding::Dpdk => {
             plan.notes
                 .push(format!("{address} is bound to {driver} already"));
@@ -189,7 +217,7 @@ fn bind(
         }
         Binding::Kernel | Binding::Unbound => {}
     }
-    match uses.of(device) {
+    match given.uses.of(device) {
         Some((interface, Use::Lifeline(what))) if request.force < 2 => {
             refusals.push(Refusal::CutsOff {
                 address: address.clone(),
@@ -210,7 +238,12 @@ fn bind(
     let group = device.group.unwrap_or(0);
     refusals.extend(
         others
-            .filter(|other| all.iter().all(|named| named.address != other.address))
+            .filter(|other| {
+                given
+                    .devices
+                    .iter()
+                    .all(|named| named.address != other.address)
+            })
             .map(|other| Refusal::SharedGroup {
                 address: address.clone(),
                 group,
@@ -222,7 +255,7 @@ fn bind(
         address: address.clone(),
         driver: device.driver.clone(),
     });
-    plan.steps.extend(bind_steps(device, VFIO));
+    plan.steps.extend(bind_steps(device, given.driver));
 }
 
 /// From whatever driver to this one.

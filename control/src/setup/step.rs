@@ -69,8 +69,8 @@ pub enum StepError {
     Command(Step, String),
     /// The kernel was built without `CONFIG_VFIO_NOIOMMU`.
     #[error(
-        "this kernel cannot do without an IOMMU: it has no {UNSAFE_MODE}; boot one that was built with CONFIG_VFIO_NOIOMMU; \
-         Debian's for clouds (linux-image-cloud-amd64) was not"
+        "this kernel cannot do without an IOMMU: it has no {UNSAFE_MODE}; boot one that was built with CONFIG_VFIO_NOIOMMU \
+         (Debian's were not), or bind the NICs to uio_pci_generic instead"
     )]
     NoUnsafeMode,
     /// The kernel did not bind it.

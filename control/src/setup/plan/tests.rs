@@ -342,6 +342,44 @@ fn a_kernel_that_cannot_do_without_an_iommu_is_said_to_be_one() {
     assert!(matches!(error, Some(StepError::NoUnsafeMode)), "{error:?}");
 }
 
+/// As Debian's, which was built without `CONFIG_VFIO_NOIOMMU`.
+#[test]
+fn where_vfio_insists_on_an_iommu_another_driver_does_without() {
+    let machine = machine()
+        .without("sys/kernel/iommu_groups")
+        .pci(SECOND, "0x020000", "vfio-pci", 0, 8)
+        .without("sys/kernel/iommu_groups")
+        .file("proc/sys/kernel/osrelease", "6.1.0-56-amd64\n")
+        .file(
+            "boot/config-6.1.0-56-amd64",
+            "# CONFIG_VFIO_NOIOMMU is not set\n",
+        );
+    let request = Request {
+        no_iommu: true,
+        ..request(&[FIRST, SECOND])
+    };
+    let plan = plan(&machine.root(), &request).unwrap();
+    let lines = lines(&plan);
+    for line in [
+        String::from("modprobe uio_pci_generic"),
+        format!("# {FIRST} must be bound to uio_pci_generic now"),
+        format!("# {SECOND} must be bound to uio_pci_generic now"),
+    ] {
+        assert!(lines.contains(&line), "{line} is not in {lines:#?}");
+    }
+    assert!(!lines.join(" ").contains("noiommu"), "{lines:#?}");
+    assert!(
+        plan.notes[0].contains("may write to all memory"),
+        "{plan:#?}"
+    );
+    let modules = plan.steps.iter().find_map(|step| match step {
+        Step::Write { file, text } if file == "/etc/modules-load.d/pollux.conf" => Some(text),
+        _ => None,
+    });
+    let modules = modules.expect("they are loaded at the next boot");
+    assert!(modules.ends_with("\nuio_pci_generic\n"), "{modules}");
+}
+
 #[test]
 fn a_group_is_given_away_whole() {
     let machine = machine().pci(SECOND, "0x020000", "e1000e", 0, 7);
