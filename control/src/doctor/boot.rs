@@ -1,6 +1,7 @@
 //! Whether the next boot comes up like this one: what `pollux setup` wrote for it, and the units of both daemons.
 
 use super::{Finding, Patient};
+use crate::host::appliance;
 use crate::host::pci::{self, Binding, PciDevice};
 
 const ABOUT: &str = "boot";
@@ -28,7 +29,8 @@ fn nics(patient: &Patient) -> Option<Finding> {
     let forgotten: Vec<String> = given
         .filter(|address| !root.has(&format!("etc/driverctl.d/{address}")))
         .collect();
-    if forgotten.is_empty() || root.has(&format!("{WANTED}/pollux-setup.service")) {
+    let is_kept = root.has(&format!("{WANTED}/pollux-setup.service")) || appliance::is(root);
+    if forgotten.is_empty() || is_kept {
         return None;
     }
     let text = format!(

@@ -1,6 +1,7 @@
 //! Whether the ports' NICs are there and may be taken: driver, IOMMU, and who shares its group.
 
 use super::{Finding, Patient};
+use crate::host::appliance;
 use crate::host::iommu::{self, Iommu};
 use crate::host::network;
 use crate::host::pci::{self, Binding, PciDevice};
@@ -13,7 +14,8 @@ pub fn examine(patient: &Patient) -> Vec<Finding> {
         return vec![whatever_is_bound(patient)];
     }
     let mut findings = Vec::new();
-    let mut needs_iommu = false;
+    // Those that take memory by themselves, and whether it is `vfio` that hands them out.
+    let (mut has_nics, mut needs_iommu) = (false, false);
     for port in &patient.settings.ports {
         let (name, device) = (port.name.as_str(), port.device.as_str());
         let Some(address) = pci::address(device) else {
@@ -23,13 +25,19 @@ pub fn examine(patient: &Patient) -> Vec<Finding> {
         match PciDevice::read(&patient.root, &address) {
             None => findings.push(missing(patient, name, &address)),
             Some(found) => {
-                needs_iommu |= found.binding() != Binding::Shared;
+                let by_uio = found
+                    .driver
+                    .as_deref()
+                    .is_some_and(|name| name.contains("uio"));
+                has_nics |= found.binding() != Binding::Shared;
+                needs_iommu |= found.binding() != Binding::Shared && !by_uio;
                 findings.extend(bound(patient, name, &found));
             }
         }
     }
-    if needs_iommu {
-        findings.extend(translated(patient));
+    if has_nics {
+        // First: without it no NIC is handed out, whatever else is done.
+        findings.insert(0, translated(patient, needs_iommu));
     }
     findings
 }
@@ -194,26 +202,44 @@ fn bind(finding: Finding, setup: &str, address: &str, is_bound: bool) -> Finding
     finding.mend(format!("echo {address} > /sys/bus/pci/drivers_probe"))
 }
 
-/// `vfio-pci` gives nothing away without one.
-fn translated(patient: &Patient) -> Option<Finding> {
-    let on = "write intel_iommu=on iommu=pt (on AMD: iommu=pt) into the kernel's command line, and switch VT-d or AMD-Vi on in \
-              the firmware";
-    match iommu::state(&patient.root) {
-        Iommu::On => Some(Finding::fine(ABOUT, "the IOMMU is on")),
-        Iommu::OffAllowed => Some(
-            Finding::advice(
-                ABOUT,
-                "the IOMMU is off, and vfio does without: a NIC may write anywhere in memory",
-            )
-            .mend(on),
-        ),
-        Iommu::Off => Some(
+/// `vfio-pci` gives nothing away without one; `uio_pci_generic` asks for none.
+fn translated(patient: &Patient, by_vfio: bool) -> Finding {
+    let root = &patient.root;
+    let asked = root.text("proc/cmdline").unwrap_or_default();
+    let on = if asked
+        .split_whitespace()
+        .any(|word| word == "intel_iommu=on")
+    {
+        "switch VT-d or AMD-Vi on in the firmware; the kernel's command line asks for it already"
+    } else {
+        "write intel_iommu=on iommu=pt (on AMD: iommu=pt) into the kernel's command line, and switch VT-d or AMD-Vi on in \
+         the firmware"
+    };
+    match iommu::state(root) {
+        Iommu::On => Finding::fine(ABOUT, "the IOMMU is on"),
+        Iommu::OffAllowed => Finding::advice(
+            ABOUT,
+            "the IOMMU is off, and vfio does without: a NIC may write anywhere in memory",
+        )
+        .mend(on),
+        Iommu::Off if !by_vfio => Finding::advice(
+            ABOUT,
+            "the IOMMU is off, and the NICs' driver does without: a NIC may write anywhere in memory",
+        )
+        .mend(on),
+        Iommu::Off => {
+            let without = if appliance::is(root) {
+                format!(
+                    "{} {} && reboot",
+                    appliance::BOOT_OPTION,
+                    appliance::WITHOUT_IOMMU
+                )
+            } else {
+                String::from("pollux setup --no-iommu")
+            };
             Finding::wrong(ABOUT, "the IOMMU is off: vfio-pci hands out no NIC")
                 .mend(on)
-                .mend(format!(
-                    "in a virtual machine that has none: pollux setup --no-iommu, or modprobe vfio && echo Y > {}",
-                    iommu::UNSAFE_MODE
-                )),
-        ),
+                .mend(format!("in a virtual machine that has none: {without}"))
+        }
     }
 }

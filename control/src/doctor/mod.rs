@@ -28,6 +28,7 @@ use pollux_api::{Configuration, DataplaneSettings, Destination, ServiceId};
 use serde::Serialize;
 
 use crate::host::Root;
+use crate::host::appliance;
 use crate::host::cpus::Cpus;
 
 /// What is looked at.
@@ -146,6 +147,9 @@ impl Patient {
 
     /// `pollux setup` for the ports' NICs, and for more.
     fn setup(&self, more: &[&str]) -> String {
+        if more.is_empty() && appliance::is(&self.root) {
+            return appliance::SET_UP.to_owned();
+        }
         let mut words = vec!["pollux setup".to_owned()];
         if !more.is_empty() {
             let ports = self.settings.ports.iter();

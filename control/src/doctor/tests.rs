@@ -57,6 +57,14 @@ fn well() -> MadeUp {
         )
 }
 
+/// The same from the disk image, which sets itself up at boot.
+fn appliance() -> MadeUp {
+    let wanted = "etc/systemd/system/multi-user.target.wants";
+    well()
+        .without(&format!("{wanted}/pollux-setup.service"))
+        .file(&format!("{wanted}/pollux-appliance.service"), "")
+}
+
 fn port() -> PortStatus {
     serde_json::from_value(serde_json::json!({
         "name": "wan", "device": "0000:03:00.0", "driver": "net_ixgbe", "mac": "02:00:00:00:00:01", "mtu": 1500, "link_up": true,
@@ -365,6 +373,27 @@ fn no_iommu() {
         "Advice devices: the IOMMU is off, and vfio does without",
         "VT-d",
     );
+    let machine = well()
+        .pci("0000:03:00.0", "0x020000", "uio_pci_generic", 0, 7)
+        .without("sys/kernel/iommu_groups");
+    only_on(
+        machine,
+        "Advice devices: the IOMMU is off, and the NICs' driver does without",
+        "VT-d",
+    );
+    // The appliance has a place for each of the two.
+    let machine = appliance()
+        .without("sys/kernel/iommu_groups")
+        .file("proc/cmdline", "ro intel_iommu=on iommu=pt quiet");
+    let found = ills(&patient(&machine, FILE));
+    assert_eq!(
+        found,
+        [
+            "Wrong devices: the IOMMU is off: vfio-pci hands out no NIC -> switch VT-d or AMD-Vi on in the firmware; the \
+             kernel's command line asks for it already; in a virtual machine that has none: pollux-boot-option \
+             pollux.iommu=off && reboot"
+        ]
+    );
     // One that stays with its kernel driver needs none.
     let machine = well().without("sys/kernel/iommu_groups").pci(
         "0000:03:00.0",
@@ -652,6 +681,7 @@ fn what_the_next_boot_forgets() {
         .without(unit)
         .file("etc/driverctl.d/0000:03:00.0", "vfio-pci");
     assert_eq!(ills(&patient(&by_another_tool, FILE)), [""; 0]);
+    assert_eq!(ills(&patient(&appliance(), FILE)), [""; 0]);
     // A driver that DPDK works beside is the kernel's at the next boot, too.
     let shared = well()
         .without(unit)

@@ -8,6 +8,7 @@
 //! All is read below a [`Root`], which is `/` or a directory with a copy of what is there, so that everything that looks
 //! at a machine can be shown one that was made up.
 
+pub mod appliance;
 pub mod cpu_list;
 pub mod cpus;
 pub mod huge_pages;
