@@ -227,19 +227,11 @@ fn translated(patient: &Patient, by_vfio: bool) -> Finding {
             "the IOMMU is off, and the NICs' driver does without: a NIC may write anywhere in memory",
         )
         .mend(on),
-        Iommu::Off => {
-            let without = if appliance::is(root) {
-                format!(
-                    "{} {} && reboot",
-                    appliance::BOOT_OPTION,
-                    appliance::WITHOUT_IOMMU
-                )
-            } else {
-                String::from("pollux setup --no-iommu")
-            };
-            Finding::wrong(ABOUT, "the IOMMU is off: vfio-pci hands out no NIC")
-                .mend(on)
-                .mend(format!("in a virtual machine that has none: {without}"))
-        }
+        Iommu::Off => Finding::wrong(ABOUT, "the IOMMU is off: vfio-pci hands out no NIC")
+            .mend(on)
+            .mend(format!(
+                "in a virtual machine that has none: {}",
+                appliance::without_iommu(root)
+            )),
     }
 }

@@ -83,8 +83,10 @@ fn amount(patient: &Patient, pages: &[HugePages], small: HugePages) -> Finding {
         format!("{there} MiB {word}, {needed} MiB needed: {what}"),
     );
     if patient.has_nics() {
-        finding =
-            finding.mend("pollux setup   # on the NICs' nodes, and so at each boot; or by hand:");
+        finding = finding.mend(format!(
+            "{}   # on the NICs' nodes, and so at each boot; or by hand:",
+            patient.setup(&[])
+        ));
     }
     finding
         .mend(format!(
@@ -149,7 +151,7 @@ fn on_nodes(patient: &Patient, small: HugePages) -> Vec<Finding> {
             let text = format!("none on NUMA node {node}, where port {port} is: its frames would be in another node's memory");
             let file = huge_pages::count_file(SMALL_KIB, Some(node));
             Finding::advice(ABOUT, text)
-                .mend("pollux setup   # and so at each boot; or by hand:")
+                .mend(format!("{}   # and so at each boot; or by hand:", patient.setup(&[])))
                 .mend(format!("echo {} > {file}", small.total))
         })
         .collect()

@@ -8,13 +8,16 @@ const UNIT: &str = "etc/systemd/system/multi-user.target.wants/pollux-appliance.
 /// What sets it up again, as at boot.
 pub const SET_UP: &str = "systemctl restart pollux-appliance";
 
-/// What writes an option into the kernel's command line, for every boot from the next one on.
-pub const BOOT_OPTION: &str = "pollux-boot-option";
-
-/// The option for a machine that has no IOMMU.
-pub const WITHOUT_IOMMU: &str = "pollux.iommu=off";
-
 /// Whether this machine is one.
 pub fn is(root: &Root) -> bool {
     root.has(UNIT)
+}
+
+/// What makes a machine that has no IOMMU do without, at each boot.
+pub fn without_iommu(root: &Root) -> &'static str {
+    if is(root) {
+        "pollux-boot-option pollux.iommu=off && reboot"
+    } else {
+        "pollux setup --no-iommu"
+    }
 }

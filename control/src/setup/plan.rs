@@ -14,7 +14,7 @@ use super::step::Step;
 use crate::host::cpus::Cpus;
 use crate::host::pci::{Binding, PciDevice};
 use crate::host::vhost_net::{self, VhostNet};
-use crate::host::{Root, huge_pages, iommu, pci};
+use crate::host::{Root, appliance, huge_pages, iommu, pci};
 
 /// The driver that hands a NIC to a process.
 const VFIO: &str = "vfio-pci";
@@ -171,7 +171,7 @@ fn use_iommu(
                 value: String::from("Y"),
             });
         }
-        iommu::Iommu::Off => refusals.push(Refusal::NoIommu),
+        iommu::Iommu::Off => refusals.push(Refusal::NoIommu(appliance::without_iommu(root))),
     }
     if !root.has("sys/bus/pci/drivers/vfio-pci") {
         // modprobe of a whole Debian loads the second by itself, smaller ones do not.

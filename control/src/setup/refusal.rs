@@ -45,9 +45,9 @@ pub enum Refusal {
     #[error(
         "the IOMMU is off, and vfio-pci gives no NIC away without: turn on VT-d or AMD-Vi in the firmware, boot with \
          `intel_iommu=on iommu=pt` (AMD: `iommu=pt`) on the kernel's command line, and try again; a virtual machine \
-         that has none can do without by `pollux setup --no-iommu`, which lets a NIC write to all memory"
+         that has none can do without by `{0}`, which lets a NIC write to all memory"
     )]
-    NoIommu,
+    NoIommu(&'static str),
     /// A process gets the whole group or nothing of it.
     #[error(
         "{address} shares its IOMMU group {group} with {other}, which {driver} has: name that one too, take its driver \

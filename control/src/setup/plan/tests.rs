@@ -318,6 +318,19 @@ fn without_an_iommu_it_says_how_to_switch_it_on_or_do_without() {
         error.contains("the IOMMU is off") && error.contains("intel_iommu=on iommu=pt"),
         "{error}"
     );
+    let unit = "etc/systemd/system/multi-user.target.wants/pollux-appliance.service";
+    for (machine, words) in [
+        (&machine, "by `pollux setup --no-iommu`, which"),
+        (
+            &self::machine()
+                .without("sys/kernel/iommu_groups")
+                .file(unit, ""),
+            "by `pollux-boot-option pollux.iommu=off && reboot`, which",
+        ),
+    ] {
+        let error = refused(machine, &request(&[FIRST]));
+        assert!(error.contains(words), "{error}");
+    }
     let brave = Request {
         no_iommu: true,
         ..request(&[FIRST])
