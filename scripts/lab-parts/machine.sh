@@ -43,12 +43,15 @@ begin_machine() {
     rm -f "$machine_dir"/*.sock
 }
 
+# What keeps its NICs from writing where they must not.
+machine_iommu=(-device "intel-iommu,intremap=on,caching-mode=on")
+
 # Two processors and an IOMMU, and what the arguments say. no_timer_check on the kernel's command line: on a busy machine
 # it takes an emulated timer for a broken one.
 run_machine() {
     start_process router/machine qemu-system-x86_64 -machine q35,kernel-irqchip=split \
         -accel "${POLLUX_MACHINE_ACCEL:-tcg,thread=multi}" -cpu max -smp 2 -display none -nodefaults \
-        -device intel-iommu,intremap=on,caching-mode=on \
+        "${machine_iommu[@]}" \
         -monitor "unix:$machine_dir/monitor.sock,server=on,wait=off" "$@"
     # qemu's RSS waits for ever once a queue is full that it did not read the frame for, so no connection may have that
     # much on its way: a queue has 1024 frames.
