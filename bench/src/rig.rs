@@ -343,6 +343,7 @@ fn forwarding_table(spec: &RigSpec) -> ForwardingTable {
         other_macs: Vec::new(),
         mtu: 1500,
         addresses: vec![(*own, if own.is_ipv4() { 24 } else { 64 })],
+        fills_udp_checksums: false,
     });
     let targets = [
         RouteTarget::Gateway(client_side, gateway),

@@ -243,6 +243,7 @@ mod tests {
             huge_pages: HugePages::Never,
             memory_mib: Some(32),
             file_prefix: "b".to_owned(),
+            transmit_checksums: false,
             exception_path: ExceptionPath::Auto,
             punt: PuntRates::default(),
             ports: vec![

@@ -38,6 +38,8 @@ pub struct PortFacts {
     pub mac: [u8; 6],
     /// Largest IP packet the device sends, bytes.
     pub mtu: u16,
+    /// Whether the device fills in checksums of UDP.
+    pub fills_udp_checksums: bool,
 }
 
 /// The services, and the removed destinations that connections may still refer to. `numbering` is the one assigned to
@@ -443,6 +445,7 @@ fn port_spec(number: u16, port: &PortFacts, view: &KernelView) -> PortSpec {
             .collect(),
         mtu,
         addresses,
+        fills_udp_checksums: port.fills_udp_checksums,
     }
 }
 

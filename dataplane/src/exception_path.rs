@@ -129,6 +129,7 @@ pub fn open(
         mtu: Some(mtu),
         hash: HashedEnd::Both,
         verify_ipv4_headers: false,
+        fill_udp_checksums: false,
         name_vlans: false,
     };
     let attempt = |driver: TapDriver| {

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use dpdk_bindings::Mbuf;
 use pollux_engine::Frame;
+use pollux_engine::connection::Family;
 
 /// Headroom of a new mbuf, bytes: DPDK's `RTE_PKTMBUF_HEADROOM`.
 const HEADROOM: usize = 128;
@@ -48,6 +49,11 @@ impl Frame for MbufFrame {
     #[inline]
     fn is_header_verified(&self) -> bool {
         self.0.is_ipv4_header_verified()
+    }
+
+    fn leave_udp_checksum(&mut self, link_bytes: u16, ip_bytes: u16, family: Family) {
+        self.0
+            .ask_udp_checksum(link_bytes, ip_bytes, family == Family::V6);
     }
 
     #[inline]

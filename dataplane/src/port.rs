@@ -93,6 +93,8 @@ pub struct OpenPort {
     pub distribution: Distribution,
     /// Whether the device verifies the checksums of IPv4 headers.
     pub verifies_ipv4_headers: bool,
+    /// Whether the device fills in checksums of UDP.
+    pub fills_udp_checksums: bool,
     /// What kind of a bond it is.
     pub bond: Option<BondMode>,
 }
@@ -129,7 +131,7 @@ pub fn found_ports(eal: &Eal) -> Result<Vec<ValidPort>, OpenError> {
 pub async fn open_all(
     eal: &Eal,
     settings: &[ValidPort],
-    exception_path: ExceptionPath,
+    (exception_path, transmit_checksums): (ExceptionPath, bool),
     workers: usize,
     memory_mib: Option<u32>,
     topology: &Topology,
@@ -178,7 +180,7 @@ pub async fn open_all(
         let (open, queues) = open(
             eal,
             (number, port),
-            exception_path,
+            (exception_path, transmit_checksums),
             (wire, members),
             mtu,
             workers,
@@ -239,7 +241,7 @@ fn pools(
 async fn open(
     eal: &Eal,
     (number, settings): (usize, &ValidPort),
-    exception_path: ExceptionPath,
+    (exception_path, transmit_checksums): (ExceptionPath, bool),
     (wire, members): (Port, Vec<(String, Member)>),
     mtu: u16,
     workers: usize,
@@ -263,6 +265,7 @@ async fn open(
             Some(PortSide::Servers) => HashedEnd::Destination,
         },
         verify_ipv4_headers: true,
+        fill_udp_checksums: transmit_checksums,
         name_vlans: true,
     };
     let wire_queues = wire.start(&wanted, pool).map_err(of_device)?;
@@ -303,6 +306,7 @@ async fn open(
         tx_queues: u16::try_from(wire_queues.tx.len()).unwrap_or(u16::MAX),
         distribution: wire_queues.distribution,
         verifies_ipv4_headers: wire_queues.verifies_ipv4_headers,
+        fills_udp_checksums: wire_queues.fills_udp_checksums,
         bond: match settings.device {
             Device::Bond(mode, _) => Some(mode),
             _ => None,

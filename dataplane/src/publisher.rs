@@ -136,6 +136,7 @@ fn facts_of(port: &OpenPort) -> PortFacts {
     PortFacts {
         mac: port.mac,
         mtu: port.mtu,
+        fills_udp_checksums: port.fills_udp_checksums,
     }
 }
 

@@ -280,6 +280,7 @@ impl Publisher {
             transmit_queues: port.tx_queues,
             spread: spread(port.distribution).to_owned(),
             verifies_checksums: port.verifies_ipv4_headers,
+            fills_checksums: port.fills_udp_checksums,
             exception_path: port.tap_driver.name().to_owned(),
             numa_node: port.info.numa_node,
             other_macs: other_macs.iter().map(MacAddress::to_string).collect(),

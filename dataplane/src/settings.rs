@@ -110,6 +110,7 @@ pub struct ValidSettings {
     huge_pages: HugePages,
     memory_mib: Option<u32>,
     file_prefix: String,
+    transmit_checksums: bool,
     exception_path: ExceptionPath,
     punt: PuntRates,
     ports: Vec<ValidPort>,
@@ -336,6 +337,7 @@ impl ValidSettings {
             huge_pages: settings.huge_pages,
             memory_mib: settings.memory_mib,
             file_prefix: prefix,
+            transmit_checksums: settings.transmit_checksums,
             exception_path: settings.exception_path,
             punt: settings.punt,
             ports,
@@ -370,6 +372,11 @@ impl ValidSettings {
     /// DPDK's file prefix.
     pub fn file_prefix(&self) -> &str {
         &self.file_prefix
+    }
+
+    /// Whether devices fill in checksums that they can.
+    pub fn transmit_checksums(&self) -> bool {
+        self.transmit_checksums
     }
 
     /// What makes the TAPs.

@@ -174,7 +174,7 @@ async fn serve(
     let (ports, queues, pool) = port::open_all(
         eal,
         &wanted,
-        settings.exception_path(),
+        (settings.exception_path(), settings.transmit_checksums()),
         workers,
         settings.memory_mib(),
         topology,

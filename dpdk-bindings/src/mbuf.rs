@@ -247,6 +247,16 @@ impl Mbuf {
         }
     }
 
+    /// Asks the device that will send the frame for the checksum of the UDP datagram behind `link_bytes` and `ip_bytes` of
+    /// headers ([`Queues::fills_udp_checksums`](crate::Queues::fills_udp_checksums)). Its field holds the sum of the
+    /// pseudo header, as every device wants it (DPDK's programmer's guide, "Meta Information").
+    pub fn ask_udp_checksum(&mut self, link_bytes: u16, ip_bytes: u16, is_ipv6: bool) {
+        // SAFETY: the mbuf is allocated and ours alone, as `Mbuf` has it; only its own fields are written.
+        unsafe {
+            dpdk_sys::shim_mbuf_ask_udp_checksum(self.raw.as_ptr(), link_bytes, ip_bytes, is_ipv6);
+        }
+    }
+
     /// Drops all frames of a burst with one call.
     #[inline]
     pub fn free_all<const N: usize>(burst: &mut ArrayVec<Self, N>) {

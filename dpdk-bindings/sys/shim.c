@@ -78,6 +78,16 @@ int shim_mbuf_linearize(struct rte_mbuf *mbuf)
 	return rte_pktmbuf_linearize(mbuf);
 }
 
+void shim_mbuf_ask_udp_checksum(struct rte_mbuf *mbuf, uint16_t link_bytes, uint16_t ip_bytes,
+				bool is_ipv6)
+{
+	mbuf->tx_offload = 0;
+	mbuf->l2_len = link_bytes;
+	mbuf->l3_len = ip_bytes;
+	mbuf->ol_flags |= RTE_MBUF_F_TX_UDP_CKSUM |
+			  (is_ipv6 ? RTE_MBUF_F_TX_IPV6 : RTE_MBUF_F_TX_IPV4);
+}
+
 uint16_t shim_receive(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
 {
 	return rte_eth_rx_burst(port, queue, mbufs, count);

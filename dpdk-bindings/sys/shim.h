@@ -97,6 +97,13 @@ struct rte_mbuf *shim_mbuf_allocate(struct rte_mempool *pool);
 void shim_mbuf_free(struct rte_mbuf *mbuf);
 int shim_mbuf_linearize(struct rte_mbuf *mbuf);
 
+/*
+ * Asks the device that sends the frame for the checksum of a UDP datagram behind so many bytes of
+ * link and IP header. Its field holds the sum of the pseudo header.
+ */
+void shim_mbuf_ask_udp_checksum(struct rte_mbuf *mbuf, uint16_t link_bytes, uint16_t ip_bytes,
+				bool is_ipv6);
+
 uint16_t shim_receive(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
 uint16_t shim_send(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
 

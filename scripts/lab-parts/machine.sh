@@ -77,12 +77,14 @@ machine_nic() {
         ;;
     vmxnet3) arguments+=(-device "vmxnet3,id=$tap,netdev=$tap,mac=$mac,addr=$device") ;;
     esac
-    local several=()
-    ((queues == 1)) || several=(multi_queue)
-    ip -n pollux-router tuntap add "$tap" mode tap vnet_hdr "${several[@]}"
+    local flags=(vnet_hdr) header=on
+    ((queues == 1)) || flags+=(multi_queue)
+    # Of this one qemu fills in the checksums that the driver asks for, as hardware does; of others the kernel would, later.
+    [[ $kind != e1000e ]] || flags=() header=off
+    ip -n pollux-router tuntap add "$tap" mode tap "${flags[@]}"
     in_namespace pollux-router sysctl -qw "net.ipv6.conf.$tap.disable_ipv6=1"
     ip -n pollux-router link set "$tap" master "br-$side" up
-    arguments+=(-netdev "tap,id=$tap,ifname=$tap,script=no,downscript=no,vhost=off$( ((queues == 1)) || echo ",queues=$queues")")
+    arguments+=(-netdev "tap,id=$tap,ifname=$tap,script=no,downscript=no,vhost=off,vnet_hdr=$header$( ((queues == 1)) || echo ",queues=$queues")")
 }
 
 # Adds to `arguments` a NIC whose frames come and go as datagrams, tags and all: machine_trunk MODEL NAME DEVICE [OPTIONS].

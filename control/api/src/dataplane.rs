@@ -256,6 +256,9 @@ pub struct PortStatus {
     /// Whether the device verifies the checksums of IPv4 headers.
     #[serde(default)]
     pub verifies_checksums: bool,
+    /// Whether the device fills in the checksums of GUE tunnels.
+    #[serde(default)]
+    pub fills_checksums: bool,
     /// What makes the port's TAP and carries frames to the kernel: `net_tap` or `vhost-net`.
     #[serde(default)]
     pub exception_path: String,

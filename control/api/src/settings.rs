@@ -32,6 +32,9 @@ pub struct DataplaneSettings {
     pub memory_mib: Option<u32>,
     /// DPDK's file prefix; two data planes on one machine need different ones.
     pub file_prefix: String,
+    /// Whether NICs that can fill in the checksums of GUE tunnels. `pollux settings` says so when the file has such tunnels:
+    /// several drivers send faster without.
+    pub transmit_checksums: bool,
     /// What makes the TAPs, over which the kernel gets what is for it.
     pub exception_path: ExceptionPath,
     /// How much of what is for the kernel it gets.
@@ -174,6 +177,7 @@ impl Default for DataplaneSettings {
             huge_pages: HugePages::Auto,
             memory_mib: None,
             file_prefix: "pollux".to_owned(),
+            transmit_checksums: false,
             exception_path: ExceptionPath::Auto,
             punt: PuntRates::default(),
             ports: Vec::new(),

@@ -35,6 +35,9 @@ pub fn port(report: &PortReport, extended: bool) -> Table {
     if let Some(node) = port.numa_node {
         queues.push_str(&format!(", node {node}"));
     }
+    if port.fills_checksums {
+        queues.push_str(", fills in checksums of GUE");
+    }
     if !port.exception_path.is_empty() {
         queues.push_str(&format!(", TAP by {}", port.exception_path));
     }

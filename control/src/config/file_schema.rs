@@ -8,6 +8,7 @@
 //! huge_pages = "auto"              # or "always" (true), "never" (false)
 //! memory_mib = 256                 # packet buffers; default: computed
 //! file_prefix = "pollux"           # DPDK's; two data planes need two
+//! transmit_checksums = true        # NICs fill in those of GUE tunnels; default: when the file has such with checksums
 //! exception_path = "auto"          # what makes the TAPs: "vhost-net", "net_tap"; default: vhost-net where the kernel has it
 //!
 //! [[dataplane.port]]               # default: every NIC bound to a DPDK driver
@@ -155,6 +156,8 @@ pub struct DataplaneTable {
     pub memory_mib: Option<Located<u32>>,
     /// DPDK's file prefix.
     pub file_prefix: Option<Located<String>>,
+    /// Whether NICs fill in checksums.
+    pub transmit_checksums: Option<bool>,
     /// What makes the TAPs.
     pub exception_path: Option<Located<ExceptionPath>>,
     /// `[dataplane.punt]`
@@ -293,6 +296,26 @@ impl DataplaneTable {
     }
 }
 
+/// Whether a service has a server that is reached by GUE with checksums; what is wrong with services is not looked at here.
+pub fn has_summed_gue(root: &DeTable<'_>) -> bool {
+    fn tables<'a>(table: &'a DeTable<'_>, key: &str) -> impl Iterator<Item = &'a DeTable<'a>> {
+        let array = table.get(key).and_then(|found| found.get_ref().as_array());
+        let tables = array.into_iter().flat_map(|array| array.iter());
+        tables.filter_map(|table| table.get_ref().as_table())
+    }
+    let word = |table: &DeTable<'_>, key: &str| {
+        let found = table.get(key).and_then(|found| found.get_ref().as_str());
+        found.map(str::to_owned)
+    };
+    tables(root, "service")
+        .flat_map(|service| tables(service, "server"))
+        .any(|server| {
+            let checksum = word(server, "tunnel_checksum");
+            word(server, "tunnel_type").as_deref() == Some(TunnelType::Gue.as_str())
+                && checksum.is_some_and(|word| word != TunnelChecksum::Nocsum.as_str())
+        })
+}
+
 fn read_dataplane(table: TableReader<'_>) -> DataplaneTable {
     let read = DataplaneTable {
         cores: table.numbers("cores", 0..=1023),
@@ -304,6 +327,7 @@ fn read_dataplane(table: TableReader<'_>) -> DataplaneTable {
         huge_pages: read_huge_pages(&table),
         memory_mib: table.number("memory_mib", MEMORY_MIB),
         file_prefix: table.text("file_prefix", "pollux"),
+        transmit_checksums: table.boolean("transmit_checksums").map(|on| on.value),
         exception_path: table.word("exception_path", &ExceptionPath::WORDS),
         punt: table.table("punt").map(read_punt).unwrap_or_default(),
         ports: table.tables("port").into_iter().map(read_port).collect(),

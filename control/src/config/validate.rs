@@ -50,7 +50,11 @@ pub fn parse(file: &str, text: &str) -> Result<ValidConfig, Problems> {
 /// Everything that is wrong with that table, or with the syntax of the file.
 pub fn parse_dataplane(file: &str, text: &str) -> Result<DataplaneSettings, Problems> {
     let (root, problems) = parse_syntax(file, text)?;
-    let table = DataplaneTable::read(root.get_ref(), &problems);
+    let root = root.get_ref();
+    let mut table = DataplaneTable::read(root, &problems);
+    table
+        .transmit_checksums
+        .get_or_insert_with(|| super::file_schema::has_summed_gue(root));
     let settings = dataplane_settings(table, &problems);
     problems.unless_any(settings)
 }
@@ -516,6 +520,7 @@ fn dataplane_settings(table: DataplaneTable, problems: &ProblemList) -> Dataplan
         file_prefix: table
             .file_prefix
             .map_or(defaults.file_prefix, |located| located.value),
+        transmit_checksums: table.transmit_checksums.unwrap_or(false),
         exception_path: table
             .exception_path
             .map_or(defaults.exception_path, |located| located.value),

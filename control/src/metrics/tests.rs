@@ -114,6 +114,7 @@ fn port() -> PortStatus {
         transmit_queues: 1,
         spread: "rss".to_owned(),
         verifies_checksums: true,
+        fills_checksums: false,
         exception_path: "vhost-net".to_owned(),
         numa_node: Some(0),
         other_macs: Vec::new(),

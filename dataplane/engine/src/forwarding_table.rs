@@ -22,6 +22,8 @@ pub struct PortSpec {
     pub mtu: u16,
     /// The director's addresses on it with their prefix lengths.
     pub addresses: Vec<(IpAddr, u8)>,
+    /// Whether its device fills in checksums of UDP.
+    pub fills_udp_checksums: bool,
 }
 
 /// An interface of the kernel: a port, or a VLAN on it.
@@ -363,6 +365,7 @@ mod tests {
                 .iter()
                 .map(|(text, length)| (address(text), *length))
                 .collect(),
+            fills_udp_checksums: false,
         };
         let gateway = address("192.0.2.254");
         ForwardingTable::new(

@@ -2,6 +2,10 @@
 //!
 //! A DPDK mbuf and the [`HeapFrame`] of tests implement it; the pipeline is monomorphised over it.
 
+use crate::connection::Family;
+use crate::wire::checksum::Sum;
+use crate::wire::udp::UDP_CHECKSUM_OFFSET;
+
 /// A frame in one contiguous piece of memory, Ethernet header first.
 pub trait Frame {
     /// The bytes from the Ethernet header to the end.
@@ -14,6 +18,22 @@ pub trait Frame {
     #[inline(always)]
     fn is_header_verified(&self) -> bool {
         false
+    }
+
+    /// Leaves the checksum of a UDP datagram, behind `link_bytes` and `ip_bytes` of headers, to the device that sends the
+    /// frame: one that can ([`crate::forwarding_table::PortSpec`]). Its field holds the sum of the pseudo header. A frame that
+    /// is not a device's does itself what one would do.
+    fn leave_udp_checksum(&mut self, link_bytes: u16, ip_bytes: u16, _family: Family) {
+        let datagram = usize::from(link_bytes) + usize::from(ip_bytes);
+        let datagram = self.bytes_mut().get_mut(datagram..).unwrap_or_default();
+        // 0 would mean "none" (RFC 768).
+        let sum = match Sum::of(datagram).finish() {
+            0 => 0xffff,
+            sum => sum,
+        };
+        if let Some(field) = datagram.get_mut(UDP_CHECKSUM_OFFSET..UDP_CHECKSUM_OFFSET + 2) {
+            field.copy_from_slice(&sum.to_be_bytes());
+        }
     }
 
     /// What lies directly before the frame: where [`Frame::prepend`] makes it grow.

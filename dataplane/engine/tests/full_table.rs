@@ -58,6 +58,7 @@ fn forwarding() -> ForwardingTable {
         other_macs: Vec::new(),
         mtu: 1500,
         addresses: vec![(Ipv4Addr::new(203, 0, 113, 1).into(), 24)],
+        fills_udp_checksums: false,
     };
     let route = |address: [u8; 4], prefix_length, target| RouteSpec {
         address: Ipv4Addr::from(address).into(),

@@ -35,6 +35,9 @@ pub struct PortSettings {
     pub hash: HashedEnd,
     /// Whether the device is to verify the checksums of IPv4 headers, if it can.
     pub verify_ipv4_headers: bool,
+    /// Whether the device is to fill in checksums of UDP, if it can
+    /// ([`Mbuf::ask_udp_checksum`](crate::Mbuf::ask_udp_checksum)). Several drivers send faster without.
+    pub fill_udp_checksums: bool,
     /// Whether a device that drops frames of VLANs it was not told of is to be told
     /// ([`Port::set_vlan`]).
     pub name_vlans: bool,
@@ -63,6 +66,7 @@ impl Default for PortSettings {
             mtu: None,
             hash: HashedEnd::Both,
             verify_ipv4_headers: false,
+            fill_udp_checksums: false,
             name_vlans: false,
         }
     }
@@ -93,6 +97,8 @@ pub struct Queues {
     pub distribution: Distribution,
     /// Whether the device verifies the checksums of IPv4 headers.
     pub verifies_ipv4_headers: bool,
+    /// Whether the device fills in checksums of UDP.
+    pub fills_udp_checksums: bool,
 }
 
 /// What RSS is to go by on a device that offers `capabilities` (`flow_type_rss_offloads`), best
@@ -174,6 +180,8 @@ impl Port {
         conf.rxmode.mtu = u32::from(mtu);
         conf.rxmode.mq_mode = dpdk_sys::SHIM_RX_MODE_NONE;
         conf.rxmode.offloads = offloads;
+        let fills_udp_checksums = settings.fill_udp_checksums && fills_udp(&info);
+        conf.txmode.offloads = offload(fills_udp_checksums, dpdk_sys::SHIM_TX_UDP_CHECKSUM);
         let distribution = self.configure((rx_queues, tx_queues), &conf, settings.hash, &info)?;
         if settings.mtu.is_some() {
             self.set_mtu_of_driver(mtu)?;
@@ -202,6 +210,7 @@ impl Port {
                 .collect(),
             distribution,
             verifies_ipv4_headers,
+            fills_udp_checksums,
         })
     }
 
@@ -322,6 +331,11 @@ impl Port {
         }
         Ok(())
     }
+}
+
+/// Whether it fills in checksums of UDP itself: `net_tap` does so with the CPU.
+fn fills_udp(info: &dpdk_sys::rte_eth_dev_info) -> bool {
+    info.tx_offload_capa & dpdk_sys::SHIM_TX_UDP_CHECKSUM != 0 && driver_name(info) != "net_tap"
 }
 
 /// Whether it verifies checksums of IPv4 headers itself: `net_tap` does so with the CPU.

@@ -66,6 +66,8 @@ pub struct Topology {
     pub mtu: [u16; 2],
     /// VLAN of the wires; the recorder's have none.
     pub vlan: [Option<u16>; 2],
+    /// Whether its NICs fill in checksums of UDP.
+    pub fills_udp_checksums: bool,
     /// Networks by way of the client gateway.
     pub by_gateway: Vec<(IpAddr, u8)>,
     /// Routes that a scenario made; of a network that has none any more, none.
@@ -83,6 +85,7 @@ impl Default for Topology {
         Self {
             mtu: [1500; 2],
             vlan: [None; 2],
+            fills_udp_checksums: false,
             by_gateway: vec![
                 (Ipv4Addr::UNSPECIFIED.into(), 0),
                 (Ipv6Addr::UNSPECIFIED.into(), 0),
@@ -217,12 +220,14 @@ impl Topology {
                         ("2001:db8::100", 128),
                     ],
                 ),
+                fills_udp_checksums: self.fills_udp_checksums,
             },
             PortSpec {
                 mac: mac(Wire::Rs),
                 other_macs: Vec::new(),
                 mtu: rs_mtu,
                 addresses: own(Wire::Rs, &[("10.1.0.1", 24), ("2001:db8:1::1", 64)]),
+                fills_udp_checksums: self.fills_udp_checksums,
             },
         ];
         ForwardingTable::new(

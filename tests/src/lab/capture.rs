@@ -61,12 +61,17 @@ pub struct Judgement {
 }
 
 impl Capture {
-    /// Begins to capture; [`Self::await_beginning`] says when it does.
+    /// Begins to capture what Pollux sends over the links of the lab; [`Self::await_beginning`] says when it does.
     pub fn start() -> Self {
+        Self::at(ENDS)
+    }
+
+    /// Begins to capture what comes into these interfaces of the networks.
+    pub fn at(ends: [&str; 2]) -> Self {
         let file = lab_dir().join("sent.pcapng");
         let log = File::create(lab_dir().join("dumpcap.log")).expect("the lab has a folder");
         let mut command = namespace::command("router", "dumpcap");
-        for end in ENDS {
+        for end in ends {
             // What comes in there has come out of Pollux.
             command.args(["-i", end, "-f", "inbound"]);
         }

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use pollux_tests::lab::capture::Capture;
 use pollux_tests::lab::eventually;
 use pollux_tests::lab::machine::{E1000E, Machine, Nic, VIRTIO, VMXNET3};
 use pollux_tests::lab::namespace::{run, try_run};
 use pollux_tests::lab::servers::{
-    DIRECT, NAMES, NAT, SERVERS4, SERVERS6, TUNNEL, VIP4, VIP6, endpoint, tcp,
+    DIRECT, GUE_CHECKSUM, NAMES, NAT, SERVERS4, SERVERS6, TUNNEL, VIP4, VIP6, endpoint, tcp,
 };
 
 /// One boot, all NICs and both ways to the kernel: what every change is tried with.
@@ -62,6 +63,36 @@ fn jumbo_frames_pass_every_kind_of_nic() {
         machine.assert_every_packet_is_accounted_for();
         machine.stop_pollux();
     }
+}
+
+/// What the NIC fills in, tshark and the servers find right.
+#[test]
+#[ignore = "part of scripts/test --appliance"]
+fn a_nic_fills_in_the_checksums_of_gue() {
+    let machine = Machine::boot();
+    machine.start_pollux_with(E1000E, "transmit_checksums = true");
+    assert!(machine.port("server0").fills_checksums);
+    let shown = machine.run("pollux show ports");
+    assert!(shown.contains("fills in checksums of GUE"), "{shown}");
+    let capture = Capture::at(["e1000e-client", "e1000e-server"]);
+    capture.await_beginning();
+    machine.add(&tcp(VIP4, 80), GUE_CHECKSUM, &SERVERS4, 80);
+    machine.add(&tcp(VIP6, 80), GUE_CHECKSUM, &SERVERS6, 80);
+    let header = "x".repeat(3000);
+    for address in [VIP4, VIP6] {
+        all_servers_answer(address, 80);
+        let url = endpoint(address, 80);
+        run(
+            "client",
+            &format!("curl -sS --fail --max-time 20 -H Long:{header} http://{url}/"),
+        );
+        machine.download(address);
+    }
+    let judgement = capture.judge().expect("frames were captured");
+    assert_eq!(judgement.bad, [0; 0], "of {} frames", judgement.frames);
+    assert!(judgement.good["udp.checksum.status"] > 500, "{judgement:?}");
+    machine.assert_every_packet_is_accounted_for();
+    machine.stop_pollux();
 }
 
 fn assert_it_is(machine: &Machine, nic: Nic) {

@@ -136,6 +136,7 @@ fn reading(at: Instant, dropped: u64) -> Reading {
             transmit_queues: 2,
             spread: "rss".to_owned(),
             verifies_checksums: true,
+            fills_checksums: false,
             exception_path: "vhost-net".to_owned(),
             numa_node: Some(0),
             other_macs: Vec::new(),

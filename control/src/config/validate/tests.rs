@@ -196,6 +196,25 @@ fn what_makes_the_taps_is_a_word_that_suits_the_ports() {
     );
 }
 
+/// Several drivers send faster when nobody asks them to.
+#[test]
+fn nics_are_to_fill_in_checksums_when_the_file_has_gue_with_them() {
+    let asked = |text: &str| parse_dataplane("file", text).unwrap().transmit_checksums;
+    let gue = |checksum: &str| {
+        server(&format!(
+            "address = \"203.0.113.11\"\nmethod = \"tunnel\"\ntunnel_type = \"gue\"\ntunnel_port = 5555\n{checksum}"
+        ))
+    };
+    assert!(!asked(&gue("")));
+    assert!(!asked(&gue("tunnel_checksum = \"nocsum\"")));
+    let summed = gue("tunnel_checksum = \"csum\"");
+    assert!(asked(&summed));
+    assert!(!asked(&format!(
+        "[dataplane]\ntransmit_checksums = false\n{summed}"
+    )));
+    assert!(asked("[dataplane]\ntransmit_checksums = true\n"));
+}
+
 #[test]
 fn every_problem_is_reported_at_once() {
     let text = format!(
@@ -206,7 +225,7 @@ fn every_problem_is_reported_at_once() {
         problems(&text),
         [
             "2: dataplane.conections: unknown key: known here are connections, cores, exception_path, \
-             file_prefix, huge_pages, memory_mib, poll, port, punt",
+             file_prefix, huge_pages, memory_mib, poll, port, punt, transmit_checksums",
             "3: dataplane.poll: unknown poll \"fast\": known are \"adaptive\", \"busy\"",
             "8: service[0].server[0]: address is missing: write address = \"203.0.113.11:80\"",
             "9: service[0].server[0].weight: weight -1 out of range: write a number from 0 to 2147483647",

@@ -68,6 +68,15 @@ impl Encapsulation {
     }
 }
 
+/// Who makes the checksum of UDP that covers a packet in a GUE tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SummedBy {
+    /// We do.
+    Cpu,
+    /// The device that sends it, of the pseudo header's sum that is in the field ([`Frame::leave_udp_checksum`]).
+    Device,
+}
+
 /// What differs from packet to packet besides the packet itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Stamp {
@@ -86,6 +95,8 @@ const ECN_CAPABLE_0: u8 = 0x02;
 pub struct Outer {
     ip: OuterIp,
     encapsulation: Encapsulation,
+    /// Whether the device on the way to the server fills in checksums of UDP.
+    device_sums: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +137,30 @@ impl Outer {
             }
             _ => return None,
         };
-        Some(Self { ip, encapsulation })
+        Some(Self {
+            ip,
+            encapsulation,
+            device_sums: false,
+        })
+    }
+
+    /// The same, on a way whose device fills in checksums of UDP, or not.
+    #[must_use]
+    pub fn with_device_sums(self, device_sums: bool) -> Self {
+        Self {
+            device_sums,
+            ..self
+        }
+    }
+
+    /// Whether the checksum is the device's to fill in, of a packet that is sent as it is.
+    #[inline(always)]
+    pub fn leaves_checksum(&self) -> bool {
+        self.device_sums
+            && matches!(
+                self.encapsulation,
+                Encapsulation::Gue { checksum: true, .. }
+            )
     }
 
     /// The same, but that the network may fragment whatever is in it.
@@ -154,8 +188,9 @@ impl Outer {
         self.ip_bytes() + self.encapsulation.bytes()
     }
 
+    /// Bytes of the IP header.
     #[inline(always)]
-    fn ip_bytes(&self) -> usize {
+    pub fn ip_bytes(&self) -> usize {
         match self.ip {
             OuterIp::V4(_) => IPV4_BYTES,
             OuterIp::V6(_) => IPV6_BYTES,
@@ -200,12 +235,12 @@ impl Outer {
     /// Writes the headers for the packet `inner` over the first bytes of `room`; the packet follows. Nothing happens
     /// when there is no room.
     #[inline(always)]
-    pub fn write(&self, room: &mut [u8], inner: &Inner, stamp: Stamp) {
+    pub fn write(&self, room: &mut [u8], inner: &Inner, stamp: Stamp, summed_by: SummedBy) {
         // What would be longer than IP can say is longer than any link takes, which was looked at before.
         let (protocol, bytes) = match self.encapsulation {
             Encapsulation::Ipip => (inner.protocol, inner.bytes),
             other => (
-                self.write_between(other, room, inner, stamp),
+                self.write_between(other, room, inner, stamp, summed_by),
                 inner.bytes.wrapping_add(other.bytes() as u16),
             ),
         };
@@ -236,6 +271,7 @@ impl Outer {
         room: &mut [u8],
         inner: &Inner,
         stamp: Stamp,
+        summed_by: SummedBy,
     ) -> u8 {
         let start = self.ip_bytes();
         let end = start + encapsulation.bytes() + usize::from(inner.bytes);
@@ -247,9 +283,9 @@ impl Outer {
                 protocol::GRE
             }
             Encapsulation::Gue { port, checksum } => {
-                let pseudo_header = checksum.then(|| self.address_sum());
+                let checksum = checksum.then(|| (self.address_sum(), summed_by));
                 let source = tunnel_gue::source_port(stamp.flow_hash);
-                tunnel_gue::write(segment, inner.protocol, [source, port], pseudo_header);
+                tunnel_gue::write(segment, inner.protocol, [source, port], checksum);
                 protocol::UDP
             }
         }
@@ -376,6 +412,7 @@ pub fn encapsulate<F: Frame>(
         return Err(Fate::NoHeadroom);
     }
     let room = frame.bytes_mut().get_mut(ip..).unwrap_or_default();
-    outer.write(room, &inner, stamp);
+    // Whether it is cut into fragments is not known here.
+    outer.write(room, &inner, stamp, SummedBy::Cpu);
     Ok(())
 }

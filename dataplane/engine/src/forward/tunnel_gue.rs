@@ -5,6 +5,7 @@
 use zerocopy::FromBytes;
 use zerocopy::byteorder::network_endian::U16;
 
+use super::tunnel::SummedBy;
 use crate::wire::checksum::Sum;
 use crate::wire::gue::{GUE_BYTES, GueHeader};
 use crate::wire::protocol;
@@ -31,7 +32,7 @@ pub fn write(
     segment: &mut [u8],
     inner: u8,
     [source, destination]: [u16; 2],
-    addresses: Option<Sum>,
+    checksum: Option<(Sum, SummedBy)>,
 ) {
     let length = u16::try_from(segment.len()).unwrap_or(u16::MAX);
     let Ok((udp, rest)) = UdpHeader::mut_from_prefix(segment) else {
@@ -47,11 +48,14 @@ pub fn write(
     gue.version_length = 0;
     gue.protocol = inner;
     gue.flags = U16::ZERO;
-    let Some(addresses) = addresses else {
+    let Some((addresses, summed_by)) = checksum else {
         return;
     };
-    let sum = addresses.add16(protocol::UDP.into()).add16(length);
-    let sum = Sum::of(segment).plus(sum).finish();
+    let pseudo_header = addresses.add16(protocol::UDP.into()).add16(length);
+    let sum = match summed_by {
+        SummedBy::Cpu => Sum::of(segment).plus(pseudo_header).finish(),
+        SummedBy::Device => !pseudo_header.finish(),
+    };
     if let Ok((udp, _)) = UdpHeader::mut_from_prefix(segment) {
         // 0 would mean "none" (RFC 768).
         udp.checksum = U16::new(if sum == 0 { 0xffff } else { sum });
@@ -61,6 +65,8 @@ pub fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::Family;
+    use crate::frame::{Frame, HeapFrame};
 
     #[test]
     fn headers_are_the_kernels() {
@@ -72,10 +78,18 @@ mod tests {
         assert_eq!(plain[BYTES..], [0xa5; 3]);
         let addresses = Sum::of(&[10, 1, 0, 1, 10, 1, 0, 11]);
         let mut summed = [0xa5; BYTES + 3];
-        write(&mut summed, protocol::IPV6, [40_000, 5555], Some(addresses));
+        let ports = [40_000, 5555];
+        let checksum = Some((addresses, SummedBy::Cpu));
+        write(&mut summed, protocol::IPV6, ports, checksum);
         assert_eq!(summed[9], 0x29);
         let whole = Sum::of(&summed).plus(addresses).add16(17).add16(15);
         assert_eq!(whole.finish(), 0);
+
+        let mut frame = HeapFrame::new(&[0xa5; BYTES + 3]);
+        let checksum = Some((addresses, SummedBy::Device));
+        write(frame.bytes_mut(), protocol::IPV6, ports, checksum);
+        frame.leave_udp_checksum(0, 0, Family::V4);
+        assert_eq!(frame.bytes(), summed);
     }
 
     #[test]

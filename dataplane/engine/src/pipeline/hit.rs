@@ -13,7 +13,7 @@ use super::{Verdict, Worker};
 use crate::connection::{Connection, Direction, Family, ForwardingMethod};
 use crate::forward::direct_route;
 use crate::forward::masquerade::{self, End};
-use crate::forward::tunnel::{Inner, Outer, OuterV4, Stamp};
+use crate::forward::tunnel::{Inner, Outer, OuterV4, Stamp, SummedBy};
 use crate::forwarding_table::Adjacency;
 use crate::frame::Frame;
 use crate::service::Destination;
@@ -203,7 +203,16 @@ impl Worker {
             identification: self.next_identification(),
             flow_hash: meta.hash,
         };
-        outer.write(room, &inner, stamp);
+        if outer.leaves_checksum() {
+            outer.write(room, &inner, stamp, SummedBy::Device);
+            frame.leave_udp_checksum(
+                ETHERNET_BYTES as u16,
+                outer.ip_bytes() as u16,
+                outer.family(),
+            );
+        } else {
+            outer.write(room, &inner, stamp, SummedBy::Cpu);
+        }
         Some(())
     }
 }

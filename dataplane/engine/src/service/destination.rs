@@ -261,10 +261,15 @@ impl Destination {
         // Whatever the method is now: connections keep the one they were made with. Nothing goes through a tunnel that leaves
         // less than the IP version's smallest MTU (`__ip_vs_get_out_rt`).
         let is_wide = !is_tunnel || mtu >= smallest_in_tunnel(spec.address);
+        let device_sums = adjacency.is_some_and(|adjacency| {
+            let port = forwarding.port(adjacency.interface.port.into());
+            port.is_some_and(|port| port.fills_udp_checksums)
+        });
         let outer = forwarding
             .source_address(spec.address)
             .filter(|_| is_wide)
-            .and_then(|source| Outer::new(source, spec.address, spec.encapsulation));
+            .and_then(|source| Outer::new(source, spec.address, spec.encapsulation))
+            .map(|outer| outer.with_device_sums(device_sums));
         Self {
             available,
             is_flushed: false,
