@@ -97,6 +97,16 @@ fn interfaces_of_routes(root: &Root, words: &[&str]) -> Vec<String> {
     names
 }
 
+/// The interfaces with a default route that an IPv6 router told of.
+pub fn default_routes_of_routers(root: &Root) -> Vec<String> {
+    let text = root.ip(&["-6", "route", "show", "default"]);
+    let routes: Vec<serde_json::Value> =
+        serde_json::from_str(&text.unwrap_or_default()).unwrap_or_default();
+    let of_routers = routes.iter().filter(|route| route["protocol"] == "ra");
+    let names = of_routers.filter_map(|route| Some(route["dev"].as_str()?.to_owned()));
+    names.collect()
+}
+
 /// An interface and what it is made of: the ports of a bridge or bond, the link of a VLAN.
 fn with_those_below(root: &Root, name: &str) -> Vec<String> {
     let mut found = vec![name.to_owned()];

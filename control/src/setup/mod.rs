@@ -14,6 +14,7 @@ pub mod plan;
 pub mod record;
 pub mod refusal;
 pub mod step;
+pub mod sysctl;
 pub mod undo;
 
 pub use plan::{Plan, Request, plan};

@@ -11,6 +11,7 @@ use super::persist;
 use super::record::{NicBefore, PagesBefore, Record};
 use super::refusal::{Refusal, Those};
 use super::step::Step;
+use super::sysctl;
 use crate::host::cpus::Cpus;
 use crate::host::pci::{Binding, PciDevice};
 use crate::host::vhost_net::{self, VhostNet};
@@ -83,6 +84,8 @@ pub fn plan(root: &Root, request: &Request) -> Result<Plan, Vec<Refusal>> {
     {
         plan.steps.push(Step::Load(vhost_net::MODULE.to_owned()));
     }
+    let settings = sysctl::steps(root, request, &mut plan.record);
+    plan.steps.extend(settings);
     reserve(root, request, &devices, &mut plan, &mut refusals);
     if !refusals.is_empty() {
         return Err(refusals);

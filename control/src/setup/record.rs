@@ -18,8 +18,20 @@ pub struct Record {
     pub nics: Vec<NicBefore>,
     /// Numbers of huge pages that were raised.
     pub pages: Vec<PagesBefore>,
+    /// Settings of the kernel that were changed.
+    #[serde(default)]
+    pub settings: Vec<SettingBefore>,
     /// Files that were written.
     pub files: Vec<String>,
+}
+
+/// A setting of the kernel as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingBefore {
+    /// Its file, below `/proc/sys`.
+    pub file: String,
+    /// Its value.
+    pub value: String,
 }
 
 /// A NIC as it was.
@@ -57,6 +69,13 @@ impl Record {
     pub fn remember_pages(&mut self, pages: PagesBefore) {
         if self.pages.iter().all(|known| known.file != pages.file) {
             self.pages.push(pages);
+        }
+    }
+
+    /// As [`Self::remember_nic`].
+    pub fn remember_setting(&mut self, setting: SettingBefore) {
+        if self.settings.iter().all(|known| known.file != setting.file) {
+            self.settings.push(setting);
         }
     }
 

@@ -43,6 +43,11 @@ pub fn undo(root: &Root) -> Result<Plan, Refusal> {
             file: before.file.clone(),
             value: before.pages.to_string(),
         }));
+    plan.steps
+        .extend(record.settings.iter().map(|before| Step::Set {
+            file: before.file.clone(),
+            value: before.value.clone(),
+        }));
     let files = record.files.iter().cloned();
     plan.steps.extend(files.map(Step::Remove));
     plan.steps.push(Step::Remove(FILE.to_owned()));
