@@ -35,13 +35,15 @@ pub fn port(report: &PortReport, extended: bool) -> Table {
     if let Some(node) = port.numa_node {
         queues.push_str(&format!(", node {node}"));
     }
-    if port.fills_checksums {
-        queues.push_str(", fills in checksums of GUE");
-    }
-    if !port.exception_path.is_empty() {
-        queues.push_str(&format!(", TAP by {}", port.exception_path));
-    }
     table.text(queues);
+    let checksums = port
+        .fills_checksums
+        .then(|| "fills in checksums of GUE".to_owned());
+    let tap = (!port.exception_path.is_empty()).then(|| format!("TAP by {}", port.exception_path));
+    let ways: Vec<String> = tap.into_iter().chain(checksums).collect();
+    if !ways.is_empty() {
+        table.text(format!("    {}", ways.join(", ")));
+    }
     if !port.other_macs.is_empty() {
         table.text(format!("    also {}", port.other_macs.join(", ")));
     }

@@ -377,7 +377,7 @@ fn port() -> PortStatus {
         transmit_queues: 2,
         spread: "rss".to_owned(),
         verifies_checksums: true,
-        fills_checksums: false,
+        fills_checksums: true,
         exception_path: "vhost-net".to_owned(),
         numa_node: Some(0),
         other_macs: Vec::new(),

@@ -50,8 +50,8 @@ fn check_needs_no_daemon_and_reports_everything() {
             "pollux: the configuration file is not valid; to mend:\n\
              {name}:1: service[0]: address is missing: write address = \"198.51.100.1:80\"\n\
              {name}:2: service[0].protocol: unknown protocol \"dccp\": known are \"tcp\", \"udp\", \"sctp\"\n\
-             {name}:5: dataplane.core: unknown key: known here are connections, cores, file_prefix, huge_pages, memory_mib, \
-             poll, port, punt\n"
+             {name}:5: dataplane.core: unknown key: known here are connections, cores, exception_path, file_prefix, \
+             huge_pages, memory_mib, poll, port, punt, transmit_checksums\n"
         )
     );
     let missing = machine.path("missing.toml");

@@ -185,6 +185,7 @@ fn ports_and_workers_fit_the_screen() {
 lan: link up, 10 Gbit/s, mtu 1500, 02:00:00:00:00:01
     device net_af_packet0,iface=eth1,qpairs=2
     driver net_af_packet, queues: 2 receive, 2 transmit, by rss, node 0
+    TAP by vhost-net, fills in checksums of GUE
                                 packets     bytes    errors    missed no buffer
     received                     12.34M    1.234G         0         3         0
     sent                         12.34M    1.234G         0
