@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,6 +16,8 @@ use pollux_tests::lab::nginx::Failure;
 use pollux_tests::lab::servers::{NAMES, SERVERS4, SERVERS6, VIP4, VIP6, endpoint};
 use pollux_tests::lab::wrk::{CLIENTS, Wrk};
 use pollux_tests::lab::{Lab, eventually, lab_dir, namespace, processor_time};
+use rustix::net::sockopt::set_socket_linger;
+use rustix::time::{ClockId, clock_gettime};
 
 const INTERVAL: Duration = Duration::from_millis(300);
 const TIMEOUT: Duration = Duration::from_millis(200);
@@ -364,17 +367,36 @@ fn a_server_without_the_virtual_address_is_found_by_the_path_of_the_service() {
     );
 }
 
+/// Processor time that the kernel takes for a connection to a server which is reset at once: what a check cannot do without.
+/// `work` is done in the director's namespace.
+fn bare_connection() -> Duration {
+    const CONNECTIONS: u32 = 4000;
+    let used =
+        || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).expect("it is positive");
+    namespace::inside("director", || {
+        let before = used();
+        for number in 0..CONNECTIONS {
+            // Of the same many addresses as checks have.
+            let [.., high, low] = number.to_be_bytes();
+            let server = (Ipv4Addr::new(127, 100, high, low.max(1)), 7000);
+            let stream = TcpStream::connect(server).expect("the listener is there");
+            set_socket_linger(&stream, Some(Duration::ZERO)).expect("it is a socket");
+        }
+        (used() - before) / CONNECTIONS
+    })
+}
+
+/// Most of a check is the kernel's, on a slow machine 34 to 50 us of 56 to 64, so what is looked at is how much more a check takes
+/// than that. Where a connection takes 25 us, twice as much 10,000 times a second is half a core.
 /// Addresses of the director's own, so that nothing but polluxd and the kernel has to do with them.
 #[test]
-fn ten_thousand_checks_a_second_take_less_than_half_a_core() {
+fn ten_thousand_checks_a_second_take_less_than_twice_their_connections() {
     const SERVICES: usize = 10;
     const SERVERS: usize = 1000;
     const WINDOWS: usize = 4;
     const SECONDS: u64 = 4;
     let lab = Lab::start();
-    let listener = namespace::inside("director", || {
-        std::net::TcpListener::bind("0.0.0.0:7000").unwrap()
-    });
+    let listener = namespace::inside("director", || TcpListener::bind("0.0.0.0:7000").unwrap());
     listener.set_nonblocking(true).unwrap();
     // As many as the kernel lets wait: where this thread is kept waiting, servers are not to seem down.
     rustix::net::listen(&listener, 4096).unwrap();
@@ -418,33 +440,38 @@ fn ten_thousand_checks_a_second_take_less_than_half_a_core() {
     apply(&lab, &file);
     thread::sleep(Duration::from_secs(3));
     let polluxd = lab.process("polluxd");
-    // The least of a few: what others do with the caches only adds.
-    let (checks, each) = (0..WINDOWS)
-        .map(|_| {
-            let (asked_before, used_before) =
-                (asked.load(Ordering::Relaxed), processor_time(polluxd));
-            let start = Instant::now();
-            thread::sleep(Duration::from_secs(SECONDS));
-            let passed = start.elapsed().as_secs_f64();
-            let checks = (asked.load(Ordering::Relaxed) - asked_before) as f64;
-            let used = (processor_time(polluxd) - used_before).as_secs_f64();
-            let each = used / checks;
-            println!(
-                "{:.0} checks a second take {:.3} cores, {:.1} us each",
-                checks / passed,
-                used / passed,
-                each * 1e6
-            );
-            (checks, each)
-        })
-        .min_by(|a, b| a.1.total_cmp(&b.1))
-        .expect("there is a window");
+    // Turn by turn, as others do more or less with the caches from second to second.
+    let (mut checks, mut all, mut bare) = (0, 0.0, 0.0);
+    for _ in 0..WINDOWS {
+        let (asked_before, used_before) = (asked.load(Ordering::Relaxed), processor_time(polluxd));
+        let start = Instant::now();
+        thread::sleep(Duration::from_secs(SECONDS));
+        let passed = start.elapsed().as_secs_f64();
+        let asked = asked.load(Ordering::Relaxed) - asked_before;
+        let used = (processor_time(polluxd) - used_before).as_secs_f64();
+        let each = used / asked as f64;
+        let kernel = bare_connection().as_secs_f64();
+        println!(
+            "{:.0} checks a second take {:.3} cores, {:.1} us each; a bare connection {:.1} us",
+            asked as f64 / passed,
+            used / passed,
+            each * 1e6,
+            kernel * 1e6,
+        );
+        checks += asked;
+        all += each;
+        bare += kernel;
+    }
     let services: Vec<ServiceHealth> = lab.show("quorums");
     let up: u64 = services.iter().map(|service| service.weight_up).sum();
     is_over.store(true, Ordering::Relaxed);
     taking.join().unwrap();
     assert_eq!(up, (SERVICES * SERVERS) as u64);
-    // Not by the clock: a machine that does other things gets to fewer in a second.
-    assert!(checks > 8_000.0, "{checks}");
-    assert!(each * 10_000.0 < 0.5, "{each} s");
+    // A machine that does other things gets to fewer in a second.
+    assert!(checks > 8_000 * WINDOWS as u64, "{checks}");
+    assert!(
+        all < bare * 2.0,
+        "{:.2} times a bare connection",
+        all / bare
+    );
 }
