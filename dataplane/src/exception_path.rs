@@ -126,6 +126,7 @@ pub fn open(
         tx_queues: workers,
         rx_descriptors: TAP_DESCRIPTORS,
         tx_descriptors: TAP_DESCRIPTORS,
+        numa_node: None,
         mtu: Some(mtu),
         hash: HashedEnd::Both,
         verify_ipv4_headers: false,

@@ -24,6 +24,7 @@ pub mod lock_file;
 pub mod neighbours_in_use;
 pub mod numa;
 pub mod numbering;
+pub mod pools;
 pub mod port;
 pub mod private_socket;
 pub mod publication;

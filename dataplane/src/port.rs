@@ -1,14 +1,15 @@
 //! Ports: each a DPDK device on the wire and a TAP to the kernel, their queues dealt out to the workers.
 
-use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use dpdk_bindings::{
-    AttachError, Distribution, Eal, HashedEnd, Member, Mempool, MempoolError, MempoolSettings,
-    Port, PortError, PortInfo, PortSettings as DevicePortSettings, Queues, RxQueue, TxQueue,
+    AttachError, Distribution, Eal, HashedEnd, Member, MempoolError, Port, PortError, PortInfo,
+    PortSettings as DevicePortSettings, Queues, RxQueue, TxQueue,
 };
 use pollux_api::bond::BondMode;
-use pollux_api::memory::{self, WIRE_DESCRIPTORS, buffer_bytes, frame_bytes, frames_needed};
+use pollux_api::memory::WIRE_DESCRIPTORS;
+use pollux_api::numa::Topology;
 use pollux_api::settings::{ExceptionPath, PortSide};
 use thiserror::Error;
 
@@ -16,8 +17,9 @@ use crate::bond;
 use crate::exception_path::{self, ExceptionPathError, TapDriver};
 use crate::kernel::tap::TapError;
 use crate::kernel::{MacAddress, TapName, TapNameError, tap};
-use crate::numa::Topology;
-use crate::settings::{Device, ValidPort};
+use crate::numa;
+use crate::pools::Pools;
+use crate::settings::{Core, Device, ValidPort};
 use crate::transmit::{TransmitBuffer, Transmitter};
 use crate::wire::Wire;
 use crate::worker::PortQueues;
@@ -87,6 +89,8 @@ pub struct OpenPort {
     pub mtu: u16,
     /// Receive queues of the device.
     pub rx_queues: u16,
+    /// The cores of the workers that have one, in their order.
+    pub polled_by: Vec<u16>,
     /// Transmit queues of the device.
     pub tx_queues: u16,
     /// How frames come to the receive queues.
@@ -97,15 +101,6 @@ pub struct OpenPort {
     pub fills_udp_checksums: bool,
     /// What kind of a bond it is.
     pub bond: Option<BondMode>,
-}
-
-/// Frames for these ports and workers: at least those that may be on their way at one time, and what fits beside into
-/// the memory that was given.
-fn frames(ports: usize, workers: usize, mtu_max: u16, memory_mib: Option<u32>) -> u32 {
-    let given = u64::from(memory_mib.unwrap_or(0));
-    let for_frames = given.saturating_sub(memory::own_mib(ports, workers)) << 20;
-    let fitting = u32::try_from(for_frames / frame_bytes(mtu_max)).unwrap_or(u32::MAX);
-    fitting.max(frames_needed(ports, workers))
 }
 
 /// The devices that are there, by names of our own, when the settings name none.
@@ -132,13 +127,14 @@ pub async fn open_all(
     eal: &Eal,
     settings: &[ValidPort],
     (exception_path, transmit_checksums): (ExceptionPath, bool),
-    workers: usize,
+    cores: &[Core],
     memory_mib: Option<u32>,
     topology: &Topology,
-) -> Result<(Vec<OpenPort>, Vec<Vec<PortQueues>>, Mempool), OpenError> {
+) -> Result<(Vec<OpenPort>, Vec<Vec<PortQueues>>, Pools), OpenError> {
     if settings.is_empty() {
         return Err(OpenError::NoPorts);
     }
+    let cores: Vec<u16> = cores.iter().map(|core| core.get()).collect();
     let mut attached = Vec::new();
     for (number, port) in settings.iter().enumerate() {
         let taken = bond::attach(eal, number, &port.device);
@@ -157,34 +153,42 @@ pub async fn open_all(
         attached.push((port, wire, members, mtu));
     }
     let mtu_max = attached.iter().map(|(.., mtu)| *mtu).max().unwrap_or(0);
-    let mut nodes = Vec::new();
-    // Each member of a bond has queues of its own.
-    let devices: Vec<usize> = settings.iter().map(|port| port.device.count()).collect();
+    let mut infos = Vec::new();
     for (port, wire, ..) in &attached {
         let info = wire.info().map_err(|source| OpenError::Device {
             name: port.name.to_string(),
             source,
         })?;
-        nodes.push(info.numa_node.filter(|_| topology.is_several()));
+        infos.push(PortInfo {
+            numa_node: node_of(&port.device, &info),
+            ..info
+        });
     }
-    let pools = pools(eal, (&nodes, &devices), workers, mtu_max, memory_mib)?;
+    // Memory has a node only where there are several, and only that of huge pages.
+    let has_nodes = topology.is_several() && eal.uses_huge_pages();
+    let devices: Vec<Option<u16>> = attached
+        .iter()
+        .zip(&infos)
+        .flat_map(|((port, ..), info)| {
+            let node = info.numa_node.filter(|_| has_nodes);
+            // Each member of a bond has queues of its own.
+            std::iter::repeat_n(node, port.device.count())
+        })
+        .collect();
+    let pools = Pools::create(eal, &devices, cores.len(), mtu_max, memory_mib)?;
     let mut ports = Vec::new();
-    let mut by_worker: Vec<Vec<PortQueues>> = (0..workers).map(|_| Vec::new()).collect();
-    let mut first = None;
-    for (number, (port, wire, members, mtu)) in attached.into_iter().enumerate() {
-        let node = nodes.get(number).copied().flatten();
-        let Some(pool) = pools.get(&node) else {
-            continue;
-        };
-        first.get_or_insert(*pool);
+    let mut by_worker: Vec<Vec<PortQueues>> = cores.iter().map(|_| Vec::new()).collect();
+    for ((number, (port, wire, members, mtu)), info) in attached.into_iter().enumerate().zip(infos)
+    {
+        let node = info.numa_node.filter(|_| has_nodes);
         let (open, queues) = open(
             eal,
             (number, port),
             (exception_path, transmit_checksums),
-            (wire, members),
+            (wire, members, info),
             mtu,
-            workers,
-            pool,
+            (&cores, topology),
+            (&pools, node),
         )
         .await?;
         ports.push(open);
@@ -193,71 +197,42 @@ pub async fn open_all(
             .zip(queues)
             .for_each(|(worker, queues)| worker.push(queues));
     }
-    let pool = first.ok_or(OpenError::NoPorts)?;
-    Ok((ports, by_worker, pool))
+    Ok((ports, by_worker, pools))
 }
 
-/// A pool of frames for the ports of each node, on that node where it has memory left.
-fn pools(
-    eal: &Eal,
-    (nodes, devices): (&[Option<u16>], &[usize]),
-    workers: usize,
-    mtu_max: u16,
-    memory_mib: Option<u32>,
-) -> Result<BTreeMap<Option<u16>, Mempool>, OpenError> {
-    let mut pools = BTreeMap::new();
-    let counted = nodes.iter().zip(devices);
-    let counted = counted.fold(BTreeMap::new(), |mut counted, (node, devices)| {
-        *counted.entry(*node).or_insert(0) += devices;
-        counted
-    });
-    // What was given is for all of them.
-    let memory_mib = memory_mib.filter(|_| counted.len() == 1);
-    for (node, devices) in counted {
-        let settings = MempoolSettings {
-            name: node.map_or_else(|| "frames".to_owned(), |node| format!("frames-{node}")),
-            mbufs: frames(devices, workers, mtu_max, memory_mib),
-            data_room: buffer_bytes(mtu_max),
-            numa_node: node,
-            ..MempoolSettings::default()
-        };
-        let pool = match Mempool::create(eal, &settings) {
-            Err(error) if node.is_some() => {
-                log::warn!("{error}; the frames of node {node:?} lie on another");
-                let anywhere = MempoolSettings {
-                    name: format!("{}-elsewhere", settings.name),
-                    numa_node: None,
-                    ..settings
-                };
-                Mempool::create(eal, &anywhere)?
-            }
-            other => other?,
-        };
-        pools.insert(node, pool);
+/// The node a device is on; what DPDK says of a bond is where its memory is, so that is asked of its members.
+fn node_of(device: &Device, info: &PortInfo) -> Option<u16> {
+    match device {
+        Device::Bond(..) => device
+            .pci_addresses()
+            .iter()
+            .find_map(|address| numa::of_device(Path::new("/"), &address.to_string())),
+        _ => info.numa_node,
     }
-    Ok(pools)
 }
 
 async fn open(
     eal: &Eal,
     (number, settings): (usize, &ValidPort),
     (exception_path, transmit_checksums): (ExceptionPath, bool),
-    (wire, members): (Port, Vec<(String, Member)>),
+    (wire, members, known): (Port, Vec<(String, Member)>, PortInfo),
     mtu: u16,
-    workers: usize,
-    pool: &Mempool,
+    (cores, topology): (&[u16], &Topology),
+    (pools, node): (&Pools, Option<u16>),
 ) -> Result<(OpenPort, Vec<PortQueues>), OpenError> {
     let name = settings.name.clone();
     let of_device = |source| OpenError::Device {
         name: settings.name.to_string(),
         source,
     };
+    let (pool, workers) = (pools.near(node), cores.len());
     let queues = u16::try_from(workers).unwrap_or(u16::MAX);
     let wanted = DevicePortSettings {
         rx_queues: queues,
         tx_queues: queues,
         rx_descriptors: WIRE_DESCRIPTORS,
         tx_descriptors: WIRE_DESCRIPTORS,
+        numa_node: pools.with_memory(node),
         mtu: settings.mtu,
         hash: match settings.side {
             None => HashedEnd::Both,
@@ -268,9 +243,12 @@ async fn open(
         fill_udp_checksums: transmit_checksums,
         name_vlans: true,
     };
-    let wire_queues = wire.start(&wanted, pool).map_err(of_device)?;
+    let wire_queues = wire.start(&wanted, &pool).map_err(of_device)?;
     report_queues(settings, &wire_queues, workers);
-    let info = wire.info().map_err(of_device)?;
+    let info = PortInfo {
+        numa_node: known.numa_node,
+        ..wire.info().map_err(of_device)?
+    };
     // Frames to multicast groups the kernel has joined: VRRP, ND. The engine punts them, the kernel chooses.
     // A device that cannot be told which is told to let everything pass.
     if let Err(error) = wire
@@ -286,13 +264,15 @@ async fn open(
         number,
         (&name, MacAddress(mac), mtu),
         queues,
-        pool,
+        &pool,
     )
     .map_err(|source| OpenError::ExceptionPath {
         name: settings.name.to_string(),
         source,
     })?;
     tap::set_up(&name, MacAddress(mac), mtu).await?;
+    let pollers = topology.pollers(cores, known.numa_node, wire_queues.rx.len());
+    let polled_by = pollers.iter().filter_map(|place| cores.get(*place));
     let open = OpenPort {
         name,
         device: settings.device.to_string(),
@@ -303,6 +283,7 @@ async fn open(
         mac,
         mtu,
         rx_queues: u16::try_from(wire_queues.rx.len()).unwrap_or(u16::MAX),
+        polled_by: polled_by.copied().collect(),
         tx_queues: u16::try_from(wire_queues.tx.len()).unwrap_or(u16::MAX),
         distribution: wire_queues.distribution,
         verifies_ipv4_headers: wire_queues.verifies_ipv4_headers,
@@ -312,7 +293,7 @@ async fn open(
             _ => None,
         },
     };
-    Ok((open, deal_out(wire_queues, tap.queues, workers)))
+    Ok((open, deal_out(wire_queues, tap.queues, (&pollers, workers))))
 }
 
 /// Says at the start when workers will not share the load as the administrator may think they do.
@@ -348,9 +329,11 @@ fn report_queues(settings: &ValidPort, queues: &Queues, workers: usize) {
     }
 }
 
-fn deal_out(wire: Queues, tap: Queues, workers: usize) -> Vec<PortQueues> {
-    let wire_rx = deal_receivers(wire.rx, workers);
-    let tap_rx = deal_receivers(tap.rx, workers);
+/// `pollers` are the workers that the device's queues go to.
+fn deal_out(wire: Queues, tap: Queues, (pollers, workers): (&[usize], usize)) -> Vec<PortQueues> {
+    let wire_rx = deal_receivers(wire.rx, pollers, workers);
+    let everyone: Vec<usize> = (0..workers).collect();
+    let tap_rx = deal_receivers(tap.rx, &everyone, workers);
     let wire_tx = deal_transmitters(wire.tx, workers);
     let tap_tx = deal_transmitters(tap.tx, workers);
     let receivers = wire_rx.into_iter().zip(tap_rx);
@@ -366,9 +349,14 @@ fn deal_out(wire: Queues, tap: Queues, workers: usize) -> Vec<PortQueues> {
         .collect()
 }
 
-fn deal_receivers(queues: Vec<RxQueue>, workers: usize) -> Vec<Option<RxQueue>> {
-    let mut queues = queues.into_iter();
-    (0..workers).map(|_| queues.next()).collect()
+fn deal_receivers(queues: Vec<RxQueue>, pollers: &[usize], workers: usize) -> Vec<Option<RxQueue>> {
+    let mut dealt: Vec<Option<RxQueue>> = (0..workers).map(|_| None).collect();
+    for (queue, poller) in queues.into_iter().zip(pollers) {
+        if let Some(place) = dealt.get_mut(*poller) {
+            *place = Some(queue);
+        }
+    }
+    dealt
 }
 
 /// A queue for every worker; where there are too few, all of them are shared, worker by worker in turn.
@@ -388,25 +376,4 @@ fn deal_transmitters(queues: Vec<TxQueue>, workers: usize) -> Vec<TransmitBuffer
     in_turn
         .map(|queue| TransmitBuffer::new(Transmitter::Shared(Arc::clone(queue))))
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_buffer_for_the_usual_mtu_is_the_pools_own() {
-        assert_eq!(buffer_bytes(1500), MempoolSettings::default().data_room);
-    }
-
-    #[test]
-    fn memory_that_was_given_is_filled_with_frames() {
-        let needed = frames_needed(2, 3);
-        assert_eq!(frames(2, 3, 1500, None), needed);
-        assert_eq!(frames(2, 3, 1500, Some(16)), needed);
-        let reckoned = memory::frames_mib(2, 3, 1500);
-        let more = frames(2, 3, 1500, Some(reckoned + 100));
-        assert!(more > needed + 40_000, "{more}");
-        assert!(frames(2, 3, 9000, Some(reckoned + 100)) < more);
-    }
 }

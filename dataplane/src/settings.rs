@@ -10,6 +10,7 @@ use std::io;
 use dpdk_bindings::PciAddress;
 use pollux_api::DataplaneSettings;
 use pollux_api::bond::{Bond, BondError, BondMode};
+use pollux_api::numa::{Topology, WORKERS_MAX};
 use pollux_api::settings::{
     CONNECTIONS, ExceptionPath, HugePages, MEMORY_MIB, MTU, PUNT_RATE, PollMode, PortSettings,
     PortSide, PuntRates,
@@ -18,13 +19,9 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 use thiserror::Error;
 
 use crate::kernel::{TapName, TapNameError};
-use crate::numa::Topology;
 
 /// The most ports: DPDK knows 32 devices (`RTE_MAX_ETHPORTS`), and every port has a TAP beside it.
 pub const PORTS_MAX: usize = 16;
-
-/// The most workers: DPDK knows 128 threads (`RTE_MAX_LCORE`), and the main thread is one.
-pub const WORKERS_MAX: usize = 127;
 
 /// A core that exists and that this process may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -248,25 +245,15 @@ impl UsableCores {
         ))
     }
 
-    /// The cores that workers have when none are named: all but the first, of those the ones on nodes with NICs.
+    /// The cores that workers have when none are named.
     pub fn for_workers(&self, topology: &Topology, nics: &[Option<u16>]) -> Vec<u16> {
-        let all = self.default_workers();
-        topology.near(&all, nics).unwrap_or(all)
+        topology.default_workers(&self.0, nics)
     }
 
     /// Those on a node, by their numbers.
     pub fn on_node(&self, topology: &Topology, node: u16) -> Vec<u16> {
         let on_it = |core: &&u16| topology.node(**core) == Some(node);
         self.0.iter().filter(on_it).copied().collect()
-    }
-
-    /// All but the first, which is left to the control side and the rest of the system; of one, that one.
-    fn default_workers(&self) -> Vec<u16> {
-        let workers = match self.0.as_slice() {
-            [_first, rest @ ..] if !rest.is_empty() => rest,
-            all => all,
-        };
-        workers.iter().copied().take(WORKERS_MAX).collect()
     }
 }
 
@@ -400,7 +387,7 @@ fn valid_cores(
     usable: &UsableCores,
     problems: &mut Vec<SettingsProblem>,
 ) -> Vec<Core> {
-    let wanted = wanted.unwrap_or_else(|| usable.default_workers());
+    let wanted = wanted.unwrap_or_else(|| usable.for_workers(&Topology::default(), &[]));
     if wanted.is_empty() {
         problems.push(SettingsProblem::NoCores);
     }

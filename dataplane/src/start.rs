@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
-use dpdk_bindings::{Eal, EalArguments, EalError, Memory, Mempool, PciDevices};
+use dpdk_bindings::{Eal, EalArguments, EalError, Memory, PciDevices};
 use pollux_api::bond::BondMode;
-use pollux_api::memory::{MTU_EXPECTED, PORTS_EXPECTED, frames_mib};
+use pollux_api::memory::{MTU_EXPECTED, PORTS_EXPECTED, frames_mib_by_node};
+use pollux_api::numa::{Crossing, Topology};
 use pollux_api::settings::HugePages;
 use pollux_engine::connection::{Shard, TableSize};
 use pollux_engine::counters::WorkerCounters;
@@ -25,7 +26,8 @@ use crate::bond::Announcements;
 use crate::idle::Idle;
 use crate::kernel::{Mirror, MirrorHandle};
 use crate::link_watch;
-use crate::numa::{self, Crossing, Topology};
+use crate::numa::{self, Visit};
+use crate::pools::Pools;
 use crate::port::{self, OpenPort};
 use crate::private_socket::{Limits, PrivateSocket};
 use crate::publication::Publication;
@@ -44,13 +46,16 @@ use crate::worker::{PortQueues, Shared, Worker, WorkerSettings, now_nanoseconds,
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let usable = UsableCores::discover().context("cannot find out which cores there are")?;
     let mut wanted = arguments.merged_settings()?;
-    let topology = Topology::read(Path::new("/"));
-    let nics = numa::of_nics(Path::new("/"), &wanted);
+    let topology = numa::topology(Path::new("/"));
+    let mut nodes = numa::of_devices(Path::new("/"), &wanted);
+    if !topology.is_several() {
+        nodes.fill(None);
+    }
     if wanted.cores.is_none() {
-        wanted.cores = Some(usable.for_workers(&topology, &nics));
+        wanted.cores = Some(usable.for_workers(&topology, &nodes));
     }
     let settings = ValidSettings::new(wanted, &usable)?;
-    let main_cpus = cpus_of_main(&settings, &usable, &topology, &nics);
+    let (main_cpus, visited) = cpus_of_main(&settings, &usable, &topology, &nodes);
     let state_directory = StateDirectory::open(&arguments.state_dir)?;
     let state = state_directory.load()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -58,9 +63,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         let socket = PrivateSocket::open(&arguments.run_dir, Limits::default())?;
-        let eal = start_eal(&settings, main_cpus)?;
+        let eal = start_eal(&settings, &nodes, main_cpus)?;
         serve(
-            (&settings, &topology),
+            (&settings, &topology, &visited),
             &eal,
             socket,
             &arguments.run_dir,
@@ -72,15 +77,15 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// Where the main thread is to run: on the NICs' node, beside the workers, for what it touches first is given memory there,
-/// frames and table; empty for anywhere.
+/// frames and table; empty for anywhere. Where workers have all cores of that node, these are the second, to be visited.
 fn cpus_of_main(
     settings: &ValidSettings,
     usable: &UsableCores,
     topology: &Topology,
-    nics: &[Option<u16>],
-) -> Vec<usize> {
-    let Some(home) = topology.home(nics) else {
-        return Vec::new();
+    devices: &[Option<u16>],
+) -> (Vec<usize>, Vec<u16>) {
+    let Some(home) = topology.home(devices) else {
+        return (Vec::new(), Vec::new());
     };
     let workers: Vec<u16> = settings.cores().iter().map(|core| core.get()).collect();
     let there = usable.on_node(topology, home);
@@ -88,20 +93,20 @@ fn cpus_of_main(
     let beside: Vec<usize> = beside.map(|core| usize::from(*core)).collect();
     if beside.is_empty() {
         log::info!("no core of node {home}, where the NICs are, is left for the main thread");
+        return (beside, there);
     }
-    beside
+    (beside, Vec::new())
 }
 
 /// Starts DPDK with huge pages, or without when that is allowed, and says which.
-fn start_eal(settings: &ValidSettings, main_cpus: Vec<usize>) -> anyhow::Result<Eal> {
-    let ports = if settings.ports().is_empty() {
-        PORTS_EXPECTED
-    } else {
-        settings
-            .ports()
-            .iter()
-            .map(|port| port.device.count())
-            .sum()
+fn start_eal(
+    settings: &ValidSettings,
+    devices: &[Option<u16>],
+    main_cpus: Vec<usize>,
+) -> anyhow::Result<Eal> {
+    let devices = match devices {
+        [] => &[None; PORTS_EXPECTED],
+        known => known,
     };
     let mtu = settings
         .ports()
@@ -109,10 +114,14 @@ fn start_eal(settings: &ValidSettings, main_cpus: Vec<usize>) -> anyhow::Result<
         .filter_map(|port| port.mtu)
         .max()
         .unwrap_or(MTU_EXPECTED);
-    let reckoned = || frames_mib(ports, settings.cores().len(), mtu);
-    let megabytes = settings.memory_mib().unwrap_or_else(reckoned);
+    let by_node = frames_mib_by_node(devices, settings.cores().len(), mtu, settings.memory_mib());
+    let megabytes = by_node.values().sum();
+    let on_nodes = by_node.into_iter();
     let mut arguments = EalArguments {
         memory: Memory::HugePages { megabytes },
+        numa_megabytes: on_nodes
+            .filter_map(|(node, mib)| Some((node?, mib)))
+            .collect(),
         file_prefix: settings.file_prefix().to_owned(),
         pci: pci_devices(settings),
         main_cpus,
@@ -159,7 +168,7 @@ fn pci_devices(settings: &ValidSettings) -> PciDevices {
 }
 
 async fn serve(
-    (settings, topology): (&ValidSettings, &Topology),
+    (settings, topology, visited): (&ValidSettings, &Topology, &[u16]),
     eal: &Eal,
     socket: PrivateSocket,
     run_directory: &Path,
@@ -171,11 +180,11 @@ async fn serve(
         [] => port::found_ports(eal)?,
         named => named.to_vec(),
     };
-    let (ports, queues, pool) = port::open_all(
+    let (ports, queues, pools) = port::open_all(
         eal,
         &wanted,
         (settings.exception_path(), settings.transmit_checksums()),
-        workers,
+        settings.cores(),
         settings.memory_mib(),
         topology,
     )
@@ -187,7 +196,10 @@ async fn serve(
     let sizes = (workers, size.connections());
     let first = FirstSnapshot::compile(&state, &ports, handle.view(), sizes);
     let file = TableFile::locate(run_directory, settings.file_prefix(), eal.uses_huge_pages());
-    let table = file.open(size, workers, tick_of(now_nanoseconds()))?;
+    let table = {
+        let _there = Visit::to(visited);
+        file.open(size, workers, tick_of(now_nanoseconds()))?
+    };
     log::info!(
         "{} connections ({} MiB) in {}",
         size.connections(),
@@ -205,16 +217,16 @@ async fn serve(
     let counters: Vec<Arc<WorkerCounters>> = (0..workers)
         .map(|_| Arc::new(WorkerCounters::new(ports.len())))
         .collect();
-    // One worker is enough for that, and the first has a queue of every port.
+    // One worker is enough for that, and each has a way out of every port.
     let bonds = ports.iter().enumerate();
     let bonds: Vec<(usize, BondMode)> = bonds
         .filter_map(|(number, port)| Some((number, port.bond?)))
         .collect();
     let threads = start_workers(
-        settings,
+        (settings, topology),
         eal,
         &shared,
-        (queues, pool),
+        (queues, &pools),
         (&counters, &bonds),
         &handle,
     )?;
@@ -257,18 +269,22 @@ async fn serve(
 }
 
 fn start_workers(
-    settings: &ValidSettings,
+    (settings, topology): (&ValidSettings, &Topology),
     eal: &Eal,
     shared: &Arc<Shared>,
-    (queues, pool): (Vec<Vec<PortQueues>>, Mempool),
+    (queues, pools): (Vec<Vec<PortQueues>>, &Pools),
     (counters, bonds): (&[Arc<WorkerCounters>], &[(usize, BondMode)]),
     mirror: &MirrorHandle,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let workers = settings.cores().len();
     let snapshot = shared.publication.current();
     // All before the first worker runs: what it ends must not be found free by a shard that is made later.
-    let shards: Vec<Shard> = (0..workers)
-        .map(|number| take_up_shard(shared, &snapshot, number, workers))
+    let places = settings.cores().iter().enumerate();
+    let shards: Vec<Shard> = places
+        .map(|(number, core)| {
+            let _there = topology.is_several().then(|| Visit::to(&[core.get()]));
+            take_up_shard(shared, &snapshot, number, workers)
+        })
         .collect();
     let numbered = settings
         .cores()
@@ -285,7 +301,7 @@ fn start_workers(
                 Arc::clone(shared),
                 engine,
                 ports,
-                pool,
+                pools.near(topology.node(core.get())),
                 idle,
                 mirror.clone(),
                 WorkerSettings {
@@ -337,14 +353,15 @@ fn report(settings: &ValidSettings, ports: &[OpenPort], topology: &Topology) {
             port.tx_queues
         );
     }
-    let nodes: Vec<(String, Option<u16>)> = ports
-        .iter()
-        .map(|port| (port.name.to_string(), port.info.numa_node))
-        .collect();
-    let numbers: Vec<u16> = settings.cores().iter().map(|core| core.get()).collect();
-    for Crossing { port, node, cores } in topology.crossings(&nodes, &numbers) {
+    for port in ports {
+        let Some(Crossing { node, cores }) =
+            topology.crossing(port.info.numa_node, &port.polled_by)
+        else {
+            continue;
+        };
+        let name = &port.name;
         log::warn!(
-            "port {port} is on NUMA node {node}, the workers on cores {cores:?} are not: its packets cross between the nodes; \
+            "port {name} is on NUMA node {node}, the workers on cores {cores:?} are not: its packets cross between the nodes; \
              name cores of node {node} in [dataplane], or put the NIC into a slot of theirs"
         );
     }

@@ -1,5 +1,6 @@
 //! DPDK's environment abstraction layer: memory, CPUs, devices. Started once, first of all.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::fs;
 use std::marker::PhantomData;
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::error::{DpdkError, check_errno};
-use crate::huge_pages;
+use crate::huge_pages::{self, HugePages};
 use crate::messages;
 use crate::pci_address::PciAddress;
 use crate::port::{AttachError, Member, Port, unowned_ports};
@@ -49,6 +50,9 @@ pub enum PciDevices {
 pub struct EalArguments {
     /// Where memory comes from.
     pub memory: Memory,
+    /// Of huge pages, what is to be on which NUMA node, in megabytes; empty: all of it near the CPUs
+    /// of the main thread. It is anywhere, and said so, when one of the nodes has too few free pages.
+    pub numa_megabytes: BTreeMap<u16, u32>,
     /// Name of this instance among the DPDK programs of the machine.
     pub file_prefix: String,
     /// The PCI devices to take.
@@ -63,6 +67,7 @@ impl Default for EalArguments {
     fn default() -> Self {
         Self {
             memory: Memory::OrdinaryPages { megabytes: 128 },
+            numa_megabytes: BTreeMap::new(),
             file_prefix: String::from("pollux"),
             pci: PciDevices::None,
             main_cpus: Vec::new(),
@@ -297,7 +302,12 @@ impl EalArguments {
         match self.memory {
             Memory::HugePages { megabytes } => {
                 check_huge_pages(u64::from(megabytes))?;
-                Ok(vec![String::from("--in-memory"), format!("-m{megabytes}")])
+                let word = if !self.numa_megabytes.is_empty() && self.nodes_have_room()? {
+                    socket_memory_word(&self.numa_megabytes)
+                } else {
+                    format!("-m{megabytes}")
+                };
+                Ok(vec![String::from("--in-memory"), word])
             }
             // DPDK 22.11 refuses --in-memory with --no-huge; --no-shconf is the part of it that
             // matters.
@@ -307,6 +317,30 @@ impl EalArguments {
                 format!("-m{megabytes}"),
             ]),
         }
+    }
+
+    /// EAL would give up, and can be tried only once.
+    fn nodes_have_room(&self) -> Result<bool, EalError> {
+        let mut all_have = true;
+        for (node, megabytes) in &self.numa_megabytes {
+            let sizes = huge_pages::read_node(*node).map_err(|error| EalError::System {
+                what: "how many huge pages are free on a NUMA node",
+                error,
+            })?;
+            let free: u64 = sizes.iter().map(HugePages::free_megabytes).sum();
+            let needed = u64::from(*megabytes);
+            if free < needed {
+                all_have = false;
+                let mend = sizes.first().map_or_else(String::new, |smallest| {
+                    format!("; reserve them with: {}", smallest.command_for(needed))
+                });
+                log::warn!(
+                    "{needed} MB of huge pages are wanted on NUMA node {node}, where NICs are, and {free} MB are free: \
+                     frames lie on other nodes, and each packet crosses between them{mend}"
+                );
+            }
+        }
+        Ok(all_have)
     }
 
     /// One DPDK core for the main thread, on the CPUs it is to have. Without this EAL would start a
@@ -340,16 +374,20 @@ fn remove_runtime_directory() {
     let _ = fs::remove_dir(directory.as_ref());
 }
 
+/// EAL counts nodes from 0 on, without leaving any out.
+fn socket_memory_word(megabytes: &BTreeMap<u16, u32>) -> String {
+    let last = megabytes.keys().last().copied().unwrap_or(0);
+    let each = (0..=last).map(|node| megabytes.get(&node).copied().unwrap_or(0).to_string());
+    format!("--socket-mem={}", each.collect::<Vec<_>>().join(","))
+}
+
 fn check_huge_pages(needed_megabytes: u64) -> Result<(), EalError> {
     let sizes = huge_pages::read().map_err(|error| EalError::System {
         what: "how many huge pages are free",
         error,
     })?;
     let smallest = sizes.first().ok_or(EalError::NoHugePages)?;
-    let free_megabytes = sizes
-        .iter()
-        .map(huge_pages::HugePages::free_megabytes)
-        .sum();
+    let free_megabytes = sizes.iter().map(HugePages::free_megabytes).sum();
     if free_megabytes < needed_megabytes {
         let command = smallest.command_for(needed_megabytes);
         return Err(EalError::TooFewHugePages {
@@ -385,5 +423,18 @@ fn log_level_word(level: log::LevelFilter) -> &'static str {
         log::LevelFilter::Warn => "warning",
         log::LevelFilter::Info => "info",
         log::LevelFilter::Debug | log::LevelFilter::Trace => "debug",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::socket_memory_word;
+
+    #[test]
+    fn nodes_without_memory_are_counted() {
+        let word =
+            |megabytes: &[(u16, u32)]| socket_memory_word(&megabytes.iter().copied().collect());
+        assert_eq!(word(&[(0, 64)]), "--socket-mem=64");
+        assert_eq!(word(&[(3, 70), (1, 64)]), "--socket-mem=0,64,0,70");
     }
 }

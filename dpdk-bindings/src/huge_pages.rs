@@ -20,6 +20,8 @@ const DIRECTORY: &str = "/sys/kernel/mm/hugepages";
 /// The huge pages of one size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HugePages {
+    /// The NUMA node they are on; `None`: those of all nodes.
+    pub node: Option<u16>,
     /// The size of one page.
     pub page_kilobytes: u64,
     /// Pages there are, in use or not.
@@ -42,7 +44,7 @@ impl HugePages {
         let pages = self.total.saturating_add(needed.saturating_sub(self.free));
         format!(
             "echo {pages} > {}/nr_hugepages",
-            directory_of(self.page_kilobytes).display()
+            directory_of(self.node, self.page_kilobytes).display()
         )
     }
 }
@@ -52,7 +54,19 @@ impl HugePages {
 /// # Errors
 /// What the kernel answers, if the directory is there but cannot be read.
 pub fn read() -> io::Result<Vec<HugePages>> {
-    let entries = match fs::read_dir(DIRECTORY) {
+    read_of(None)
+}
+
+/// The huge pages of a NUMA node, as [`read`] has those of all.
+///
+/// # Errors
+/// As of [`read`].
+pub fn read_node(node: u16) -> io::Result<Vec<HugePages>> {
+    read_of(Some(node))
+}
+
+fn read_of(node: Option<u16>) -> io::Result<Vec<HugePages>> {
+    let entries = match fs::read_dir(directory(node)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
@@ -65,11 +79,16 @@ pub fn read() -> io::Result<Vec<HugePages>> {
         let Some(Ok(page_kilobytes)) = size.map(str::parse) else {
             continue;
         };
-        let directory = directory_of(page_kilobytes);
+        let directory = directory_of(node, page_kilobytes);
         let total = read_number(&directory.join("nr_hugepages"))?;
-        let promised = read_number(&directory.join("resv_hugepages"))?;
+        // Which node's pages a promise will take is not known before it is kept.
+        let promised = match node {
+            None => read_number(&directory.join("resv_hugepages"))?,
+            Some(_) => 0,
+        };
         let free = read_number(&directory.join("free_hugepages"))?.saturating_sub(promised);
         sizes.push(HugePages {
+            node,
             page_kilobytes,
             total,
             free,
@@ -79,8 +98,15 @@ pub fn read() -> io::Result<Vec<HugePages>> {
     Ok(sizes)
 }
 
-fn directory_of(page_kilobytes: u64) -> PathBuf {
-    Path::new(DIRECTORY).join(format!("hugepages-{page_kilobytes}kB"))
+fn directory(node: Option<u16>) -> PathBuf {
+    match node {
+        None => PathBuf::from(DIRECTORY),
+        Some(node) => PathBuf::from(format!("/sys/devices/system/node/node{node}/hugepages")),
+    }
+}
+
+fn directory_of(node: Option<u16>, page_kilobytes: u64) -> PathBuf {
+    directory(node).join(format!("hugepages-{page_kilobytes}kB"))
 }
 
 fn read_number(path: &Path) -> io::Result<u64> {
@@ -97,6 +123,7 @@ mod tests {
     #[test]
     fn the_command_adds_what_is_missing_to_what_is_there() {
         let pages = HugePages {
+            node: None,
             page_kilobytes: 2048,
             total: 100,
             free: 10,
@@ -105,6 +132,14 @@ mod tests {
         assert_eq!(
             pages.command_for(1024),
             "echo 602 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
+        );
+        let on_a_node = HugePages {
+            node: Some(1),
+            ..pages
+        };
+        assert_eq!(
+            on_a_node.command_for(1024),
+            "echo 602 > /sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages"
         );
     }
 }

@@ -7,12 +7,31 @@ machine_dir=$lab_dir/machine
 # The kinds of NICs by their PCI device numbers: client side, then server side.
 machine_nics=(e1000e virtio vmxnet3)
 
-# start_machine [on|off]: whether the kernel uses the IOMMU.
+# start_machine [no-iommu|two-nodes]: with a kernel that does not use the IOMMU, or with two NUMA nodes.
 start_machine() {
-    [[ ${1:-on} == on || $1 == off ]] || fail "start-machine: the IOMMU is on or off, not '$1'"
+    local arguments=() iommu=on
+    case ${1:-} in
+    '') ;;
+    no-iommu) iommu=off ;;
+    two-nodes) ;;
+    *) fail "start-machine: 'no-iommu' or 'two-nodes', not '$1'" ;;
+    esac
     begin_machine
     build_machine_image
-    local arguments=() nic number=16
+    if [[ ${1:-} == two-nodes ]]; then machine_with_two_nodes; else machine_with_every_nic; fi
+    run_machine -m 1536 -no-reboot \
+        -kernel "$(echo "$machine_kernel"/boot/vmlinuz-*)" -initrd "$machine_dir/initramfs" \
+        -append "console=ttyS0 quiet panic=-1 no_timer_check nowatchdog intel_iommu=$iommu iommu=pt" \
+        -serial "file:$machine_dir/console.log" \
+        -chardev "socket,id=agent,path=$machine_dir/agent.sock,server=on,wait=off" -serial chardev:agent \
+        "${arguments[@]}"
+    # Some 7 s, but without KVM a busy machine takes its time.
+    await 240 machine_has_settled || true
+    machine_answers || machine_failed "the machine does not boot"
+}
+
+machine_with_every_nic() {
+    local nic number=16
     for nic in "${machine_nics[@]}"; do
         machine_nic "$nic" client "$number"
         machine_nic "$nic" server "$((number + 1))"
@@ -22,15 +41,20 @@ start_machine() {
     machine_trunk virtio-net-pci trunk "$((number + 1))" ",disable-legacy=on,iommu_platform=on,ats=off"
     machine_trunk e1000e trunk-client "$((number + 2))"
     machine_trunk vmxnet3 trunk-server "$((number + 3))"
-    run_machine -m 1536 -no-reboot \
-        -kernel "$(echo "$machine_kernel"/boot/vmlinuz-*)" -initrd "$machine_dir/initramfs" \
-        -append "console=ttyS0 quiet panic=-1 no_timer_check nowatchdog intel_iommu=${1:-on} iommu=pt" \
-        -serial "file:$machine_dir/console.log" \
-        -chardev "socket,id=agent,path=$machine_dir/agent.sock,server=on,wait=off" -serial chardev:agent \
-        "${arguments[@]}"
-    # Some 7 s, but without KVM a busy machine takes its time.
-    await 240 machine_has_settled || true
-    machine_answers || machine_failed "the machine does not boot"
+}
+
+# A processor, half of the memory and a pair of NICs on each: near ones on node 0, far ones on node 1.
+machine_with_two_nodes() {
+    local node nic
+    for node in 0 1; do
+        arguments+=(-object "memory-backend-ram,id=memory$node,size=768M"
+            -numa "node,nodeid=$node,cpus=$node,memdev=memory$node"
+            -device "pxb-pcie,id=node$node,bus=pcie.0,bus_nr=$((64 * (node + 1))),numa_node=$node")
+    done
+    for nic in near far; do
+        machine_nic "$nic" client 0
+        machine_nic "$nic" server 1
+    done
 }
 
 # Makes room for one.
@@ -60,7 +84,7 @@ run_machine() {
 
 # Adds to `arguments` a NIC of this kind: machine_nic KIND SIDE DEVICE.
 machine_nic() {
-    local kind=$1 side=$2 tap=$1-$2 device mac queues=1
+    local kind=$1 side=$2 tap=$1-$2 device mac node queues=1
     device=$(printf '%x' "$3")
     mac=52:54:00:00:00:$device
     case $kind in
@@ -69,6 +93,12 @@ machine_nic() {
         queues=2
         arguments+=(-device "virtio-net-pci,id=$tap,netdev=$tap,mac=$mac,addr=$device,mq=on,vectors=6,rss=on,rx_queue_size=1024,$(
         )disable-legacy=on,iommu_platform=on,ats=off")
+        ;;
+    near | far)
+        node=$([[ $kind == near ]] && echo 0 || echo 1)
+        mac=52:54:00:00:$(printf '%02x:%02x' "$node" "$3")
+        arguments+=(-device "pcie-root-port,id=$tap-slot,chassis=$((2 + 2 * node + $3)),bus=node$node,addr=$device"
+            -device "virtio-net-pci,id=$tap,netdev=$tap,mac=$mac,bus=$tap-slot,disable-legacy=on,iommu_platform=on,ats=off")
         ;;
     # In a slot of its own, out of which it can be pulled: device_del pulled-client.
     pulled)
@@ -148,7 +178,7 @@ stop_machine() {
 
 remove_machine_links() {
     local nic side
-    for nic in "${machine_nics[@]}"; do
+    for nic in "${machine_nics[@]}" near far; do
         for side in client server; do
             ip -n pollux-router link del "$nic-$side" 2>/dev/null || true
         done

@@ -24,6 +24,7 @@ pub mod ipvs_settings;
 pub mod line;
 pub mod mark;
 pub mod memory;
+pub mod numa;
 pub mod patch;
 pub mod persistence;
 pub mod scheduler;

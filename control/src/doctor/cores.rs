@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use pollux_api::bond::Bond;
+
 use super::{Finding, Patient};
 use crate::host::cpu_list::CpuList;
 use crate::host::cpus::Cpus;
-use crate::host::pci::{self, PciDevice};
+use crate::host::pci;
 
 const ABOUT: &str = "cores";
 
@@ -101,9 +103,11 @@ fn near(patient: &Patient, cpus: &Cpus, workers: &CpuList) -> Vec<Finding> {
         .collect();
     let mut findings = Vec::new();
     for port in &patient.settings.ports {
-        let device =
-            pci::address(&port.device).and_then(|address| PciDevice::read(&patient.root, &address));
-        let Some(node) = device.and_then(|device| device.node) else {
+        let devices = Bond::devices(&port.device);
+        let on_nodes = devices
+            .iter()
+            .find_map(|device| pci::node_of(&patient.root, device));
+        let Some(node) = on_nodes else {
             continue;
         };
         if nodes.contains(&node) || nodes.is_empty() {

@@ -1,12 +1,17 @@
 //! Whether there are huge pages for frames and connections, mounted, and on the right nodes.
 
-use pollux_api::memory::{MTU_EXPECTED, PORTS_EXPECTED, frames_mib, table_mib};
+use std::collections::BTreeMap;
+
+use pollux_api::bond::Bond;
+use pollux_api::memory::{
+    MTU_EXPECTED, PORTS_EXPECTED, frames_mib_by_node, huge_mib_by_node, table_mib,
+};
 use pollux_api::settings::HugePages as Wanted;
 
 use super::{Finding, Patient, daemons};
 use crate::host::cpus::Cpus;
 use crate::host::huge_pages::{self, HugePages};
-use crate::host::pci::{self, PciDevice};
+use crate::host::pci;
 
 const ABOUT: &str = "huge pages";
 /// The pages that tables are made of.
@@ -45,14 +50,8 @@ fn worse(patient: &Patient, text: impl Into<String>) -> Finding {
 
 fn amount(patient: &Patient, pages: &[HugePages], small: HugePages) -> Finding {
     let settings = &patient.settings;
-    let workers = patient.workers(&Cpus::read(&patient.root)).len();
-    let ports = match settings.ports.len() {
-        0 => PORTS_EXPECTED,
-        known => known,
-    };
-    let mtu = settings.ports.iter().filter_map(|port| port.mtu).max();
-    let reckoned = || frames_mib(ports, workers, mtu.unwrap_or(MTU_EXPECTED));
-    let frames = u64::from(settings.memory_mib.unwrap_or_else(reckoned));
+    let (_, frames) = frames(patient);
+    let frames: u64 = frames.values().copied().map(u64::from).sum();
     let table = table_mib(settings.connections);
     let total: u64 = pages.iter().map(|pages| pages.total_mib()).sum();
     let free: u64 = pages.iter().map(|pages| pages.free_mib()).sum();
@@ -98,6 +97,24 @@ fn amount(patient: &Patient, pages: &[HugePages], small: HugePages) -> Finding {
     ))
 }
 
+/// The nodes of the devices, and the memory of frames by node, as the data plane has them.
+fn frames(patient: &Patient) -> (Vec<Option<u16>>, BTreeMap<Option<u16>, u32>) {
+    let settings = &patient.settings;
+    let cpus = Cpus::read(&patient.root);
+    let workers = patient.workers(&cpus).len();
+    let mut devices = patient.nodes();
+    if devices.is_empty() {
+        devices = vec![None; PORTS_EXPECTED];
+    }
+    if !cpus.topology().is_several() {
+        devices.fill(None);
+    }
+    let mtu = settings.ports.iter().filter_map(|port| port.mtu).max();
+    let mtu = mtu.unwrap_or(MTU_EXPECTED);
+    let frames = frames_mib_by_node(&devices, workers, mtu, settings.memory_mib);
+    (devices, frames)
+}
+
 fn has_table(patient: &Patient) -> bool {
     let file = format!("{}-connections", patient.settings.file_prefix);
     let mounts = huge_pages::mounts(&patient.root).into_iter();
@@ -134,25 +151,43 @@ fn on_nodes(patient: &Patient, small: HugePages) -> Vec<Finding> {
     if nodes.len() < 2 || small.total == 0 {
         return Vec::new();
     }
-    let ports = patient.settings.ports.iter();
-    let mut wanted: Vec<(u16, &str)> = ports
-        .filter_map(|port| {
-            let device = PciDevice::read(&patient.root, &pci::address(&port.device)?)?;
-            Some((device.node?, port.name.as_str()))
-        })
-        .collect();
-    wanted.dedup_by_key(|(node, _)| *node);
-    let without = wanted.into_iter().filter(|(node, _)| {
-        let pages = nodes.iter().find(|(known, _)| known == node);
-        pages.is_some_and(|(_, pages)| pages.iter().all(|pages| pages.total == 0))
-    });
-    without
-        .map(|(node, port)| {
-            let text = format!("none on NUMA node {node}, where port {port} is: its frames would be in another node's memory");
-            let file = huge_pages::count_file(SMALL_KIB, Some(node));
+    let (devices, frames) = frames(patient);
+    let needed = huge_mib_by_node(&frames, &devices, patient.settings.connections);
+    let mut findings = Vec::new();
+    for (node, sizes) in nodes {
+        let there: u64 = sizes.iter().map(|pages| pages.total_mib()).sum();
+        let (Some(needed), Some(port)) = (needed.get(&Some(node)), port_on(patient, node)) else {
+            continue;
+        };
+        if there >= *needed {
+            continue;
+        }
+        let amount = if there == 0 {
+            "none".to_owned()
+        } else {
+            format!("{there} MiB")
+        };
+        let text = format!(
+            "{amount} on NUMA node {node}, where port {port} is, {needed} MiB needed: packets would cross to another node's memory"
+        );
+        let pages = (needed << 10).div_ceil(SMALL_KIB);
+        let file = huge_pages::count_file(SMALL_KIB, Some(node));
+        findings.push(
             Finding::advice(ABOUT, text)
-                .mend(format!("{}   # and so at each boot; or by hand:", patient.setup(&[])))
-                .mend(format!("echo {} > {file}", small.total))
-        })
-        .collect()
+                .mend(format!(
+                    "{}   # and so at each boot; or by hand:",
+                    patient.setup(&[])
+                ))
+                .mend(format!("echo {pages} > {file}")),
+        );
+    }
+    findings
+}
+
+/// The first port with a device on a node.
+fn port_on(patient: &Patient, node: u16) -> Option<&str> {
+    let is_there = |device: &String| pci::node_of(&patient.root, device) == Some(node);
+    let mut ports = patient.settings.ports.iter();
+    let port = ports.find(|port| Bond::devices(&port.device).iter().any(is_there))?;
+    Some(&port.name)
 }

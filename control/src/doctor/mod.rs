@@ -23,6 +23,7 @@ mod services;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use pollux_api::bond::Bond;
 use pollux_api::dataplane::{PortStatus, WorkerStatus};
 use pollux_api::{Configuration, DataplaneSettings, Destination, ServiceId};
 use serde::Serialize;
@@ -30,6 +31,7 @@ use serde::Serialize;
 use crate::host::Root;
 use crate::host::appliance;
 use crate::host::cpus::Cpus;
+use crate::host::pci;
 
 /// What is looked at.
 #[derive(Debug)]
@@ -136,13 +138,22 @@ impl Patient {
         self.settings
             .cores
             .clone()
-            .unwrap_or_else(|| cpus.default_workers())
+            .unwrap_or_else(|| cpus.default_workers(&self.nodes()))
+    }
+
+    /// The NUMA nodes of the ports' devices, those of a bond's members each; none of one that has none.
+    fn nodes(&self) -> Vec<Option<u16>> {
+        let ports = self.settings.ports.iter();
+        let devices = ports.flat_map(|port| Bond::devices(&port.device));
+        devices
+            .map(|device| pci::node_of(&self.root, &device))
+            .collect()
     }
 
     /// Whether any port is a NIC that DPDK has for itself.
     fn has_nics(&self) -> bool {
         let mut ports = self.settings.ports.iter();
-        ports.any(|port| crate::host::pci::address(&port.device).is_some())
+        ports.any(|port| pci::address(&port.device).is_some())
     }
 
     /// `pollux setup` for the ports' NICs, and for more.
@@ -153,7 +164,7 @@ impl Patient {
         let mut words = vec!["pollux setup".to_owned()];
         if !more.is_empty() {
             let ports = self.settings.ports.iter();
-            words.extend(ports.filter_map(|port| crate::host::pci::address(&port.device)));
+            words.extend(ports.filter_map(|port| pci::address(&port.device)));
             words.extend(more.iter().map(|address| (*address).to_owned()));
         }
         words.join(" ")

@@ -247,12 +247,35 @@ fn huge_pages_that_are_not_mounted() {
 #[test]
 fn huge_pages_of_another_node() {
     let node = "sys/devices/system/node/node1/hugepages/hugepages-2048kB";
-    let machine = well()
-        .file(&format!("{node}/nr_hugepages"), "0")
-        .file("sys/bus/pci/devices/0000:03:00.0/numa_node", "1");
+    let machine = || {
+        well()
+            .cpus(1, 4..8)
+            .file("sys/devices/system/cpu/online", "0-7")
+            .file("sys/devices/system/cpu/isolated", "1-2,4-7")
+            .file("sys/bus/pci/devices/0000:03:00.0/numa_node", "1")
+    };
+    // 256 MiB for frames and 112 for the table.
+    let too_few = machine().file(&format!("{node}/nr_hugepages"), "183");
+    let near = FILE.replace("cores = [1, 2]", "");
+    let found = ills(&patient(&too_few, &near));
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(
+        found[0].starts_with(
+            "Advice huge pages: 366 MiB on NUMA node 1, where port wan is, 368 MiB needed"
+        ),
+        "{found:#?}"
+    );
+    let enough = machine().file(&format!("{node}/nr_hugepages"), "184");
+    // Without names the workers are on the node of the NIC.
+    let findings = examine(&patient(&enough, &near));
+    let is_near = |finding: &Finding| finding.text == "workers on cores 4-7 of 0-7";
+    assert!(findings.iter().any(is_near), "{findings:#?}");
+    assert_eq!(ills(&patient(&enough, &near)), [""; 0]);
+
+    let machine = machine().file(&format!("{node}/nr_hugepages"), "0");
     let found = ills(&patient(&machine, FILE));
     assert!(
-        found[0].starts_with("Advice huge pages: none on NUMA node 1, where port wan is"),
+        found[0].starts_with("Advice huge pages: none on NUMA node 1, where port wan is, "),
         "{found:#?}"
     );
     assert!(

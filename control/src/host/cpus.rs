@@ -1,5 +1,7 @@
 //! The processors: which share a core, on which node they are, which are kept free of other work.
 
+use pollux_api::numa::Topology;
+
 use super::Root;
 use super::cpu_list::CpuList;
 
@@ -76,13 +78,17 @@ impl Cpus {
             .filter(move |sibling| *sibling != cpu)
     }
 
-    /// Where workers are put when the settings name no cores: all but the first.
-    pub fn default_workers(&self) -> Vec<u16> {
+    /// Where workers are put when the settings name no cores, for devices on these nodes.
+    pub fn default_workers(&self, devices: &[Option<u16>]) -> Vec<u16> {
         let all: Vec<u16> = self.online.iter().collect();
-        match all.as_slice() {
-            [_first, rest @ ..] if !rest.is_empty() => rest.to_vec(),
-            _ => all,
-        }
+        self.topology().default_workers(&all, devices)
+    }
+
+    /// Which processor is on which node.
+    pub fn topology(&self) -> Topology {
+        let each = self.each.iter();
+        each.filter_map(|cpu| Some((cpu.number, cpu.node?)))
+            .collect()
     }
 
     fn find(&self, cpu: u16) -> Option<&Cpu> {
@@ -114,14 +120,15 @@ mod tests {
         assert_eq!((cpus.node_of(1), cpus.node_of(2)), (Some(0), Some(1)));
         assert_eq!(cpus.siblings_of(1).collect::<Vec<_>>(), [3]);
         assert_eq!(cpus.siblings_of(0).count(), 0);
-        assert_eq!(cpus.default_workers(), [1, 2, 3]);
+        assert_eq!(cpus.default_workers(&[]), [1, 2, 3]);
+        assert_eq!(cpus.default_workers(&[Some(1)]), [2, 3]);
     }
 
     #[test]
     fn a_machine_of_one_processor_works_on_it() {
         let machine = MadeUp::new().cpus(0, 0..1);
         let cpus = Cpus::read(&machine.root());
-        assert_eq!(cpus.default_workers(), [0]);
+        assert_eq!(cpus.default_workers(&[]), [0]);
         assert_eq!((cpus.node_of(9), cpus.siblings_of(9).count()), (None, 0));
     }
 }

@@ -96,6 +96,11 @@ impl PciDevice {
     }
 }
 
+/// The NUMA node of a device as a configuration names it; none of one that is no NIC, not there, or on none.
+pub fn node_of(root: &Root, device: &str) -> Option<u16> {
+    PciDevice::read(root, &address(device)?)?.node
+}
+
 /// The kernel's interfaces of a device; virtio has a bus of its own in between.
 fn interfaces(root: &Root, address: &str) -> Vec<String> {
     let device = format!("{DEVICES}/{address}");

@@ -1,10 +1,11 @@
 //! From what is wanted and what there is to what has to be done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use pollux_api::DataplaneSettings;
 use pollux_api::bond::Bond;
 use pollux_api::memory;
+use pollux_api::numa::home;
 
 use super::in_use::{Use, Uses};
 use super::persist;
@@ -91,7 +92,7 @@ pub fn plan(root: &Root, request: &Request) -> Result<Plan, Vec<Refusal>> {
         return Err(refusals);
     }
     advise_on_queues(root, request, &devices, &mut plan);
-    advise_on_cores(root, request, &mut plan);
+    advise_on_cores(root, request, &devices, &mut plan);
     if !request.only_now {
         // First, so that what is done after a failure can be taken back, and the next boot may have more luck.
         let addresses: Vec<&str> = devices
@@ -284,7 +285,7 @@ pub(super) fn bind_steps(device: &PciDevice, driver: &str) -> Vec<Step> {
     steps
 }
 
-/// Huge pages where the NICs are: on each of their nodes an equal share.
+/// Huge pages where the NICs are: on each of their nodes what the data plane takes there.
 fn reserve(
     root: &Root,
     request: &Request,
@@ -297,34 +298,28 @@ fn reserve(
             .push(String::from("huge_pages is \"never\": none are reserved"));
         return;
     }
-    let workers = workers(root, request).len();
+    let workers = workers(root, request, devices).len();
+    let known: BTreeMap<u16, _> = huge_pages::of_nodes(root).into_iter().collect();
+    let mut nodes: Vec<Option<u16>> = devices.iter().map(|device| device.node).collect();
+    // Virtual devices have frames, too.
     let ports = request.settings.ports.iter();
     let of_ports = ports.map(|port| Bond::devices(&port.device).len()).sum();
-    let ports = devices.len().max(of_ports);
+    nodes.resize(nodes.len().max(of_ports), home(&nodes));
+    // A NIC that is on no node, or a kernel without nodes: anywhere.
+    let is_known = |node: &Option<u16>| node.is_some_and(|node| known.contains_key(&node));
+    if !nodes.iter().all(is_known) {
+        nodes.fill(None);
+    }
     let mtu = request
         .settings
         .ports
         .iter()
         .filter_map(|port| port.mtu)
         .max();
-    let frames = request
-        .settings
-        .memory_mib
-        .unwrap_or_else(|| memory::frames_mib(ports, workers, mtu.unwrap_or(1500)));
-    let needed = u64::from(frames) + memory::table_mib(request.settings.connections);
-    let nodes: BTreeSet<Option<u16>> = devices.iter().map(|device| device.node).collect();
-    let known: BTreeMap<u16, _> = huge_pages::of_nodes(root).into_iter().collect();
-    // A NIC that is on no node, or a kernel without nodes: anywhere.
-    let nodes: Vec<Option<u16>> = if nodes
-        .iter()
-        .all(|node| node.is_some_and(|node| known.contains_key(&node)))
-    {
-        nodes.into_iter().collect()
-    } else {
-        vec![None]
-    };
-    let share = needed.div_ceil(u64::try_from(nodes.len()).unwrap_or(1).max(1));
-    for node in nodes {
+    let mtu = mtu.unwrap_or(memory::MTU_EXPECTED);
+    let frames = memory::frames_mib_by_node(&nodes, workers, mtu, request.settings.memory_mib);
+    let needed = memory::huge_mib_by_node(&frames, &nodes, request.settings.connections);
+    for (node, share) in needed {
         let sizes = match node {
             Some(node) => known.get(&node).cloned().unwrap_or_default(),
             None => huge_pages::of_machine(root),
@@ -378,14 +373,15 @@ fn total_memory_mib(root: &Root, node: Option<u16>) -> Option<u64> {
     Some(kib >> 10)
 }
 
-fn workers(root: &Root, request: &Request) -> Vec<u16> {
+fn workers(root: &Root, request: &Request, devices: &[PciDevice]) -> Vec<u16> {
+    let nodes: Vec<Option<u16>> = devices.iter().map(|device| device.node).collect();
     let cores = request.settings.cores.clone();
-    cores.unwrap_or_else(|| Cpus::read(root).default_workers())
+    cores.unwrap_or_else(|| Cpus::read(root).default_workers(&nodes))
 }
 
 /// Only the kernel's driver tells how many queues a NIC has, so this is said of NICs it has still.
 fn advise_on_queues(root: &Root, request: &Request, devices: &[PciDevice], plan: &mut Plan) {
-    let workers = workers(root, request).len();
+    let workers = workers(root, request, devices).len();
     for device in devices {
         for interface in &device.interfaces {
             let queues = root.names(&format!("sys/class/net/{interface}/queues"));
@@ -402,9 +398,9 @@ fn advise_on_queues(root: &Root, request: &Request, devices: &[PciDevice], plan:
 }
 
 /// Cores of workers are theirs alone only when the kernel was booted that way.
-fn advise_on_cores(root: &Root, request: &Request, plan: &mut Plan) {
+fn advise_on_cores(root: &Root, request: &Request, devices: &[PciDevice], plan: &mut Plan) {
     let cpus = Cpus::read(root);
-    let workers = workers(root, request);
+    let workers = workers(root, request, devices);
     let shared = workers.iter().any(|core| !cpus.isolated.contains(*core));
     let others: crate::host::cpu_list::CpuList = cpus
         .online

@@ -1,5 +1,6 @@
 //! From a stopped port to one whose queues can be polled, and back when they are gone.
 
+use std::ffi::c_int;
 use std::sync::Arc;
 
 use super::info::driver_name;
@@ -29,6 +30,8 @@ pub struct PortSettings {
     pub rx_descriptors: u16,
     /// Frames a transmit queue holds, brought to what the device can.
     pub tx_descriptors: u16,
+    /// The NUMA node of the queues' memory, as far as it goes; `None` for any.
+    pub numa_node: Option<u16>,
     /// The MTU; `None` leaves it as it is.
     pub mtu: Option<u16>,
     /// Which end of a flow chooses the queue, where the device can go by one.
@@ -63,6 +66,7 @@ impl Default for PortSettings {
             tx_queues: 1,
             rx_descriptors: 1024,
             tx_descriptors: 1024,
+            numa_node: None,
             mtu: None,
             hash: HashedEnd::Both,
             verify_ipv4_headers: false,
@@ -299,37 +303,50 @@ impl Port {
         self.device
             .check(code, "find the number of descriptors of port")?;
         for queue in 0..rx_queues {
-            // SAFETY: the device is configured with this queue; a null configuration stands for the
-            // driver's default; the pool is never freed.
-            let code = unsafe {
-                dpdk_sys::rte_eth_rx_queue_setup(
-                    id,
-                    queue,
-                    rx_descriptors,
-                    ANY_NUMA_NODE,
-                    std::ptr::null(),
-                    pool.as_raw(),
-                )
-            };
+            let code = near(settings.numa_node, |node| {
+                // SAFETY: the device is configured with this queue; a null configuration stands for
+                // the driver's default; the pool is never freed.
+                unsafe {
+                    dpdk_sys::rte_eth_rx_queue_setup(
+                        id,
+                        queue,
+                        rx_descriptors,
+                        node,
+                        std::ptr::null(),
+                        pool.as_raw(),
+                    )
+                }
+            });
             self.device
                 .check(code, &format!("set up receive queue {queue} of port"))?;
         }
         for queue in 0..tx_queues {
-            // SAFETY: the device is configured with this queue; a null configuration stands for the
-            // driver's default.
-            let code = unsafe {
-                dpdk_sys::rte_eth_tx_queue_setup(
-                    id,
-                    queue,
-                    tx_descriptors,
-                    ANY_NUMA_NODE,
-                    std::ptr::null(),
-                )
-            };
+            let code = near(settings.numa_node, |node| {
+                // SAFETY: the device is configured with this queue; a null configuration stands for
+                // the driver's default.
+                unsafe {
+                    dpdk_sys::rte_eth_tx_queue_setup(
+                        id,
+                        queue,
+                        tx_descriptors,
+                        node,
+                        std::ptr::null(),
+                    )
+                }
+            });
             self.device
                 .check(code, &format!("set up transmit queue {queue} of port"))?;
         }
         Ok(())
+    }
+}
+
+/// Sets a queue up in the memory of a node, or anywhere when that has none left.
+fn near(node: Option<u16>, set_up: impl Fn(u32) -> c_int) -> c_int {
+    const NO_MEMORY: c_int = -12;
+    match set_up(node.map_or(ANY_NUMA_NODE, u32::from)) {
+        NO_MEMORY if node.is_some() => set_up(ANY_NUMA_NODE),
+        code => code,
     }
 }
 

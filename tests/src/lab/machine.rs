@@ -55,6 +55,22 @@ pub const VMXNET3: Nic = Nic {
     receive_queues: 2,
 };
 
+/// Virtio on NUMA node 0 of the machine with two; the processor of that node has its number.
+pub const NEAR: Nic = Nic {
+    kind: "near",
+    client: "0000:41:00.0",
+    server: "0000:42:00.0",
+    receive_queues: 1,
+    ..VIRTIO
+};
+/// Virtio on node 1.
+pub const FAR: Nic = Nic {
+    kind: "far",
+    client: "0000:81:00.0",
+    server: "0000:82:00.0",
+    ..NEAR
+};
+
 /// Virtio on the clients' network, in a slot that it can be pulled out of.
 pub const PULLED: Nic = Nic {
     kind: "pulled",
@@ -101,7 +117,12 @@ impl Machine {
 
     /// Boots it with a kernel that does not use the IOMMU; no NIC is bound.
     pub fn boot_without_iommu() -> Self {
-        Self::boot_with("start-machine off")
+        Self::boot_with("start-machine no-iommu")
+    }
+
+    /// Boots one with two NUMA nodes, each with a processor, half of the memory and two NICs ([`NEAR`], [`FAR`]).
+    pub fn boot_with_two_nodes() -> Self {
+        Self::boot_with("start-machine two-nodes")
     }
 
     fn boot_with(line: &str) -> Self {
@@ -140,6 +161,14 @@ impl Machine {
     pub fn start_pollux_with(&self, nic: Nic, line: &str) {
         self.start(&format!(
             "start-pollux {} {} '{line}'",
+            nic.client, nic.server
+        ));
+    }
+
+    /// As [`Self::start_pollux`] with another line for the cores, or none.
+    pub fn start_pollux_on_cores(&self, nic: Nic, line: &str) {
+        self.start(&format!(
+            "CORES='{line}' start-pollux {} {}",
             nic.client, nic.server
         ));
     }

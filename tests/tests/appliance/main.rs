@@ -3,6 +3,7 @@
 
 mod changing;
 mod image;
+mod numa;
 mod preparation;
 mod traffic;
 mod vlans;

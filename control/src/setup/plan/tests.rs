@@ -268,7 +268,11 @@ fn pages_are_reserved_on_the_nodes_of_the_nics() {
         .collect();
     assert_eq!(set.len(), 2);
     assert_eq!((&set[0].0, &set[1].0), (&node(0), &node(1)));
-    assert_eq!(set[0].1, set[1].1);
+    // Frames of one NIC on each, and the table beside those of the first.
+    let frames = u64::from(memory::frames_mib(1, 2, 1500));
+    let pages = |mib: u64| mib.div_ceil(2);
+    assert_eq!(set[0].1, pages(frames + memory::table_mib(1_000_000)));
+    assert_eq!(set[1].1, pages(frames));
 }
 
 #[test]
