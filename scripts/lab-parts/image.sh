@@ -6,13 +6,14 @@ image_key=$lab_dir/image-key
 
 # start_image DISK [NIC] [OPTION...]
 start_image() {
-    local disk=${1:-} nic=e1000e label=POLLUX line='' wait=yes write=snapshot=on arguments=()
+    local disk=${1:-} nic=e1000e label=POLLUX line='' wait=yes write=snapshot=on uefi=no arguments=()
     [[ -f $disk ]] || fail "start-image wants a disk image; scripts/build-image makes one"
     shift
     while (($# > 0)); do
         case $1 in
         --keep) write=snapshot=off,cache=unsafe ;;
         --no-iommu) machine_iommu=() ;;
+        --uefi) uefi=yes ;;
         --no-stick) label= ;;
         --no-wait) wait=no ;;
         --stick) label=${2:?--stick wants a label} && shift ;;
@@ -33,6 +34,12 @@ start_image() {
         build_stick "$label" "$line"
         arguments+=(-drive "file=$machine_dir/stick,format=raw,if=none,id=stick,readonly=on"
             -device qemu-xhci -device "usb-storage,drive=stick")
+    fi
+    # Without, qemu's machine has a BIOS. What UEFI keeps is kept as long as the machine runs.
+    if [[ $uefi == yes ]]; then
+        cp /usr/share/OVMF/OVMF_VARS_4M.fd "$machine_dir/uefi-variables"
+        arguments+=(-drive "file=/usr/share/OVMF/OVMF_CODE_4M.fd,format=raw,if=pflash,unit=0,readonly=on"
+            -drive "file=$machine_dir/uefi-variables,format=raw,if=pflash,unit=1")
     fi
     run_machine -m 2048 \
         -drive "file=$disk,format=raw,if=none,id=disk,$write" -device virtio-blk-pci,drive=disk,bootindex=1 \

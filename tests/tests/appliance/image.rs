@@ -106,11 +106,12 @@ fn it_refuses_a_wrong_file(disk: &Disk) {
     disk.shut_down();
 }
 
-/// The one that it was told to read is not there.
+/// The one that it was told to read is not there. Other firmware, whose boot loader has the same options.
 fn it_keeps_its_file_without_a_stick(disk: &Disk) {
-    disk.boot("--no-iommu --no-stick");
+    disk.boot("--uefi --no-iommu --no-stick");
     serves();
     disk.console_shows("there is no disk with the label SPARE");
+    disk.run("test -d /sys/firmware/efi");
     disk.shut_down();
 }
 
