@@ -1,14 +1,16 @@
 //! What the kernel uses a NIC for, so that nobody cuts off the branch he sits on.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
+use serde_json::Value;
+
+use super::ssh;
 use crate::host::{Root, network, pci::PciDevice};
 
-/// TCP's state ESTABLISHED in `/proc/net/tcp`.
-const ESTABLISHED: &str = "01";
-/// Where sshd listens.
-const SSH_PORT: u16 = 22;
+/// `ip`'s words for the default routes.
+const DEFAULT_IPV4: &[&str] = &["route", "show", "default"];
+const DEFAULT_IPV6: &[&str] = &["-6", "route", "show", "default"];
 
 /// What goes over the interfaces of a machine.
 #[derive(Debug, Default)]
@@ -31,16 +33,12 @@ impl Uses {
     /// Looks at addresses, routes and connections.
     pub fn read(root: &Root) -> Self {
         let interfaces = network::interfaces(root).unwrap_or_default();
-        let routed = [
-            &["route", "show", "default"][..],
-            &["-6", "route", "show", "default"],
-        ];
-        let default_route = routed
+        let default_route = [DEFAULT_IPV4, DEFAULT_IPV6]
             .into_iter()
-            .flat_map(|words| interfaces_of_routes(root, words))
+            .flat_map(|words| interfaces_of(&routes(root, words)))
             .flat_map(|name| with_those_below(root, &name))
             .collect();
-        let addresses = ssh_addresses(root);
+        let addresses = ssh::addresses(root);
         let ssh = interfaces
             .iter()
             .filter(|interface| {
@@ -85,12 +83,11 @@ impl Uses {
     }
 }
 
-fn interfaces_of_routes(root: &Root, words: &[&str]) -> Vec<String> {
-    let text = root.ip(words).unwrap_or_default();
-    let routes: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap_or_default();
+/// Of routes, each with its next hops, the interfaces.
+fn interfaces_of(routes: &[Value]) -> Vec<String> {
     let mut names = Vec::new();
-    for route in &routes {
-        let hops = route.get("nexthops").and_then(|hops| hops.as_array());
+    for route in routes {
+        let hops = route.get("nexthops").and_then(Value::as_array);
         let all = std::iter::once(route).chain(hops.into_iter().flatten());
         names.extend(all.filter_map(|hop| Some(hop.get("dev")?.as_str()?.to_owned())));
     }
@@ -99,12 +96,14 @@ fn interfaces_of_routes(root: &Root, words: &[&str]) -> Vec<String> {
 
 /// The interfaces with a default route that an IPv6 router told of.
 pub fn default_routes_of_routers(root: &Root) -> Vec<String> {
-    let text = root.ip(&["-6", "route", "show", "default"]);
-    let routes: Vec<serde_json::Value> =
-        serde_json::from_str(&text.unwrap_or_default()).unwrap_or_default();
-    let of_routers = routes.iter().filter(|route| route["protocol"] == "ra");
-    let names = of_routers.filter_map(|route| Some(route["dev"].as_str()?.to_owned()));
-    names.collect()
+    let mut routes = routes(root, DEFAULT_IPV6);
+    routes.retain(|route| route["protocol"] == "ra");
+    interfaces_of(&routes)
+}
+
+fn routes(root: &Root, words: &[&str]) -> Vec<Value> {
+    let text = root.ip(words).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
 }
 
 /// An interface and what it is made of: the ports of a bridge or bond, the link of a VLAN.
@@ -122,36 +121,6 @@ fn with_those_below(root: &Root, name: &str) -> Vec<String> {
         }
     }
     found
-}
-
-/// The addresses of this machine by which somebody is logged in.
-fn ssh_addresses(root: &Root) -> BTreeSet<IpAddr> {
-    let tables = ["proc/net/tcp", "proc/net/tcp6"];
-    let texts = tables.into_iter().filter_map(|table| root.text(table));
-    texts
-        .flat_map(|text| text.lines().filter_map(ssh_address).collect::<Vec<_>>())
-        .collect()
-}
-
-/// proc(5): `sl local_address rem_address st ...`, addresses as the processor's words in hexadecimal.
-fn ssh_address(line: &str) -> Option<IpAddr> {
-    let mut words = line.split_whitespace().skip(1);
-    let (address, port) = words.next()?.split_once(':')?;
-    let state = words.nth(1)?;
-    if state != ESTABLISHED || u16::from_str_radix(port, 16) != Ok(SSH_PORT) {
-        return None;
-    }
-    let mut bytes = Vec::new();
-    for at in (0..address.len()).step_by(8) {
-        let word = u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?;
-        bytes.extend(word.to_le_bytes());
-    }
-    let v4 = |bytes: [u8; 4]| IpAddr::V4(Ipv4Addr::from(bytes));
-    let v6 = |bytes: [u8; 16]| Ipv6Addr::from(bytes).to_canonical();
-    <[u8; 4]>::try_from(bytes.as_slice())
-        .map(v4)
-        .or_else(|_| <[u8; 16]>::try_from(bytes.as_slice()).map(v6))
-        .ok()
 }
 
 #[cfg(test)]
@@ -221,8 +190,8 @@ mod tests {
         let machine = machine().file(
             "proc/net/tcp",
             "  sl  local_address rem_address   st tx_queue rx_queue\n\
-             0: 050200C0:0016 0A0200C0:D431 01 00000000:00000000\n\
-             1: 057100CB:0016 00000000:0000 0A 00000000:00000000\n",
+             0: 050200C0:0016 0A0200C0:D431 01 00000000:00000000 00:00000000 00000000 0 0 31\n\
+             1: 057100CB:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 32\n",
         );
         let expected = Some(("eth0".to_owned(), Use::Lifeline("an SSH connection")));
         assert_eq!(used(&machine, "0000:01:00.0"), expected);
@@ -230,8 +199,5 @@ mod tests {
             used(&machine, "0000:03:00.0"),
             Some((_, Use::Addresses(_)))
         ));
-        let line =
-            "0: 0000000000000000FFFF0000050200C0:0016 00000000000000000000000000000000:1 01 0";
-        assert_eq!(ssh_address(line), Some("192.0.2.5".parse().unwrap()));
     }
 }

@@ -13,6 +13,7 @@ pub mod persist;
 pub mod plan;
 pub mod record;
 pub mod refusal;
+pub mod ssh;
 pub mod step;
 pub mod sysctl;
 pub mod undo;
