@@ -1,5 +1,6 @@
 //! Ports: each a DPDK device on the wire and a TAP to the kernel, their queues dealt out to the workers.
 
+use std::iter;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -135,62 +136,32 @@ pub async fn open_all(
         return Err(OpenError::NoPorts);
     }
     let cores: Vec<u16> = cores.iter().map(|core| core.get()).collect();
-    let mut attached = Vec::new();
-    for (number, port) in settings.iter().enumerate() {
-        let taken = bond::attach(eal, number, &port.device);
-        let (wire, members) = taken.map_err(|source| OpenError::Attach {
-            name: port.name.to_string(),
-            source,
-        })?;
-        let mtu = match port.mtu {
-            Some(mtu) => mtu,
-            None => wire.mtu().map_err(|source| OpenError::Device {
-                name: port.name.to_string(),
-                source,
-            })?,
-        };
-        bond::warn_of_blind_members(&port.name, &members);
-        attached.push((port, wire, members, mtu));
-    }
-    let mtu_max = attached.iter().map(|(.., mtu)| *mtu).max().unwrap_or(0);
-    let mut infos = Vec::new();
-    for (port, wire, ..) in &attached {
-        let info = wire.info().map_err(|source| OpenError::Device {
-            name: port.name.to_string(),
-            source,
-        })?;
-        infos.push(PortInfo {
-            numa_node: node_of(&port.device, &info),
-            ..info
-        });
-    }
+    let numbered = settings.iter().enumerate();
+    let attached: Vec<Attached> = numbered
+        .map(|(number, port)| Attached::new(eal, number, port))
+        .collect::<Result<_, _>>()?;
+    let mtu_max = attached.iter().map(|port| port.mtu).max().unwrap_or(0);
     // Memory has a node only where there are several, and only that of huge pages.
     let has_nodes = topology.is_several() && eal.uses_huge_pages();
-    let devices: Vec<Option<u16>> = attached
+    let memory_of = |port: &Attached| port.node.filter(|_| has_nodes);
+    // Each member of a bond has queues of its own.
+    let devices = attached
         .iter()
-        .zip(&infos)
-        .flat_map(|((port, ..), info)| {
-            let node = info.numa_node.filter(|_| has_nodes);
-            // Each member of a bond has queues of its own.
-            std::iter::repeat_n(node, port.device.count())
-        })
-        .collect();
+        .flat_map(|port| iter::repeat_n(memory_of(port), port.settings.device.count()));
+    let devices: Vec<Option<u16>> = devices.collect();
     let pools = Pools::create(eal, &devices, cores.len(), mtu_max, memory_mib)?;
     let mut ports = Vec::new();
     let mut by_worker: Vec<Vec<PortQueues>> = cores.iter().map(|_| Vec::new()).collect();
-    for ((number, (port, wire, members, mtu)), info) in attached.into_iter().enumerate().zip(infos)
-    {
-        let node = info.numa_node.filter(|_| has_nodes);
-        let (open, queues) = open(
-            eal,
-            (number, port),
-            (exception_path, transmit_checksums),
-            (wire, members, info),
-            mtu,
-            (&cores, topology),
-            (&pools, node),
-        )
-        .await?;
+    for port in attached {
+        let memory = memory_of(&port);
+        let (open, queues) = port
+            .open(
+                eal,
+                (exception_path, transmit_checksums),
+                (&cores, topology),
+                (&pools, memory),
+            )
+            .await?;
         ports.push(open);
         by_worker
             .iter_mut()
@@ -211,89 +182,136 @@ fn node_of(device: &Device, info: &PortInfo) -> Option<u16> {
     }
 }
 
-async fn open(
-    eal: &Eal,
-    (number, settings): (usize, &ValidPort),
-    (exception_path, transmit_checksums): (ExceptionPath, bool),
-    (wire, members, known): (Port, Vec<(String, Member)>, PortInfo),
+/// A port whose device is had, and not more.
+struct Attached<'a> {
+    number: usize,
+    settings: &'a ValidPort,
+    wire: Port,
+    members: Vec<(String, Member)>,
     mtu: u16,
-    (cores, topology): (&[u16], &Topology),
-    (pools, node): (&Pools, Option<u16>),
-) -> Result<(OpenPort, Vec<PortQueues>), OpenError> {
-    let name = settings.name.clone();
-    let of_device = |source| OpenError::Device {
-        name: settings.name.to_string(),
-        source,
-    };
-    let (pool, workers) = (pools.near(node), cores.len());
-    let queues = u16::try_from(workers).unwrap_or(u16::MAX);
-    let wanted = DevicePortSettings {
-        rx_queues: queues,
-        tx_queues: queues,
-        rx_descriptors: WIRE_DESCRIPTORS,
-        tx_descriptors: WIRE_DESCRIPTORS,
-        numa_node: pools.with_memory(node),
-        mtu: settings.mtu,
-        hash: match settings.side {
-            None => HashedEnd::Both,
-            Some(PortSide::Clients) => HashedEnd::Source,
-            Some(PortSide::Servers) => HashedEnd::Destination,
-        },
-        verify_ipv4_headers: true,
-        fill_udp_checksums: transmit_checksums,
-        name_vlans: true,
-    };
-    let wire_queues = wire.start(&wanted, &pool).map_err(of_device)?;
-    report_queues(settings, &wire_queues, workers);
-    let info = PortInfo {
-        numa_node: known.numa_node,
-        ..wire.info().map_err(of_device)?
-    };
-    // Frames to multicast groups the kernel has joined: VRRP, ND. The engine punts them, the kernel chooses.
-    // A device that cannot be told which is told to let everything pass.
-    if let Err(error) = wire
-        .set_all_multicast(true)
-        .or_else(|_| wire.set_promiscuous(true))
-    {
-        log::warn!("port {name}: receives no multicast but what the device lets pass: {error}");
+    /// The NUMA node of its device.
+    node: Option<u16>,
+}
+
+impl<'a> Attached<'a> {
+    fn new(eal: &Eal, number: usize, settings: &'a ValidPort) -> Result<Self, OpenError> {
+        let taken = bond::attach(eal, number, &settings.device);
+        let (wire, members) = taken.map_err(|source| OpenError::Attach {
+            name: settings.name.to_string(),
+            source,
+        })?;
+        let of_device = |source| OpenError::Device {
+            name: settings.name.to_string(),
+            source,
+        };
+        let mtu = match settings.mtu {
+            Some(mtu) => mtu,
+            None => wire.mtu().map_err(of_device)?,
+        };
+        bond::warn_of_blind_members(&settings.name, &members);
+        let info = wire.info().map_err(of_device)?;
+        let node = node_of(&settings.device, &info);
+        Ok(Self {
+            number,
+            settings,
+            wire,
+            members,
+            mtu,
+            node,
+        })
     }
-    let mac = wire.mac().map_err(of_device)?;
-    let tap = exception_path::open(
-        eal,
-        exception_path,
-        number,
-        (&name, MacAddress(mac), mtu),
-        queues,
-        &pool,
-    )
-    .map_err(|source| OpenError::ExceptionPath {
-        name: settings.name.to_string(),
-        source,
-    })?;
-    tap::set_up(&name, MacAddress(mac), mtu).await?;
-    let pollers = topology.pollers(cores, known.numa_node, wire_queues.rx.len());
-    let polled_by = pollers.iter().filter_map(|place| cores.get(*place));
-    let open = OpenPort {
-        name,
-        device: settings.device.to_string(),
-        wire: Wire::new(wire, info.kernel_interface, members),
-        info,
-        tap: tap.port,
-        tap_driver: tap.driver,
-        mac,
-        mtu,
-        rx_queues: u16::try_from(wire_queues.rx.len()).unwrap_or(u16::MAX),
-        polled_by: polled_by.copied().collect(),
-        tx_queues: u16::try_from(wire_queues.tx.len()).unwrap_or(u16::MAX),
-        distribution: wire_queues.distribution,
-        verifies_ipv4_headers: wire_queues.verifies_ipv4_headers,
-        fills_udp_checksums: wire_queues.fills_udp_checksums,
-        bond: match settings.device {
-            Device::Bond(mode, _) => Some(mode),
-            _ => None,
-        },
-    };
-    Ok((open, deal_out(wire_queues, tap.queues, (&pollers, workers))))
+
+    /// Starts it and its TAP, with frames in the memory of a node if it matters.
+    async fn open(
+        self,
+        eal: &Eal,
+        (exception_path, transmit_checksums): (ExceptionPath, bool),
+        (cores, topology): (&[u16], &Topology),
+        (pools, memory): (&Pools, Option<u16>),
+    ) -> Result<(OpenPort, Vec<PortQueues>), OpenError> {
+        let Self {
+            number,
+            settings,
+            wire,
+            members,
+            mtu,
+            node,
+        } = self;
+        let name = settings.name.clone();
+        let of_device = |source| OpenError::Device {
+            name: settings.name.to_string(),
+            source,
+        };
+        let (pool, workers) = (pools.near(memory), cores.len());
+        let queues = u16::try_from(workers).unwrap_or(u16::MAX);
+        let wanted = DevicePortSettings {
+            rx_queues: queues,
+            tx_queues: queues,
+            rx_descriptors: WIRE_DESCRIPTORS,
+            tx_descriptors: WIRE_DESCRIPTORS,
+            numa_node: pools.with_memory(memory),
+            mtu: settings.mtu,
+            hash: match settings.side {
+                None => HashedEnd::Both,
+                Some(PortSide::Clients) => HashedEnd::Source,
+                Some(PortSide::Servers) => HashedEnd::Destination,
+            },
+            verify_ipv4_headers: true,
+            fill_udp_checksums: transmit_checksums,
+            name_vlans: true,
+        };
+        let wire_queues = wire.start(&wanted, &pool).map_err(of_device)?;
+        report_queues(settings, &wire_queues, workers);
+        let info = PortInfo {
+            numa_node: node,
+            ..wire.info().map_err(of_device)?
+        };
+        // Frames to multicast groups the kernel has joined: VRRP, ND. The engine punts them, the kernel chooses.
+        // A device that cannot be told which is told to let everything pass.
+        if let Err(error) = wire
+            .set_all_multicast(true)
+            .or_else(|_| wire.set_promiscuous(true))
+        {
+            log::warn!("port {name}: receives no multicast but what the device lets pass: {error}");
+        }
+        let mac = wire.mac().map_err(of_device)?;
+        let tap = exception_path::open(
+            eal,
+            exception_path,
+            number,
+            (&name, MacAddress(mac), mtu),
+            queues,
+            &pool,
+        )
+        .map_err(|source| OpenError::ExceptionPath {
+            name: settings.name.to_string(),
+            source,
+        })?;
+        tap::set_up(&name, MacAddress(mac), mtu).await?;
+        let pollers = topology.pollers(cores, node, wire_queues.rx.len());
+        let polled_by = pollers.iter().filter_map(|place| cores.get(*place));
+        let open = OpenPort {
+            name,
+            device: settings.device.to_string(),
+            wire: Wire::new(wire, info.kernel_interface, members),
+            info,
+            tap: tap.port,
+            tap_driver: tap.driver,
+            mac,
+            mtu,
+            rx_queues: u16::try_from(wire_queues.rx.len()).unwrap_or(u16::MAX),
+            polled_by: polled_by.copied().collect(),
+            tx_queues: u16::try_from(wire_queues.tx.len()).unwrap_or(u16::MAX),
+            distribution: wire_queues.distribution,
+            verifies_ipv4_headers: wire_queues.verifies_ipv4_headers,
+            fills_udp_checksums: wire_queues.fills_udp_checksums,
+            bond: match settings.device {
+                Device::Bond(mode, _) => Some(mode),
+                _ => None,
+            },
+        };
+        Ok((open, deal_out(wire_queues, tap.queues, (&pollers, workers))))
+    }
 }
 
 /// Says at the start when workers will not share the load as the administrator may think they do.
