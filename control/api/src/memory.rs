@@ -79,8 +79,8 @@ fn whole_pages(mib: u32) -> u32 {
     mib.checked_next_multiple_of(PAGE_MIB).unwrap_or(mib)
 }
 
-/// Memory for the frames of devices on these nodes, in MiB of whole huge pages for each node: `given` in all, or what is
-/// needed. Each worker has frames of every node in hand.
+/// Memory for the frames of devices on these nodes, in MiB for each node: `given` in all, or what is needed. Each worker
+/// has frames of every node in hand.
 pub fn frames_mib_by_node(
     devices: &[Option<u16>],
     workers: usize,
@@ -96,7 +96,7 @@ pub fn frames_mib_by_node(
         // By devices.
         Some(given) => {
             let share = u64::from(given) * u64::from(count) / u64::from(all);
-            whole_pages(u32::try_from(share).unwrap_or(given))
+            u32::try_from(share).unwrap_or(given)
         }
         None => frames_mib(count as usize, workers, mtu_max),
     };
@@ -111,7 +111,9 @@ pub fn huge_mib_by_node(
     connections: u32,
 ) -> BTreeMap<Option<u16>, u64> {
     let each = frames_mib.iter();
-    let mut all: BTreeMap<_, _> = each.map(|(node, mib)| (*node, u64::from(*mib))).collect();
+    let mut all: BTreeMap<_, _> = each
+        .map(|(node, mib)| (*node, u64::from(whole_pages(*mib))))
+        .collect();
     *all.entry(home(devices)).or_default() += table_mib(connections);
     all
 }
@@ -173,7 +175,10 @@ mod tests {
         }
         // 20,000 connections are 2.2 MiB.
         assert_eq!(table_mib(20_000), 4);
+        // What was given is asked for as it was given, and takes pages.
         let given = frames_mib_by_node(&[None], 1, 1500, Some(67));
-        assert_eq!(given, [(None, 68)].into());
+        assert_eq!(given, [(None, 67)].into());
+        let all = huge_mib_by_node(&given, &[None], 20_000);
+        assert_eq!(all, [(None, 68 + 4)].into());
     }
 }

@@ -50,9 +50,11 @@ fn worse(patient: &Patient, text: impl Into<String>) -> Finding {
 
 fn amount(patient: &Patient, pages: &[HugePages], small: HugePages) -> Finding {
     let settings = &patient.settings;
-    let (_, frames) = frames(patient);
-    let frames: u64 = frames.values().copied().map(u64::from).sum();
+    let (devices, frames) = frames(patient);
+    let all = huge_mib_by_node(&frames, &devices, settings.connections);
     let table = table_mib(settings.connections);
+    let all: u64 = all.values().sum();
+    let frames = all - table;
     let total: u64 = pages.iter().map(|pages| pages.total_mib()).sum();
     let free: u64 = pages.iter().map(|pages| pages.free_mib()).sum();
     let what = format!(
