@@ -69,6 +69,16 @@ pub enum OpenError {
     Mempool(#[from] MempoolError),
 }
 
+impl OpenError {
+    /// What the device of a port does not do.
+    fn of_device(port: &TapName) -> impl Fn(PortError) -> Self + Copy {
+        move |source| Self::Device {
+            name: port.to_string(),
+            source,
+        }
+    }
+}
+
 /// A port in use, for control.
 #[derive(Debug)]
 pub struct OpenPort {
@@ -200,10 +210,7 @@ impl<'a> Attached<'a> {
             name: settings.name.to_string(),
             source,
         })?;
-        let of_device = |source| OpenError::Device {
-            name: settings.name.to_string(),
-            source,
-        };
+        let of_device = OpenError::of_device(&settings.name);
         let mtu = match settings.mtu {
             Some(mtu) => mtu,
             None => wire.mtu().map_err(of_device)?,
@@ -238,10 +245,7 @@ impl<'a> Attached<'a> {
             node,
         } = self;
         let name = settings.name.clone();
-        let of_device = |source| OpenError::Device {
-            name: settings.name.to_string(),
-            source,
-        };
+        let of_device = OpenError::of_device(&settings.name);
         let (pool, workers) = (pools.near(memory), cores.len());
         let queues = u16::try_from(workers).unwrap_or(u16::MAX);
         let wanted = DevicePortSettings {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::numa::home;
+use crate::numa::{count, home};
 
 /// Frames a queue of a NIC holds.
 pub const WIRE_DESCRIPTORS: u16 = 1024;
@@ -87,20 +87,15 @@ pub fn frames_mib_by_node(
     mtu_max: u16,
     given: Option<u32>,
 ) -> BTreeMap<Option<u16>, u32> {
-    let mut counts = BTreeMap::<Option<u16>, u32>::new();
-    for node in devices {
-        *counts.entry(*node).or_default() += 1;
-    }
-    let all = u32::try_from(devices.len()).unwrap_or(u32::MAX).max(1);
-    let share = |count: u32| match given {
+    let share = |count: usize| match given {
         // By devices.
         Some(given) => {
-            let share = u64::from(given) * u64::from(count) / u64::from(all);
+            let share = u64::from(given) * count as u64 / devices.len().max(1) as u64;
             u32::try_from(share).unwrap_or(given)
         }
-        None => frames_mib(count as usize, workers, mtu_max),
+        None => frames_mib(count, workers, mtu_max),
     };
-    let shares = counts.into_iter();
+    let shares = count(devices).into_iter();
     shares.map(|(node, count)| (node, share(count))).collect()
 }
 

@@ -2,6 +2,7 @@
 //! crosses between the nodes, and so does each look at its frame. What the data plane does, `pollux setup` prepares and
 //! `pollux doctor` looks for is one answer.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most workers: DPDK knows 128 threads (`RTE_MAX_LCORE`), and the main thread is one.
@@ -101,14 +102,20 @@ impl Topology {
 
 /// The node that most of these devices are on, the lower one of two.
 pub fn home(devices: &[Option<u16>]) -> Option<u16> {
-    let mut counts = BTreeMap::<u16, usize>::new();
-    for node in devices.iter().flatten() {
+    let counts = count(devices).into_iter();
+    let known = counts.filter_map(|(node, count)| Some((node?, count)));
+    // Of two with as many the lower one.
+    let most = known.max_by_key(|(node, count)| (*count, Reverse(*node)))?;
+    Some(most.0)
+}
+
+/// How many of these devices are on which node.
+pub fn count(devices: &[Option<u16>]) -> BTreeMap<Option<u16>, usize> {
+    let mut counts = BTreeMap::new();
+    for node in devices {
         *counts.entry(*node).or_default() += 1;
     }
-    let most = *counts.values().max()?;
     counts
-        .into_iter()
-        .find_map(|(node, count)| (count == most).then_some(node))
 }
 
 #[cfg(test)]

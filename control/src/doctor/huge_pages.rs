@@ -33,9 +33,10 @@ pub fn examine(patient: &Patient) -> Vec<Finding> {
                 .mend("use a kernel built with CONFIG_HUGETLBFS, or write huge_pages = \"never\" in [dataplane]"),
         ];
     };
-    let mut findings = vec![amount(patient, &pages, *small)];
+    let needed = needed(patient);
+    let mut findings = vec![amount(patient, &needed, &pages, *small)];
     findings.extend(mounted(patient));
-    findings.extend(on_nodes(patient, *small));
+    findings.extend(on_nodes(patient, &needed, *small));
     findings
 }
 
@@ -48,12 +49,15 @@ fn worse(patient: &Patient, text: impl Into<String>) -> Finding {
     }
 }
 
-fn amount(patient: &Patient, pages: &[HugePages], small: HugePages) -> Finding {
+fn amount(
+    patient: &Patient,
+    by_node: &BTreeMap<Option<u16>, u64>,
+    pages: &[HugePages],
+    small: HugePages,
+) -> Finding {
     let settings = &patient.settings;
-    let (devices, frames) = frames(patient);
-    let all = huge_mib_by_node(&frames, &devices, settings.connections);
+    let all: u64 = by_node.values().sum();
     let table = table_mib(settings.connections);
-    let all: u64 = all.values().sum();
     let frames = all - table;
     let total: u64 = pages.iter().map(|pages| pages.total_mib()).sum();
     let free: u64 = pages.iter().map(|pages| pages.free_mib()).sum();
@@ -64,11 +68,11 @@ fn amount(patient: &Patient, pages: &[HugePages], small: HugePages) -> Finding {
     // A data plane that runs has taken its own; one that died has left its table.
     let runs = daemons::is_running(&patient.root, daemons::DATAPLANE);
     let (needed, there, word) = if runs {
-        (frames + table, total, "in all")
+        (all, total, "in all")
     } else if has_table(patient) {
         (frames, free, "free, beside the table that is there")
     } else {
-        (frames + table, free, "free")
+        (all, free, "free")
     };
     if there >= needed {
         return Finding::fine(ABOUT, format!("{there} MiB {word}: enough for {what}"));
@@ -99,8 +103,8 @@ fn amount(patient: &Patient, pages: &[HugePages], small: HugePages) -> Finding {
     ))
 }
 
-/// The nodes of the devices, and the memory of frames by node, as the data plane has them.
-fn frames(patient: &Patient) -> (Vec<Option<u16>>, BTreeMap<Option<u16>, u32>) {
+/// What the data plane takes on which node, in MiB.
+fn needed(patient: &Patient) -> BTreeMap<Option<u16>, u64> {
     let settings = &patient.settings;
     let cpus = Cpus::read(&patient.root);
     let workers = patient.workers(&cpus).len();
@@ -114,7 +118,7 @@ fn frames(patient: &Patient) -> (Vec<Option<u16>>, BTreeMap<Option<u16>, u32>) {
     let mtu = settings.ports.iter().filter_map(|port| port.mtu).max();
     let mtu = mtu.unwrap_or(MTU_EXPECTED);
     let frames = frames_mib_by_node(&devices, workers, mtu, settings.memory_mib);
-    (devices, frames)
+    huge_mib_by_node(&frames, &devices, settings.connections)
 }
 
 fn has_table(patient: &Patient) -> bool {
@@ -148,17 +152,19 @@ fn mounted(patient: &Patient) -> Option<Finding> {
 }
 
 /// Memory of another node than the NIC's costs every packet.
-fn on_nodes(patient: &Patient, small: HugePages) -> Vec<Finding> {
+fn on_nodes(
+    patient: &Patient,
+    by_node: &BTreeMap<Option<u16>, u64>,
+    small: HugePages,
+) -> Vec<Finding> {
     let nodes = huge_pages::of_nodes(&patient.root);
     if nodes.len() < 2 || small.total == 0 {
         return Vec::new();
     }
-    let (devices, frames) = frames(patient);
-    let needed = huge_mib_by_node(&frames, &devices, patient.settings.connections);
     let mut findings = Vec::new();
     for (node, sizes) in nodes {
         let there: u64 = sizes.iter().map(|pages| pages.total_mib()).sum();
-        let (Some(needed), Some(port)) = (needed.get(&Some(node)), port_on(patient, node)) else {
+        let (Some(needed), Some(port)) = (by_node.get(&Some(node)), port_on(patient, node)) else {
             continue;
         };
         if there >= *needed {
